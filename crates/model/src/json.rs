@@ -1,0 +1,175 @@
+//! The structure of a JSON text, read in one pass without building anything.
+//!
+//! One scan gives what framing, identity and the limits need: where a value ends, how deep it nests,
+//! and whether it holds whitespace that means nothing.
+
+use sha2::{Digest, Sha256};
+
+use crate::hash::Hash;
+
+/// Nesting beyond this is refused: the readers downstream (Elasticsearch, DuckDB, serde) have limits near it.
+pub const MAX_DEPTH: u32 = 128;
+
+/// What a scan found of one balanced JSON object or array at the start of the input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scan {
+    /// Bytes of the value, from its opening to its closing bracket.
+    pub len: usize,
+    /// Deepest nesting; the value itself is 1.
+    pub depth: u32,
+    /// No whitespace outside strings: the content digest is the hash of the bytes as they are.
+    pub compact: bool,
+    /// A `\u` escape that is half of a surrogate pair, at this offset.
+    pub lone_surrogate: Option<usize>,
+}
+
+/// Why a scan came to no end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanError {
+    /// The input ends inside the value.
+    Unfinished,
+    /// A raw line feed inside a string, or a closing bracket of the wrong kind, at this offset.
+    Broken(usize),
+}
+
+/// Scans one value that starts with `{` or `[` at `bytes[0]`. Brackets and strings are followed;
+/// what stands between them is the parser's to judge.
+pub fn scan(bytes: &[u8]) -> Result<Scan, ScanError> {
+    // One bit a level says which bracket opened it; levels beyond the limit share the last bit, since
+    // such a value is refused whatever closes it.
+    let mut kinds = [0u64; (MAX_DEPTH as usize + 63) / 64 + 1];
+    let (mut depth, mut deepest) = (0u32, 0u32);
+    let (mut compact, mut lone) = (true, None);
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'"' => {
+                i = string_end(bytes, i + 1, &mut lone)?;
+                continue;
+            }
+            b @ (b'{' | b'[') => {
+                let bit = (depth.min(MAX_DEPTH)) as usize;
+                let mask = 1 << (bit % 64);
+                if b == b'{' {
+                    kinds[bit / 64] |= mask
+                } else {
+                    kinds[bit / 64] &= !mask
+                }
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b @ (b'}' | b']') => {
+                if depth == 0 {
+                    return Err(ScanError::Broken(i));
+                }
+                depth -= 1;
+                let bit = depth as usize;
+                if depth < MAX_DEPTH && (kinds[bit / 64] >> (bit % 64) & 1 == 1) != (b == b'}') {
+                    return Err(ScanError::Broken(i));
+                }
+                if depth == 0 {
+                    return Ok(Scan { len: i + 1, depth: deepest, compact, lone_surrogate: lone });
+                }
+            }
+            b' ' | b'\t' | b'\n' | b'\r' => compact = false,
+            _ => {}
+        }
+        i += 1;
+    }
+    Err(ScanError::Unfinished)
+}
+
+/// Offset behind the closing quote of a string whose first character is at `i`.
+fn string_end(bytes: &[u8], mut i: usize, lone: &mut Option<usize>) -> Result<usize, ScanError> {
+    while let Some(b) = bytes.get(i) {
+        match b {
+            b'"' => return Ok(i + 1),
+            b'\\' => {
+                if bytes.get(i + 1) == Some(&b'u') {
+                    let unit = hex4(bytes, i + 2);
+                    match unit {
+                        Some(0xD800..=0xDBFF) => {
+                            let low = (bytes.get(i + 6) == Some(&b'\\') && bytes.get(i + 7) == Some(&b'u'))
+                                .then(|| hex4(bytes, i + 8))
+                                .flatten();
+                            if matches!(low, Some(0xDC00..=0xDFFF)) {
+                                i += 6;
+                            } else {
+                                lone.get_or_insert(i);
+                            }
+                        }
+                        Some(0xDC00..=0xDFFF) => {
+                            lone.get_or_insert(i);
+                        }
+                        _ => {}
+                    }
+                }
+                i += 2;
+            }
+            b'\n' => return Err(ScanError::Broken(i)),
+            _ => i += 1,
+        }
+    }
+    Err(ScanError::Unfinished)
+}
+
+fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.iter().try_fold(0, |n, b| Some(n * 16 + char::from(*b).to_digit(16)?))
+}
+
+/// SHA-256 of a JSON text without its insignificant whitespace (ARCHITECTURE rule 4).
+pub fn content_digest(json: &[u8]) -> Hash {
+    let mut h = Sha256::new();
+    let (mut from, mut i) = (0, 0);
+    while i < json.len() {
+        match json[i] {
+            b'"' => i = string_end(json, i + 1, &mut None).unwrap_or(json.len()),
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                h.update(&json[from..i]);
+                i += 1;
+                from = i;
+            }
+            _ => i += 1,
+        }
+    }
+    h.update(&json[from..]);
+    Hash(h.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_end_depth_and_whitespace() {
+        let s = scan(br#"{"a":[1,{"b":"}]\"\\"}]} tail"#).unwrap();
+        assert_eq!((s.len, s.depth, s.compact), (24, 3, true));
+        assert!(!scan(b"{\"a\": 1}").unwrap().compact);
+        assert_eq!(scan(b"{\"a\":\"x"), Err(ScanError::Unfinished));
+        assert_eq!(scan(b"{\"a\":\"x\ny\"}"), Err(ScanError::Broken(7)));
+        assert_eq!(scan(b"{\"a\":[}"), Err(ScanError::Broken(6)));
+    }
+
+    #[test]
+    fn very_deep_values_end_where_they_end() {
+        let deep = [b"[".repeat(5_000), b"]".repeat(5_000), b"x".to_vec()].concat();
+        let s = scan(&deep).unwrap();
+        assert_eq!((s.len, s.depth), (10_000, 5_000));
+    }
+
+    #[test]
+    fn surrogates_are_paired() {
+        assert_eq!(scan(br#"["\ud83d\ude00"]"#).unwrap().lone_surrogate, None);
+        assert_eq!(scan(br#"["\ud83d"]"#).unwrap().lone_surrogate, Some(2));
+        assert_eq!(scan(br#"["\ude00\ud83d\ude00"]"#).unwrap().lone_surrogate, Some(2));
+    }
+
+    #[test]
+    fn content_ignores_whitespace_outside_strings_only() {
+        let compact = br#"{"a b":"c \" d","e":[1,2]}"#;
+        let pretty = b"{\n  \"a b\" : \"c \\\" d\",\r\n\t\"e\": [1, 2]\n}";
+        assert_eq!(content_digest(compact), Hash::of(compact));
+        assert_eq!(content_digest(pretty), Hash::of(compact));
+        assert_ne!(content_digest(br#"{"a  b":1}"#), content_digest(br#"{"a b":1}"#));
+    }
+}

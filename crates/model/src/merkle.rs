@@ -1,0 +1,101 @@
+//! RFC 6962 hashes (section 2.1) and a root that is folded leaf by leaf in O(log n) memory.
+
+use sha2::{Digest, Sha256};
+
+use crate::hash::Hash;
+
+/// `SHA-256(0x00 || bytes)`.
+pub fn leaf_hash(bytes: &[u8]) -> Hash {
+    let mut h = Sha256::new();
+    h.update([0]);
+    h.update(bytes);
+    Hash(h.finalize().into())
+}
+
+/// `SHA-256(0x01 || left || right)`.
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    let mut block = [1u8; 65];
+    block[1..33].copy_from_slice(&left.0);
+    block[33..].copy_from_slice(&right.0);
+    Hash(Sha256::digest(block).into())
+}
+
+/// Folds leaf hashes into the root of the tree over them.
+#[derive(Clone, Default, Debug)]
+pub struct RootBuilder {
+    /// Roots of the perfect subtrees that the leaves so far make, widest first.
+    peaks: Vec<Hash>,
+    size: u64,
+}
+
+impl RootBuilder {
+    /// An empty tree.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a leaf by its hash.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut node = leaf;
+        let mut n = self.size;
+        while n & 1 == 1 {
+            // The size's trailing one bits are perfect subtrees of the same width as `node`.
+            if let Some(left) = self.peaks.pop() {
+                node = node_hash(&left, &node);
+            }
+            n >>= 1;
+        }
+        self.peaks.push(node);
+        self.size += 1;
+    }
+
+    /// Leaves so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root (of the empty tree: SHA-256 of nothing).
+    pub fn root(&self) -> Hash {
+        let mut peaks = self.peaks.iter().rev();
+        match peaks.next() {
+            None => Hash::of(b""),
+            Some(last) => peaks.fold(*last, |right, left| node_hash(left, &right)),
+        }
+    }
+}
+
+/// Root over leaves given as bytes.
+pub fn root_of<'a>(leaves: impl IntoIterator<Item = &'a [u8]>) -> Hash {
+    let mut b = RootBuilder::new();
+    for leaf in leaves {
+        b.push(leaf_hash(leaf));
+    }
+    b.root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition of RFC 6962 section 2.1, word for word.
+    fn by_definition(leaves: &[Hash]) -> Hash {
+        match leaves.len() {
+            0 => Hash::of(b""),
+            1 => leaves[0],
+            n => {
+                let k = n.next_power_of_two() / 2;
+                node_hash(&by_definition(&leaves[..k]), &by_definition(&leaves[k..]))
+            }
+        }
+    }
+
+    #[test]
+    fn folded_root_is_the_defined_root() {
+        let leaves: Vec<Hash> = (0u32..130).map(|i| leaf_hash(&i.to_be_bytes())).collect();
+        for n in 0..=leaves.len() {
+            let mut b = RootBuilder::new();
+            leaves[..n].iter().for_each(|l| b.push(*l));
+            assert_eq!(b.root(), by_definition(&leaves[..n]), "{n} leaves");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! A row of the archive as it travels from a normalizer to Parquet: columns and original bytes in one
+//! arena, heads beside it. Rows are encoded once; sorting moves heads, spilling copies slices.
+
+use sha2::{Digest, Sha256};
+
+use crate::column::{Column, Kind};
+use crate::event::{AuditEvent, Value};
+use crate::hash::{Hash, Uid, identify};
+use crate::json;
+use crate::place::Day;
+use crate::time::Timestamp;
+
+/// What of a row is needed to place, sort, deduplicate and prove it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The partition's dataset.
+    pub dataset: &'static str,
+    /// The partition's day.
+    pub day: Day,
+    /// The event's own time; events without one sort last.
+    pub time: Option<Timestamp>,
+    /// Identity.
+    pub uid: Uid,
+    /// Index of the producer's key, see [`identify`].
+    pub group: u64,
+    /// SHA-256 of the original bytes.
+    pub hash: Hash,
+    /// [`digest`] of the row.
+    pub digest: Hash,
+    /// Number of the input object, as the batch counts them.
+    pub input: u32,
+    /// Offset of the record in the inflated input.
+    pub offset: u64,
+    /// No producer key: identity is content and ordinal.
+    pub keyless: bool,
+    columns: (usize, usize),
+    original: (usize, usize),
+}
+
+impl Head {
+    /// Order inside the archive: partition, time, uid. Equal uids are neighbours: the same content
+    /// has the same time.
+    pub fn sort_key(&self) -> (&'static str, Day, Option<i64>, bool, Uid) {
+        (self.dataset, self.day, self.time.map(|t| t.0), self.time.is_none(), self.uid)
+    }
+}
+
+/// A row: its head, its columns and its original bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Place and proof.
+    pub head: &'a Head,
+    /// Encoded columns, see [`columns`].
+    pub columns: &'a [u8],
+    /// `event_original`.
+    pub original: &'a [u8],
+}
+
+/// Where a record was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Provenance {
+    /// Number of the input object in its batch.
+    pub input: u32,
+    /// Byte offset in the inflated object.
+    pub offset: u64,
+}
+
+/// How a record's bytes make its content digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// JSON without insignificant whitespace, or no JSON at all: the digest of the bytes.
+    AsIs,
+    /// JSON with insignificant whitespace, which does not count.
+    Spaced,
+}
+
+/// Rows in memory.
+#[derive(Clone, Default, Debug)]
+pub struct RowBuffer {
+    heads: Vec<Head>,
+    arena: Vec<u8>,
+}
+
+impl RowBuffer {
+    /// An empty buffer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Encodes an event: hashes its bytes, gives it its identity and place, and appends it.
+    pub fn push(&mut self, event: &AuditEvent<'_>, original: &[u8], content: Content, from: Provenance) {
+        let hash = Hash::of(original);
+        let content = match content {
+            Content::AsIs => hash,
+            Content::Spaced => json::content_digest(original),
+        };
+        let key: Vec<&str> = event.identity.key.iter().map(AsRef::as_ref).collect();
+        let (uid, group) = identify(event.dataset, &event.identity.scope, &key, &content, 0);
+        let start = self.arena.len();
+        for (column, value) in event.values() {
+            encode(&mut self.arena, column, value);
+        }
+        let end = self.arena.len();
+        self.arena.extend_from_slice(original);
+        self.heads.push(Head {
+            dataset: event.dataset,
+            day: Day::of(event.time),
+            time: event.time,
+            uid,
+            group,
+            hash,
+            digest: digest(&uid, &hash, &self.arena[start..end]),
+            input: from.input,
+            offset: from.offset,
+            keyless: key.is_empty(),
+            columns: (start, end),
+            original: (end, self.arena.len()),
+        });
+    }
+
+    /// Appends a row that was encoded before (`columns` as [`columns`] reads them).
+    pub fn push_encoded(&mut self, head: &Head, columns: &[u8], original: &[u8]) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(columns);
+        let end = self.arena.len();
+        self.arena.extend_from_slice(original);
+        self.heads.push(Head { columns: (start, end), original: (end, self.arena.len()), ..*head });
+    }
+
+    /// Appends all rows of another buffer.
+    pub fn append(&mut self, other: &Self) {
+        let shift = self.arena.len();
+        self.arena.extend_from_slice(&other.arena);
+        self.heads.extend(other.heads.iter().map(|h| Head {
+            columns: (h.columns.0 + shift, h.columns.1 + shift),
+            original: (h.original.0 + shift, h.original.1 + shift),
+            ..*h
+        }));
+    }
+
+    /// Gives a keyless row its place among byte-identical records of its input object (0 for the
+    /// first). `scope` is what the record says of itself, as at [`push`](Self::push).
+    pub fn renumber(&mut self, row: usize, scope: &str, content: &Hash, ordinal: u64) {
+        let head = &mut self.heads[row];
+        let (uid, group) = identify(head.dataset, scope, &[], content, ordinal);
+        head.uid = uid;
+        head.group = group;
+        head.digest = digest(&uid, &head.hash, &self.arena[head.columns.0..head.columns.1]);
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// Memory in use, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.arena.len() + self.heads.len() * size_of::<Head>()
+    }
+
+    /// A row by its number.
+    pub fn row(&self, i: usize) -> Row<'_> {
+        let head = &self.heads[i];
+        Row {
+            head,
+            columns: &self.arena[head.columns.0..head.columns.1],
+            original: &self.arena[head.original.0..head.original.1],
+        }
+    }
+
+    /// All rows, in the order of [`sort`](Self::sort) once sorted.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = Row<'_>> {
+        (0..self.heads.len()).map(|i| self.row(i))
+    }
+
+    /// Sorts by partition, time, uid, and among copies by where they were read.
+    pub fn sort(&mut self) {
+        self.heads.sort_unstable_by(|a, b| {
+            a.sort_key().cmp(&b.sort_key()).then((a.input, a.offset).cmp(&(b.input, b.offset)))
+        });
+    }
+
+    /// Empties the buffer, keeping its memory.
+    pub fn clear(&mut self) {
+        self.heads.clear();
+        self.arena.clear();
+    }
+}
+
+/// One encoded value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoded<'a> {
+    /// UTF-8.
+    Text(&'a str),
+    /// Integer or microseconds.
+    Int(i64),
+    /// Flag.
+    Bool(bool),
+    /// Items, each behind its length.
+    List(List<'a>),
+}
+
+/// An encoded list of texts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct List<'a>(&'a [u8]);
+
+impl<'a> Iterator for List<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let (len, rest) = split_len(self.0)?;
+        let (item, rest) = rest.split_at_checked(len)?;
+        self.0 = rest;
+        std::str::from_utf8(item).ok()
+    }
+}
+
+/// Reads a row's encoded columns, by ascending name. Bytes that no encoder wrote end the iteration.
+pub fn columns(mut bytes: &[u8]) -> impl Iterator<Item = (Column, Encoded<'_>)> {
+    std::iter::from_fn(move || {
+        let (index, rest) = bytes.split_first()?;
+        let column = *Column::ALL.get(usize::from(*index))?;
+        let (len, rest) = split_len(rest)?;
+        let (value, rest) = rest.split_at_checked(len)?;
+        bytes = rest;
+        Some((
+            column,
+            match column.kind() {
+                Kind::Text => Encoded::Text(std::str::from_utf8(value).ok()?),
+                Kind::Int | Kind::Time => Encoded::Int(i64::from_be_bytes(value.try_into().ok()?)),
+                Kind::Bool => Encoded::Bool(value == [1]),
+                Kind::List => Encoded::List(List(value)),
+                Kind::Binary => return None,
+            },
+        ))
+    })
+}
+
+fn split_len(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*len) as usize, rest))
+}
+
+/// Appends a column to an encoded row; columns come by ascending name.
+pub fn encode(out: &mut Vec<u8>, column: Column, value: &Value<'_>) {
+    out.push(column as u8);
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    match value {
+        Value::Null => {}
+        Value::Text(t) => out.extend_from_slice(t.as_bytes()),
+        Value::Int(n) => out.extend_from_slice(&n.to_be_bytes()),
+        Value::Bool(b) => out.push(u8::from(*b)),
+        Value::Time(t) => out.extend_from_slice(&t.0.to_be_bytes()),
+        Value::List(items) => {
+            for item in items {
+                out.extend_from_slice(&(item.len() as u32).to_be_bytes());
+                out.extend_from_slice(item.as_bytes());
+            }
+        }
+    }
+    let len = (out.len() - at - 4) as u32;
+    out[at..at + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+/// The row's leaf under `rows_root` (INTEGRITY section 4): SHA-256 of the uid, the event's hash and
+/// each non-null derived column by ascending name, as name and value, both behind their length
+/// (u32, big-endian). Values: texts as UTF-8, integers and times as i64 big-endian, flags as one byte,
+/// lists as their items, each behind its length.
+pub fn digest(uid: &Uid, hash: &Hash, encoded: &[u8]) -> Hash {
+    let mut h = Sha256::new();
+    let mut block = Vec::with_capacity(encoded.len() * 2 + 64);
+    block.extend_from_slice(&uid.0);
+    block.extend_from_slice(&hash.0);
+    let mut rest = encoded;
+    while let Some((index, after)) = rest.split_first() {
+        let Some((len, _)) = split_len(after) else { break };
+        let name = Column::ALL[usize::from(*index) % crate::column::COUNT].name();
+        block.extend_from_slice(&(name.len() as u32).to_be_bytes());
+        block.extend_from_slice(name.as_bytes());
+        let value = &after[..(4 + len).min(after.len())];
+        block.extend_from_slice(value);
+        rest = &after[value.len()..];
+    }
+    h.update(&block);
+    Hash(h.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> AuditEvent<'static> {
+        let mut e = AuditEvent::new("aws.cloudtrail", "aws");
+        e.at(Timestamp::parse("2023-07-10T11:42:20Z"));
+        e.text(Column::EventAction, "Decrypt");
+        e.int(Column::SourcePort, 443);
+        e.flag(Column::KeytrailReadOnly, true);
+        e.add(Column::RelatedIp, "10.0.0.1");
+        e.add(Column::RelatedIp, "10.0.0.2");
+        e.add(Column::RelatedIp, "10.0.0.1");
+        e.text(Column::UserName, "");
+        e
+    }
+
+    #[test]
+    fn rows_read_back_as_they_were_encoded() {
+        let mut b = RowBuffer::new();
+        b.push(&event(), b"{}", Content::AsIs, Provenance { input: 3, offset: 9 });
+        let row = b.row(0);
+        assert_eq!(row.original, b"{}");
+        assert_eq!(row.head.day.to_string(), "2023-07-10");
+        let got: Vec<_> = columns(row.columns).collect();
+        assert!(got.contains(&(Column::EventAction, Encoded::Text("Decrypt"))));
+        assert!(got.contains(&(Column::SourcePort, Encoded::Int(443))));
+        assert!(got.contains(&(Column::KeytrailReadOnly, Encoded::Bool(true))));
+        assert!(!got.iter().any(|(c, _)| *c == Column::UserName));
+        let ips = got.iter().find_map(|(c, v)| match v {
+            Encoded::List(l) if *c == Column::RelatedIp => Some(l.collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(ips, Some(vec!["10.0.0.1", "10.0.0.2"]));
+    }
+
+    /// The row digest is a promise: sealed manifests hold it.
+    #[test]
+    fn digest_is_frozen() {
+        let mut b = RowBuffer::new();
+        b.push(&event(), b"{}", Content::AsIs, Provenance { input: 0, offset: 0 });
+        assert_eq!(b.row(0).head.digest.to_hex(), "34149bb37ce8e91911ff6629b1ecc6f11972e60e5e7664c2028c2cf333ecdf47");
+        assert_ne!(digest(&b.row(0).head.uid, &Hash::of(b"x"), b.row(0).columns), b.row(0).head.digest);
+    }
+
+    #[test]
+    fn whitespace_is_no_part_of_identity() {
+        let mut b = RowBuffer::new();
+        let p = Provenance { input: 0, offset: 0 };
+        b.push(&event(), b"{\"a\":1}", Content::AsIs, p);
+        b.push(&event(), b"{ \"a\": 1 }", Content::Spaced, p);
+        assert_eq!(b.row(0).head.uid, b.row(1).head.uid);
+        assert_ne!(b.row(0).head.hash, b.row(1).head.hash);
+    }
+
+    #[test]
+    fn sorting_keeps_rows_whole() {
+        let mut b = RowBuffer::new();
+        for (i, time) in ["2023-07-11T00:00:00Z", "nonsense", "2023-07-10T00:00:00Z"].iter().enumerate() {
+            let mut e = event();
+            e.at(Timestamp::parse(time));
+            b.push(&e, time.as_bytes(), Content::AsIs, Provenance { input: 0, offset: i as u64 });
+        }
+        b.sort();
+        let order: Vec<_> = b.rows().map(|r| r.original.to_vec()).collect();
+        assert_eq!(order, [&b"2023-07-10T00:00:00Z"[..], b"2023-07-11T00:00:00Z", b"nonsense"]);
+    }
+}

@@ -1,0 +1,146 @@
+//! What keytrail needs of the world outside, as traits. Adapters implement them; stages take `&dyn` of them.
+//!
+//! Every trait's comment states consistency, durability, idempotency, who retries, and what an
+//! attacker who controls the implementation can do. Methods block: an adapter over an asynchronous
+//! SDK drives its own runtime.
+
+use std::fmt;
+use std::path::Path;
+
+use keytrail_model::{Fatal, Timestamp};
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreError {
+    /// May or may not have been applied; the same call may succeed later.
+    Retryable(String),
+    /// No space is left; nothing was applied.
+    Full(String),
+    /// Configuration, permission or damage: trying again will not help.
+    Fatal(String),
+}
+
+impl StoreError {
+    /// Stable code, as in metrics, logs and state machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Retryable(_) => "Retryable.Store",
+            Self::Full(_) => "Retryable.StoreFull",
+            Self::Fatal(_) => "Fatal.Store",
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retryable(m) | Self::Full(m) | Self::Fatal(m) => f.write_str(m),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<StoreError> for Fatal {
+    fn from(e: StoreError) -> Self {
+        Self::new(e.code(), e.to_string())
+    }
+}
+
+/// Outcome of a conditional put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// The object is new and durable.
+    Created,
+    /// An object of that name was there; it is untouched.
+    Exists,
+}
+
+/// Ranged access to one object, whose bytes do not change while it is open.
+pub trait BlobRead: Send + Sync {
+    /// Size in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether there are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` from `offset`; an object that ends before is [`StoreError::Fatal`].
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError>;
+}
+
+/// Objects under string keys (`a/b/c`: segments of `[A-Za-z0-9._=-]`, never `.` or `..`).
+///
+/// Consistency: a call that returned is seen by every later one, in any process. Durability: what a
+/// put returned for survives a power cut. Idempotency: every call can be repeated. Retries: the
+/// adapter for seconds; callers do not. An attacker who controls it can withhold and delete, and can
+/// give other bytes: readers check every object against a hash of the sealed log.
+pub trait BlobStore: Send + Sync {
+    /// The whole object, or `None`.
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Opens an object for ranged reads, or `None`.
+    fn open(&self, key: &str) -> Result<Option<Box<dyn BlobRead>>, StoreError>;
+
+    /// Puts an object unless the key is taken; all or nothing.
+    fn put_if_absent(&self, key: &str, bytes: &[u8]) -> Result<Put, StoreError>;
+
+    /// As [`put_if_absent`](Self::put_if_absent), with a local file's bytes. The file is gone or
+    /// useless afterwards, whatever the outcome: on the same file system it is moved.
+    fn put_file_if_absent(&self, key: &str, file: &Path) -> Result<Put, StoreError>;
+
+    /// Puts an object in place of what is there; readers see the old or the new one, whole.
+    fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Deletes an object; one that is not there is no error.
+    fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Keys that start with `prefix`, ascending.
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+}
+
+/// Outcome of a compare-and-swap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Swap {
+    /// The new value is durable.
+    Done,
+    /// The value was not the expected one; nothing changed.
+    Lost,
+}
+
+/// One small value that several writers may race for: the log's lock checkpoint.
+///
+/// Consistency: linearizable over all processes. Durability: as for [`BlobStore`]. Idempotency: a
+/// repeated swap that was applied answers `Lost`; callers read again. Retries: callers, from the read.
+/// An attacker who controls it can roll the log back, which `verify --known` and witnesses notice.
+pub trait CheckpointStore: Send + Sync {
+    /// The value, or `None` before the first swap.
+    fn read(&self) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Sets the value if it is still `expected` (`None`: not there yet).
+    fn compare_and_swap(&self, expected: Option<&[u8]>, new: &[u8]) -> Result<Swap, StoreError>;
+}
+
+/// Signs checkpoints with Ed25519 (RFC 8032).
+///
+/// Deterministic: the same message gives the same signature. Retries: the adapter for seconds. An
+/// attacker who controls it can sign any head: witnesses and readers who keep an older one notice forks.
+pub trait Signer: Send + Sync {
+    /// Name in the signature line (C2SP signed-note): the log's origin.
+    fn name(&self) -> &str;
+
+    /// The public key, 32 bytes.
+    fn public_key(&self) -> [u8; 32];
+
+    /// The signature over `message`, 64 bytes.
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], StoreError>;
+}
+
+/// The time of day.
+///
+/// An attacker who controls it can back-date the archived time: outside witnesses bound it.
+pub trait Clock: Send + Sync {
+    /// Now, UTC.
+    fn now(&self) -> Timestamp;
+}
