@@ -1,1 +1,192 @@
-//! placeholder
+//! Bytes of a record to an audit event: framing, detection, and a module for each source.
+//!
+//! What it is: pure functions from bytes to [`keytrail_model::Row`]s or a [`Rejection`].
+//! What it is not: it opens no file, reads no clock, knows nothing of Parquet.
+//! In: inflated bytes of an input object. Out: rows in a [`RowBuffer`].
+
+pub mod cloudtrail;
+pub mod framing;
+pub mod key_operation;
+pub mod mask;
+pub mod vault;
+
+use keytrail_model::json::{self, MAX_DEPTH, ScanError};
+use keytrail_model::row::{Content, Provenance};
+use keytrail_model::{AuditEvent, Column, Reject, Rejection, RowBuffer, SCHEMA_VERSION, Timestamp};
+
+pub use mask::Masker;
+
+/// A source's format.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Format {
+    /// AWS CloudTrail events, as log files, lines or LookupEvents answers.
+    CloudTrail,
+    /// Key operation events v1 of the HSM-fronting service.
+    KeyOperation,
+    /// Audit device output of HashiCorp Vault and OpenBao.
+    Vault,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 3] = [Self::CloudTrail, Self::KeyOperation, Self::Vault];
+
+    /// The name of `--source` and of `keytrail_source`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CloudTrail => "cloudtrail",
+            Self::KeyOperation => "key-operation",
+            Self::Vault => "vault",
+        }
+    }
+
+    /// The dataset that its events belong to.
+    pub const fn dataset(self) -> &'static str {
+        match self {
+            Self::CloudTrail => cloudtrail::DATASET,
+            Self::KeyOperation => key_operation::DATASET,
+            Self::Vault => vault::DATASET,
+        }
+    }
+
+    /// The format of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    /// What the content of one record says; `None` when no module claims it.
+    pub fn detect(record: &str) -> Option<Self> {
+        if cloudtrail::recognises(record) {
+            Some(Self::CloudTrail)
+        } else if key_operation::recognises(record) {
+            Some(Self::KeyOperation)
+        } else if vault::recognises(record) {
+            Some(Self::Vault)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a normalizer may know beside the record.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// When the record was received.
+    pub now: Timestamp,
+    /// Hides secrets and personal data from typed columns.
+    pub masker: &'a Masker,
+}
+
+/// Event times may be ahead of receipt by clock skew, never by more than this: 24 hours in microseconds.
+const MAX_AHEAD_MICROS: i64 = 24 * 3_600 * 1_000_000;
+
+/// Normalizes one framed record and appends it to `rows`, or says why not.
+///
+/// `frame` is the record's exact bytes. Bytes before its first `{` (a line prefix, as Vault's devices
+/// write one on request) are kept in `event_original` and mean nothing else.
+pub fn normalize(
+    format: Format,
+    frame: &[u8],
+    from: Provenance,
+    ctx: &Context<'_>,
+    rows: &mut RowBuffer,
+) -> Result<(), Rejection> {
+    let start = memchr::memchr(b'{', frame)
+        .ok_or_else(|| Rejection::new(Reject::JsonBroken, "expected a JSON object, found no `{`"))?;
+    let json = checked(&frame[start..])?;
+    if format == Format::CloudTrail
+        && let Some(inner) = cloudtrail::unwrap_lookup(json.text)?
+    {
+        let inner_json = checked(inner.as_bytes())?;
+        let event = event(format, inner_json.text, ctx)?;
+        rows.push(&event, inner.as_bytes(), inner_json.content, from);
+        return Ok(());
+    }
+    let event = event(format, json.text, ctx)?;
+    // A line with a prefix is no JSON text: its content is its bytes.
+    let content = if start == 0 { json.content } else { Content::AsIs };
+    rows.push(&event, frame, content, from);
+    Ok(())
+}
+
+/// The event of a JSON text that was checked.
+fn event<'a>(format: Format, json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>, Rejection> {
+    let mut event = match format {
+        Format::CloudTrail => cloudtrail::normalize(json, ctx)?,
+        Format::KeyOperation => key_operation::normalize(json, ctx)?,
+        Format::Vault => vault::normalize(json, ctx)?,
+    };
+    if let Some(time) = event.time
+        && time.0 > ctx.now.0.saturating_add(MAX_AHEAD_MICROS)
+    {
+        return Err(Rejection::new(
+            Reject::TimeFuture,
+            "the event's time is more than 24 hours after its receipt",
+        ));
+    }
+    event.text(Column::KeytrailSource, format.name());
+    event.flag(Column::KeytrailUndeclared, true);
+    event.int(Column::KeytrailSchema, SCHEMA_VERSION);
+    Ok(event)
+}
+
+struct Checked<'a> {
+    text: &'a str,
+    content: Content,
+}
+
+/// Refuses what no JSON reader should be shown: not UTF-8, not one whole object, too deep, lone surrogates.
+fn checked(bytes: &[u8]) -> Result<Checked<'_>, Rejection> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        Rejection::new(Reject::Utf8Invalid, format!("byte {} of the record is not UTF-8", e.valid_up_to()))
+    })?;
+    let scan = json::scan(bytes).map_err(|e| match e {
+        ScanError::Unfinished => Rejection::new(Reject::JsonBroken, "the record ends inside a JSON value"),
+        ScanError::Broken(at) => {
+            Rejection::new(Reject::JsonBroken, format!("the record's JSON is broken at its byte {at}"))
+        }
+    })?;
+    if !text[scan.len..].trim_ascii().is_empty() {
+        return Err(Rejection::new(
+            Reject::JsonBroken,
+            format!("expected the end of the record at its byte {}", scan.len),
+        ));
+    }
+    if scan.depth > MAX_DEPTH {
+        return Err(Rejection::new(
+            Reject::JsonTooDeep,
+            format!("nesting of {} levels, at most {MAX_DEPTH} are read", scan.depth),
+        ));
+    }
+    if let Some(at) = scan.lone_surrogate {
+        return Err(Rejection::new(
+            Reject::JsonLoneSurrogate,
+            format!("byte {at} of the record is half of a surrogate pair"),
+        ));
+    }
+    Ok(Checked {
+        text: &text[..scan.len],
+        content: if scan.compact { Content::AsIs } else { Content::Spaced },
+    })
+}
+
+/// Maps a parser's error to a rejection: codes by what serde says, no value of the record in the reason.
+pub(crate) fn json_rejection(error: &serde_json::Error) -> Rejection {
+    let text = error.to_string();
+    let code = if text.starts_with("duplicate field") {
+        Reject::JsonDuplicateKey
+    } else if text.starts_with("missing field") {
+        Reject::FieldMissing
+    } else if error.is_data() {
+        Reject::FieldType
+    } else {
+        Reject::JsonBroken
+    };
+    // serde quotes the offending value (`invalid type: string "hunter2", expected ...`): keep what was
+    // expected, not what was found.
+    let reason = match (code, text.find(", expected ")) {
+        (Reject::FieldType, Some(at)) => format!("a field has the wrong type{}", &text[at..]),
+        _ => text,
+    };
+    Rejection::new(code, reason)
+}

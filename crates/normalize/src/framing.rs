@@ -1,0 +1,1 @@
+//! Cuts inflated bytes into records.
