@@ -15,7 +15,10 @@ pub struct Masker {
 impl Masker {
     /// A masker with the archive's mask key; the key id is the first 8 hex digits of the key's SHA-256.
     pub fn new(key: &[u8; 32]) -> Self {
-        let mac = Hmac::<Sha256>::new(key.into());
+        // HMAC pads a short key with zeros to the hash's block (RFC 2104 section 2).
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(key);
+        let mac = Hmac::<Sha256>::new(&block.into());
         Self { mac, key_id: keytrail_model::Hash::of(key).to_hex()[..8].to_owned() }
     }
 
