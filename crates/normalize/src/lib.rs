@@ -91,8 +91,7 @@ pub fn normalize(
     ctx: &Context<'_>,
     rows: &mut RowBuffer,
 ) -> Result<(), Rejection> {
-    let start = memchr::memchr(b'{', frame)
-        .ok_or_else(|| Rejection::new(Reject::JsonBroken, "expected a JSON object, found no `{`"))?;
+    let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
     let json = checked(&frame[start..])?;
     if format == Format::CloudTrail
         && let Some(inner) = cloudtrail::unwrap_lookup(json.text)?
@@ -107,6 +106,12 @@ pub fn normalize(
     let content = if start == 0 { json.content } else { Content::AsIs };
     rows.push(&event, frame, content, from);
     Ok(())
+}
+
+/// What makes a record unfit for any source: no JSON object, not UTF-8, too deep, lone surrogates.
+pub fn check(frame: &[u8]) -> Result<(), Rejection> {
+    let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
+    checked(&frame[start..]).map(|_| ())
 }
 
 /// The event of a JSON text that was checked.
@@ -128,6 +133,10 @@ fn event<'a>(format: Format, json: &'a str, ctx: &Context<'a>) -> Result<AuditEv
     event.flag(Column::KeytrailUndeclared, true);
     event.int(Column::KeytrailSchema, SCHEMA_VERSION);
     Ok(event)
+}
+
+fn no_object() -> Rejection {
+    Rejection::new(Reject::JsonBroken, "expected a JSON object, found no `{`")
 }
 
 struct Checked<'a> {
