@@ -4,6 +4,7 @@
 //! What it is not: it opens no file, reads no clock, knows nothing of Parquet.
 //! In: inflated bytes of an input object. Out: rows in a [`RowBuffer`].
 
+mod category;
 pub mod cloudtrail;
 pub mod framing;
 pub mod key_operation;
