@@ -242,12 +242,22 @@ pub struct ExportArgs {
 /// `keytrail log`.
 #[derive(Subcommand, Debug)]
 pub enum LogCommand {
-    /// Print the log's verifier keys (C2SP signed-note), newest last
-    Key(DataArgs),
+    /// Print the log's verifier key (C2SP signed-note): the newest, or all of the key file
+    Key(LogKeyArgs),
     /// Print the newest checkpoint (C2SP tlog-checkpoint)
     Checkpoint(DataArgs),
     /// Make a new signing key; both sign until `--finish` retires the old one
     RotateKey(RotateArgs),
+}
+
+/// `keytrail log key`.
+#[derive(Args, Debug)]
+pub struct LogKeyArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Print the key file: every key, and from and to which tree size it signs
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `keytrail log rotate-key`.

@@ -12,9 +12,11 @@ use crate::print;
 pub fn log(command: LogCommand) -> Result<ExitCode, Fatal> {
     match command {
         LogCommand::Key(args) => {
-            let folder = Folder::open_for_reading(&args.data, None)?;
-            for key in folder.log_keys()?.keys() {
-                print(&format!("{}\n", key.key));
+            let folder = Folder::open_for_reading(&args.data.data, None)?;
+            let keys = folder.log_keys()?;
+            match keys.keys().last() {
+                Some(newest) if !args.all => print(&format!("{}\n", newest.key)),
+                _ => print(&keys.to_string()),
             }
         }
         LogCommand::Checkpoint(args) => {
@@ -22,7 +24,7 @@ pub fn log(command: LogCommand) -> Result<ExitCode, Fatal> {
             print(&String::from_utf8_lossy(&folder.head()?.1));
         }
         LogCommand::RotateKey(args) => {
-            let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+            let mut folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
             let keys = folder.rotate_key(args.finish)?;
             print(&format!("{keys}"));
             eprintln!("give these lines to whoever verifies this trail");

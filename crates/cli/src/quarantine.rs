@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use keytrail_model::{Fatal, Timestamp};
-use keytrail_pipeline::input::{Input, Limits};
+use keytrail_pipeline::input::{Input, Limits, Source};
 use keytrail_pipeline::{Options, ingest, quarantine};
 
 use crate::args::{QuarantineCommand, QuarantineShowArgs, ReadArgs, ReplayArgs};
@@ -81,13 +81,13 @@ fn replay(args: &ReplayArgs) -> Result<ExitCode, Fatal> {
     if args.ids.is_empty() {
         quarantine::entries(folder.store(), &mut |key, entry| {
             let entry = entry.map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))?;
-            inputs.push(Input::bytes(entry.key, entry.original));
+            inputs.push(Input { name: entry.key, source: Source::Bytes(entry.original) });
             Ok(())
         })?;
     }
     for id in &args.ids {
         let entry = quarantine::find(folder.store(), id)?;
-        inputs.push(Input::bytes(entry.key, entry.original));
+        inputs.push(Input { name: entry.key, source: Source::Bytes(entry.original) });
     }
     let threads = crate::run::threads(None);
     let options = Options {

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use keytrail_ledger::finding::Finding;
 use keytrail_model::{Counts, Fatal};
+use keytrail_normalize::framing;
 use keytrail_pipeline::input::{self, Input, Limits};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
@@ -29,7 +29,9 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
             threads,
             format: args.source.map(Into::into),
             limits: Limits {
-                max_record_bytes: usize::try_from(args.max_record_size).unwrap_or(usize::MAX),
+                framing: framing::Limits {
+                    max_record_bytes: usize::try_from(args.max_record_size).unwrap_or(usize::MAX),
+                },
                 max_inflated_bytes: args.max_inflated_size,
                 ..Limits::default()
             },
@@ -53,7 +55,7 @@ pub fn run_inputs(
     let summary = folder.with_trail(|trail| keytrail_pipeline::run(trail, inputs, options, &progress, &stop));
     progress.bar.finish_and_clear();
     let summary = summary?;
-    folder.remember(&summary.checkpoint)?;
+    folder.remember()?;
     let ingested = started.elapsed();
     let report = verify::verify(
         folder.store(),
@@ -66,14 +68,13 @@ pub fn run_inputs(
             first_leaf: summary.first_leaf,
             rederive: None,
             threads: options.ingest.threads,
-            scratch: folder.scratch(),
             writing: true,
         },
     )?;
     if json {
         print(&as_json(&summary));
     } else {
-        print(&as_text(folder, &summary, &report, ingested));
+        print(&as_text(&folder.fingerprint()?, &summary, &report, ingested));
     }
     warn(folder, &summary, &report);
     Ok(exit_code(&summary, &report))
@@ -86,7 +87,7 @@ pub fn threads(asked: Option<usize>) -> usize {
 
 fn exit_code(summary: &Summary, report: &Report) -> ExitCode {
     let total = summary.total;
-    if report.findings.iter().any(Finding::counts) {
+    if report.failures().next().is_some() {
         ExitCode::from(exit::FATAL)
     } else if summary.stopped {
         ExitCode::from(exit::RETRYABLE)
@@ -112,12 +113,12 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
     if summary.stopped {
         eprintln!("stopped: what was read is sealed; run the same command again to go on");
     }
-    for finding in report.findings.iter().filter(|f| f.counts()) {
+    for finding in report.failures() {
         eprintln!("finding: {}", escape(&finding.to_string()));
     }
 }
 
-fn as_text(folder: &Folder, s: &Summary, report: &Report, took: Duration) -> String {
+fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> String {
     let mut out = String::new();
     let line = |out: &mut String, name: &str, c: &Counts| {
         // Writing to a string does not fail.
@@ -168,7 +169,7 @@ fn as_text(folder: &Folder, s: &Summary, report: &Report, took: Duration) -> Str
         escape(&s.checkpoint.origin),
         s.checkpoint.size,
         s.checkpoint.root_base64(),
-        folder.fingerprint()
+        fingerprint
     );
     let _infallible = writeln!(out, "verify   {}", crate::verify::verdict(report));
     out

@@ -4,27 +4,21 @@
 //! into the store whole, and named by manifests that the log takes in one append.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::PathBuf;
 
-use keytrail_archive::object::{Finished, ObjectWriter};
-use keytrail_archive::sort::Sorter;
-use keytrail_model::manifest::{InputItem, ManifestKind, ObjectRef, QuarantineItem};
-use keytrail_model::row::{Head, Row};
-use keytrail_model::{Column, Counts, Detail, Fatal, Hash, Manifest, Partition, RowBuffer, Timestamp};
+use keytrail_archive::{Finished, Sorter};
+use keytrail_model::manifest::{InputItem, ManifestKind, ObjectRef, RowsRef};
+use keytrail_model::{Counts, Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
 use keytrail_normalize::Format;
-use keytrail_ports::{BlobStore, Put};
+use keytrail_ports::Put;
 
-use crate::chain::Chains;
-use crate::dedup::{Dedup, Verdict};
 use crate::ingest::{Normalized, Rejected};
 use crate::input::{Input, InputSummary};
-use crate::quarantine;
+use crate::{objects, quarantine};
 use crate::readable::{Readable, TakenIn};
 use crate::recover::{Recovered, mark_clean};
 use crate::run::{Options, Summary};
-use crate::trail::{Trail, scratch_error};
+use crate::sink::{Sink, Staged, source_of};
+use crate::trail::Trail;
 
 /// Inflated input between two seals: bounds what a killed run has to read again.
 const SEAL_BYTES: u64 = 1 << 30;
@@ -32,13 +26,9 @@ const SEAL_BYTES: u64 = 1 << 30;
 /// Quarantine entries between two seals: bounds the detail object.
 const SEAL_REJECTS: usize = 20_000;
 
-/// Objects in the making at once. Beyond it the one that was written to longest ago is finished.
-const MAX_OPEN: usize = 64;
-
 /// Writes rows to archive objects and seals them.
 pub struct Archiver<'a> {
     trail: &'a Trail<'a>,
-    options: &'a Options,
     inputs: Vec<String>,
     readable: Readable,
     sorter: Sorter,
@@ -56,30 +46,6 @@ pub struct Archiver<'a> {
     first_leaf: u64,
 }
 
-/// Where sorted slices go: the part that the sorter calls back into.
-struct Sink<'a> {
-    trail: &'a Trail<'a>,
-    object_bytes: u64,
-    threads: usize,
-    dedup: Dedup<'a>,
-    chains: Chains,
-    open: Vec<Open>,
-    finished: Vec<Staged>,
-    next_file: u64,
-    counts: BTreeMap<&'static str, Counts>,
-}
-
-struct Open {
-    writer: ObjectWriter<BufWriter<File>>,
-    path: PathBuf,
-}
-
-struct Staged {
-    object: Finished<BufWriter<File>>,
-    partition: Partition,
-    path: PathBuf,
-}
-
 impl<'a> Archiver<'a> {
     /// An archiver over what is sealed.
     pub(crate) fn new(
@@ -90,20 +56,9 @@ impl<'a> Archiver<'a> {
     ) -> Result<Self, Fatal> {
         Ok(Self {
             sorter: Sorter::new(trail.scratch)?,
-            sink: Sink {
-                trail,
-                object_bytes: options.object_bytes,
-                threads: options.ingest.threads,
-                dedup: Dedup::new(trail.store),
-                chains: Chains::default(),
-                open: Vec::new(),
-                finished: Vec::new(),
-                next_file: 0,
-                counts: BTreeMap::new(),
-            },
+            sink: Sink::new(trail, options.object_bytes, options.ingest.threads),
             trail,
-            options,
-            inputs: inputs.iter().map(|i| i.name().to_owned()).collect(),
+            inputs: inputs.iter().map(|i| i.name.clone()).collect(),
             first_leaf: recovered.readable.size,
             taken: recovered.taken,
             readable: recovered.readable,
@@ -195,7 +150,7 @@ impl<'a> Archiver<'a> {
 
     /// New rows so far.
     pub fn accepted(&self) -> u64 {
-        self.sink.counts.values().map(|c| c.accepted).sum()
+        self.sink.counts().values().map(|c| c.accepted).sum()
     }
 
     /// Enough has come together for a seal.
@@ -209,21 +164,20 @@ impl<'a> Archiver<'a> {
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
         self.sorter
             .finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable))?;
-        sink.finish_all()?;
+        let staged = self.sink.take()?;
         self.unsealed_bytes = 0;
-        let staged = std::mem::take(&mut self.sink.finished);
         if staged.is_empty() && self.pending.inputs.is_empty() && self.pending.quarantine.is_empty() {
             return Ok(self.readable.size);
         }
         self.sink.judge(&staged, &self.readable)?;
-        self.pending.runs = self.sink.chains.take();
+        self.pending.runs = self.sink.take_runs();
         let manifests = self.put(staged, now)?;
         let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
         let first = self.trail.log().append(&entries)?.size - entries.len() as u64;
         for (leaf, manifest) in (first..).zip(manifests) {
             self.readable.add(leaf, manifest)?;
         }
-        self.sink.dedup.sealed();
+        self.sink.sealed();
         Ok(self.readable.size)
     }
 
@@ -260,21 +214,22 @@ impl<'a> Archiver<'a> {
 
     /// An object of that name is there: another writer made it of the same events. Its rows must be
     /// ours; its bytes may differ (rows carry when they were ingested).
-    fn stored_object(&self, ours: ObjectRef, rows: &keytrail_model::manifest::RowsRef) -> Result<ObjectRef, Fatal> {
+    fn stored_object(&self, ours: ObjectRef, rows: &RowsRef) -> Result<ObjectRef, Fatal> {
         let conflict = |what: String| Fatal::new("Fatal.ObjectConflict", format!("`{}` {what}", ours.key));
-        let stored =
-            self.trail.store.get(&ours.key)?.ok_or_else(|| conflict("was there and is gone".into()))?;
-        let (events, digests) = keytrail_archive::read::roots(&stored).map_err(|e| conflict(e.to_string()))?;
+        let reader = objects::open(self.trail.store, &ours.key)?;
+        let (events, digests) = objects::roots(&reader).map_err(|e| objects::at(&ours.key, e))?;
         if (events, digests) != (rows.events_root, rows.rows_root) {
             return Err(conflict("is there with other rows".into()));
         }
+        let stored =
+            self.trail.store.get(&ours.key)?.ok_or_else(|| conflict("was there and is gone".into()))?;
         Ok(ObjectRef { bytes: stored.len() as u64, sha256: Hash::of(&stored), key: ours.key })
     }
 
     /// The counts, checked: every record has one outcome.
     pub fn summary(mut self, stopped: bool) -> Result<Summary, Fatal> {
-        for (source, counts) in std::mem::take(&mut self.sink.counts) {
-            *self.total.entry(source).or_default() += counts;
+        for (source, counts) in self.sink.counts() {
+            *self.total.entry(source).or_default() += *counts;
         }
         let mut total = Counts::default();
         for (source, counts) in &self.total {
@@ -301,9 +256,4 @@ impl<'a> Archiver<'a> {
             stopped,
         })
     }
-}
-
-/// The source that a row counts for.
-fn source_of(head: &Head) -> &'static str {
-    Format::ALL.into_iter().find(|f| f.dataset() == head.dataset).map_or("unknown", Format::name)
 }

@@ -19,6 +19,8 @@ use crate::trail::Trail;
 pub struct Normalized {
     /// Number of the input, as `inputs` counts.
     pub input: u32,
+    /// Inflated bytes of the frames.
+    pub bytes: u64,
     /// Accepted records.
     pub rows: RowBuffer,
     /// Refused records.
@@ -114,7 +116,7 @@ fn lane(trail: &Trail<'_>, input: &Input, number: u32, options: &Options, result
     let mut format = options.format;
     let gone = || Fatal::new("Fatal.Stopped", "the run was stopped");
     let read = input::read(input, &options.limits, &mut |chunk| {
-        let done = normalize_chunk(trail, number, chunk, options.format, &mut format);
+        let done = normalize_chunk(trail, number, &chunk, options.format, &mut format);
         results.send(Message::Chunk(done)).map_err(|_| gone())
     });
     let last = match read {
@@ -145,18 +147,18 @@ fn drain(
 fn normalize_chunk(
     trail: &Trail<'_>,
     input: u32,
-    chunk: Chunk,
+    chunk: &Chunk,
     forced: Option<Format>,
     detected: &mut Option<Format>,
 ) -> Normalized {
     let ctx = Context { now: trail.clock.now(), masker: trail.masker };
     let mut rows = RowBuffer::with_capacity(chunk.frames.len(), chunk.data.len());
     let mut rejects = Vec::new();
-    for frame in chunk.frames {
-        let bytes = &chunk.data[frame.start..frame.start + frame.len];
+    for frame in &chunk.frames {
+        let bytes = chunk.bytes(frame);
         let from = Provenance { input, offset: frame.offset };
-        let outcome = match frame.rejection {
-            Some(rejection) => Err(rejection),
+        let outcome = match &frame.rejection {
+            Some(rejection) => Err(rejection.clone()),
             None => normalize_record(bytes, from, forced, detected, &ctx, &mut rows),
         };
         if let Err(rejection) = outcome {
@@ -168,7 +170,7 @@ fn normalize_chunk(
             });
         }
     }
-    Normalized { input, rows, rejects }
+    Normalized { input, bytes: chunk.data.len() as u64, rows, rejects }
 }
 
 fn normalize_record(

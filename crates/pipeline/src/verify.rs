@@ -100,7 +100,7 @@ fn check_log(store: &dyn BlobStore, options: &Options<'_>, report: &mut Report) 
     let mut findings = Vec::new();
     let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
     let audited: Audit =
-        audit(&read, &files, &options.keys, options.known.as_ref(), &mut |entry| {
+        audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
             let element = format!("log entry {}", entry.index);
             let named = Manifest::parse(entry.bytes)
                 .map_err(|e| e.to_string())
