@@ -40,8 +40,8 @@ pub struct Head {
 impl Head {
     /// Order inside the archive: partition, time, uid. Equal uids are neighbours: the same content
     /// has the same time.
-    pub fn sort_key(&self) -> (&'static str, Day, Option<i64>, bool, Uid) {
-        (self.dataset, self.day, self.time.map(|t| t.0), self.time.is_none(), self.uid)
+    pub fn sort_key(&self) -> (&'static str, Day, bool, Option<i64>, Uid) {
+        (self.dataset, self.day, self.time.is_none(), self.time.map(|t| t.0), self.uid)
     }
 }
 
@@ -348,7 +348,10 @@ mod tests {
     fn digest_is_frozen() {
         let mut b = RowBuffer::new();
         b.push(&event(), b"{}", Content::AsIs, Provenance { input: 0, offset: 0 });
-        assert_eq!(b.row(0).head.digest.to_hex(), "34149bb37ce8e91911ff6629b1ecc6f11972e60e5e7664c2028c2cf333ecdf47");
+        assert_eq!(
+            b.row(0).head.digest.to_hex(),
+            "34149bb37ce8e91911ff6629b1ecc6f11972e60e5e7664c2028c2cf333ecdf47"
+        );
         assert_ne!(digest(&b.row(0).head.uid, &Hash::of(b"x"), b.row(0).columns), b.row(0).head.digest);
     }
 
