@@ -5,6 +5,9 @@ use keytrail_model::{AuditEvent, Rejection};
 use crate::Context;
 
 /// `event.dataset` of these events.
+/// Normalizer and version.
+pub const NORMALIZER: &str = "key-operation/1";
+/// `event.dataset` of these events.
 pub const DATASET: &str = "keytrail.key_operation";
 
 /// Whether a record's content looks like one of this source.

@@ -50,6 +50,15 @@ impl Format {
         }
     }
 
+    /// The normalizer that makes them and its version, as in `keytrail_normalizer`.
+    pub const fn normalizer(self) -> &'static str {
+        match self {
+            Self::CloudTrail => cloudtrail::NORMALIZER,
+            Self::KeyOperation => key_operation::NORMALIZER,
+            Self::Vault => vault::NORMALIZER,
+        }
+    }
+
     /// The format of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|f| f.name() == name)

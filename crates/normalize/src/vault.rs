@@ -32,7 +32,7 @@ use route::Route;
 pub const DATASET: &str = "vault.audit";
 
 /// Normalizer and version, `keytrail.normalizer`.
-const NORMALIZER: &str = "vault/1";
+pub const NORMALIZER: &str = "vault/1";
 
 /// Kinds of records, with the phase that each is.
 const KINDS: [(&str, &str); 4] = [

@@ -1,8 +1,8 @@
 //! A bundle: what someone else needs to verify a trail, or a range of it, with the binary alone.
 
-use keytrail_ledger::tile::{CHECKPOINT, Tile, levels, nodes};
-use keytrail_ledger::{Checkpoint, tree};
-use keytrail_model::Fatal;
+use keytrail_ledger::tile::{CHECKPOINT, Level, Tile, levels, nodes};
+use keytrail_ledger::{Checkpoint, decode_bundle, tree};
+use keytrail_model::{Fatal, Hash};
 use keytrail_ports::{BlobStore, Put};
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,16 @@ impl Copy<'_> {
     /// A tile at the width that the head has; a run may have widened it since.
     fn tile(&mut self, tile: Tile) -> Result<(), Fatal> {
         let read = &mut |path: &str| self.from.get(&format!("log/{path}")).map_err(|e| e.to_string());
-        let bytes = tree::read_exact(tile, read).map_err(|e| Fatal::new("Fatal.LogDamaged", e.to_string()))?;
+        let damaged = |e: String| Fatal::new("Fatal.LogDamaged", e);
+        let (found, mut bytes) = tree::read_widest(tile, read).map_err(|e| damaged(e.to_string()))?;
+        let width = tile.width as usize;
+        bytes.truncate(match tile.level {
+            Level::Hashes(_) => width * size_of::<Hash>(),
+            Level::Entries => {
+                let entries = decode_bundle(&bytes, found.width).map_err(damaged)?;
+                entries.iter().take(width).map(|e| size_of::<u16>() + e.len()).sum()
+            }
+        });
         self.put(&format!("log/{}", tile.path()), &bytes)
     }
 }

@@ -20,6 +20,9 @@ use crate::trail::{Trail, scratch_error};
 /// Objects in the making at once. Beyond it the one that was written to longest ago is finished.
 const MAX_OPEN: usize = 64;
 
+/// Row groups of an object; each has its place in the footer.
+const MAX_ROW_GROUPS: usize = 4_096;
+
 /// Rows whose producer key another event has, compared at one seal at most; more count as conflicts.
 const MAX_SUSPECTS: usize = 10_000;
 
@@ -117,7 +120,7 @@ impl<'a> Sink<'a> {
         let at = self.writer(partition)?;
         let open = &mut self.open[at];
         open.writer.append(&new, now, inputs)?;
-        if open.writer.size_bytes() >= self.object_bytes || open.writer.is_full() {
+        if open.writer.size_bytes() >= self.object_bytes || open.writer.row_groups() >= MAX_ROW_GROUPS {
             let open = self.open.remove(at);
             self.finish(open)?;
         }
