@@ -185,7 +185,7 @@ pub(crate) fn json_rejection(error: &serde_json::Error) -> Rejection {
     };
     // serde quotes the offending value (`invalid type: string "hunter2", expected ...`): keep what was
     // expected, not what was found.
-    let reason = match (code, text.find(", expected ")) {
+    let reason = match (code, text.rfind(", expected ")) {
         (Reject::FieldType, Some(at)) => format!("a field has the wrong type{}", &text[at..]),
         _ => text,
     };
