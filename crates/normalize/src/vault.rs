@@ -127,7 +127,8 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
     if let Some(batch) = Batch::of(asked.batch_input) {
         e.int(Column::KeytrailBatchCount, batch.count);
     }
-    if denied {
+    // ECS expects no `denied` with `authentication`: there the outcome says it.
+    if denied && route.login.is_none() {
         e.add(Column::EventType, "denied");
     }
     if let Some(allowed) = auth.policy_results.as_ref().and_then(|r| r.allowed) {
@@ -233,7 +234,6 @@ fn what<'a>(
         e.text(Column::EventAction, ctx.masker.scrub(route.action.clone()));
     }
     if route.login.is_some() {
-        e.add(Column::EventCategory, "api");
         e.add(Column::EventCategory, "authentication");
         e.add(Column::EventType, "start");
         return;

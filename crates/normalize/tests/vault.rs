@@ -110,6 +110,7 @@ fn raw_secrets_reach_no_column() {
     let secrets = [
         "hvs.CAESIJ0000000000000000000000000000000000",
         "hvs.CAESIJ1111111111111111111111111111111111",
+        "hvs.CAESIJ2222222222222222222222222222222222",
         "Zr4kXcSJq0d9nT7yG1AbCdEf",
         "Yr4kXcSJq0d9nT7yG1AbCdEf",
         "NDExMTExMTExMTExMTExMQ==",
