@@ -10,13 +10,14 @@
 //! Values that devices with `log_raw` write in the clear (tokens, plaintext) are never read into a
 //! column; accessors are masked unless the device has HMAC'd them.
 
+mod outcome;
 mod record;
 mod route;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use keytrail_model::{ActionClass, AuditEvent, Column, Reject, Rejection, Timestamp};
+use keytrail_model::{ActionClass, AuditEvent, Column, Reject, Rejection, Timestamp, Value};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -114,19 +115,20 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
     let batch = Batch::of(answered.batch_results).unwrap_or_default();
     versions(&mut e, &route, &asked, &answered, &batch);
     let error = entry.error.map(|t| t.0).filter(|t| !t.is_empty());
-    let denied = denied(&auth, error.as_deref());
-    let said = Said {
+    let denied = outcome::denied(&auth, error.as_deref());
+    let said = outcome::Said {
         phase,
         error,
         errors: entry.errors,
         data: response.data,
         users_data: matches!(mount.engine, "kv" | "generic" | "cubbyhole"),
     };
-    outcome(&mut e, said, &answered, &batch, route.class, ctx);
+    outcome::outcome(&mut e, said, &answered, &batch, route.class, ctx);
     if let Some(batch) = Batch::of(asked.batch_input) {
         e.int(Column::KeytrailBatchCount, batch.count);
     }
-    if denied {
+    // ECS expects no `denied` with `authentication`: there the outcome says it.
+    if denied && route.login.is_none() {
         e.add(Column::EventType, "denied");
     }
     if let Some(allowed) = auth.policy_results.as_ref().and_then(|r| r.allowed) {
@@ -232,7 +234,6 @@ fn what<'a>(
         e.text(Column::EventAction, ctx.masker.scrub(route.action.clone()));
     }
     if route.login.is_some() {
-        e.add(Column::EventCategory, "api");
         e.add(Column::EventCategory, "authentication");
         e.add(Column::EventType, "start");
         return;
@@ -298,78 +299,6 @@ fn clear(value: &str) -> bool {
     !value.is_empty() && !value.starts_with("hmac-sha256:")
 }
 
-/// Whether the call was refused for want of permission.
-fn denied(auth: &Auth<'_>, error: Option<&str>) -> bool {
-    auth.policy_results.as_ref().is_some_and(|r| r.allowed == Some(false))
-        || error.is_some_and(|t| t.contains("permission denied"))
-}
-
-/// What came of the call: outcome, error, reason.
-///
-/// Vault says failure in four places, and often in one alone: the record's `error`, an error as the
-/// answer (`logical.ErrorResponse`: `data.error`), a status code as the answer (`http_status_code`, 207
-/// for a batch that failed in part), and items of a batch. A failed verification is `valid: false`.
-fn outcome<'a>(
-    e: &mut AuditEvent<'a>,
-    said: Said<'a>,
-    data: &ResponseData<'a>,
-    batch: &Batch,
-    class: Option<ActionClass>,
-    ctx: &Context<'a>,
-) {
-    let status = record::number(data.http_status_code).filter(|code| {
-        (*code == 207 || *code >= 400) && (!said.users_data || data.http_content_type.is_some())
-    });
-    let answer = record::says(data.error) && (!said.users_data || said.data.is_some_and(error_alone));
-    let invalid = class == Some(ActionClass::Verify) && (record::is(data.valid, false) || batch.invalid > 0);
-    let errors = record::says(said.errors) || (record::says(data.errors) && !said.users_data);
-    let failed = said.error.is_some() || answer || errors || status.is_some() || batch.errors > 0 || invalid;
-    let outcome = match (failed, said.phase) {
-        (true, _) => "failure",
-        // Allowed to go on, no more: what came of it is the response's to say.
-        (false, "request") => "unknown",
-        (false, _) => "success",
-    };
-    e.text(Column::EventOutcome, outcome);
-    e.maybe(Column::ErrorCode, status.map(|code| code.to_string()));
-    let message = said.error.or_else(|| record::string(data.error).filter(|t| answer && clear(t)));
-    e.maybe(Column::ErrorMessage, message.map(|m| ctx.masker.scrub(trimmed(m))));
-    if invalid {
-        e.text(Column::EventReason, "the signature or MAC is not valid");
-    } else if batch.errors > 0 || status == Some(207) {
-        e.text(Column::EventReason, "some items of the batch failed");
-    }
-}
-
-/// What of a record bears on its outcome, beside the fields of the answer.
-struct Said<'a> {
-    phase: &'static str,
-    error: Option<Cow<'a, str>>,
-    errors: Option<&'a RawValue>,
-    data: Option<&'a RawValue>,
-    /// The answer's keys are users' own, as in KV version 1: an `error` among others is their secret.
-    users_data: bool,
-}
-
-/// An answer that is an error holds nothing else (`logical.Response.IsError`).
-fn error_alone(data: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Alone {
-        #[serde(rename = "error")]
-        _error: IgnoredAny,
-    }
-    serde_json::from_str::<Alone>(data.get()).is_ok()
-}
-
-/// Without the line ends that Go's multi-errors have.
-fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(t) => Cow::Borrowed(t.trim()),
-        Cow::Owned(t) => Cow::Owned(t.trim().to_owned()),
-    }
-}
-
 /// Tokens that the call made, and who they are for.
 fn made<'a>(
     e: &mut AuditEvent<'a>,
@@ -427,12 +356,23 @@ fn who<'a>(
         Some(all) => vec![Some(all)],
         None => vec![auth.token_policies, auth.identity_policies],
     };
-    for policy in own.into_iter().flatten().flatten() {
-        e.add(Column::KeytrailActorPolicies, ctx.masker.scrub(policy.0));
-    }
+    names(e, Column::KeytrailActorPolicies, own.into_iter().flatten().flatten(), ctx);
     let granting = auth.policy_results.and_then(|r| r.granting_policies).unwrap_or_default();
-    for policy in granting.into_iter().filter_map(|p| p.name) {
-        e.add(Column::KeytrailPolicyIds, ctx.masker.scrub(policy.0));
+    names(e, Column::KeytrailPolicyIds, granting.into_iter().filter_map(|p| p.name), ctx);
+}
+
+/// Sets a list of names, sorted, each once. A record may hold a million of them.
+fn names<'a>(
+    e: &mut AuditEvent<'a>,
+    column: Column,
+    names: impl Iterator<Item = Text<'a>>,
+    ctx: &Context<'a>,
+) {
+    let mut list: Vec<_> = names.filter(|n| !n.0.is_empty()).map(|n| ctx.masker.scrub(n.0)).collect();
+    list.sort_unstable();
+    list.dedup();
+    if !list.is_empty() {
+        e.set(column, Value::List(list));
     }
 }
 
@@ -511,5 +451,36 @@ fn maker(version: &str) -> Option<&'static str> {
         "bao" => Some("openbao"),
         "vault" => Some("vault"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Masker;
+
+    #[test]
+    fn identity_is_request_id_and_type() {
+        let masker = Masker::new(&[7; 32]);
+        let ctx = Context { now: Timestamp(0), masker: &masker };
+        let e = normalize(r#"{"type":"response","request":{"id":"r-1"}}"#, &ctx).unwrap();
+        assert_eq!(
+            (e.identity.scope.as_ref(), e.identity.key.as_slice()),
+            ("", &["r-1".into(), "response".into()][..])
+        );
+        assert_eq!(e.get_text(Column::KeytrailScope), None);
+        let e = normalize(r#"{"type":"response","request":{"id":""}}"#, &ctx).unwrap();
+        assert!(e.identity.key.is_empty());
+    }
+
+    /// Quadratic work would take minutes here.
+    #[test]
+    fn a_hundred_thousand_policies_are_read_at_once() {
+        let policies: Vec<_> = (0..100_000).map(|i| format!("\"p{i}\"")).collect();
+        let json = format!(r#"{{"type":"request","auth":{{"policies":[{}]}}}}"#, policies.join(","));
+        let masker = Masker::new(&[7; 32]);
+        let ctx = Context { now: Timestamp(0), masker: &masker };
+        let e = normalize(&json, &ctx).unwrap();
+        assert!(matches!(e.get(Column::KeytrailActorPolicies), Value::List(l) if l.len() == 100_000));
     }
 }

@@ -27,6 +27,7 @@ impl<'a> From<Text<'a>> for Cow<'a, str> {
 
 /// One line of an audit device.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct Entry<'a> {
     #[serde(borrow, rename = "type")]
     pub kind: Option<Text<'a>>,
@@ -46,6 +47,7 @@ pub(super) struct Entry<'a> {
 
 /// Who called; in the response to a login, who has logged in.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 pub(super) struct Auth<'a> {
     #[serde(borrow)]
     pub accessor: Option<Text<'a>>,
@@ -69,6 +71,7 @@ pub(super) struct Auth<'a> {
 
 /// What the policies said; Vault has it since 1.10, OpenBao always.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct PolicyResults<'a> {
     pub allowed: Option<bool>,
     #[serde(borrow)]
@@ -77,6 +80,7 @@ pub(super) struct PolicyResults<'a> {
 
 /// A policy that allowed the call.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct Policy<'a> {
     #[serde(borrow)]
     pub name: Option<Text<'a>>,
@@ -84,6 +88,7 @@ pub(super) struct Policy<'a> {
 
 /// What the auth method says of the caller.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct Metadata<'a> {
     #[serde(borrow)]
     pub username: Option<Text<'a>>,
@@ -95,6 +100,7 @@ pub(super) struct Metadata<'a> {
 
 /// The call.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 pub(super) struct Request<'a> {
     #[serde(borrow)]
     pub id: Option<Text<'a>>,
@@ -126,6 +132,7 @@ pub(super) struct Request<'a> {
 
 /// The namespace that the call was made in; the root namespace has an id and no path.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 pub(super) struct Namespace<'a> {
     #[serde(borrow)]
     pub id: Option<Text<'a>>,
@@ -135,6 +142,7 @@ pub(super) struct Namespace<'a> {
 
 /// The answer.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 pub(super) struct Response<'a> {
     #[serde(borrow)]
     pub mount_point: Option<Text<'a>>,
@@ -154,6 +162,7 @@ pub(super) struct Response<'a> {
 
 /// A token or wrapping token that the call made.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct Made<'a> {
     #[serde(borrow)]
     pub accessor: Option<Text<'a>>,
@@ -163,6 +172,7 @@ pub(super) struct Made<'a> {
 
 /// Audited headers; each is a list of strings, HMAC'd unless configured otherwise.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 pub(super) struct Headers<'a> {
     #[serde(borrow, rename = "user-agent", alias = "User-Agent")]
     pub user_agent: Option<Vec<Text<'a>>>,
@@ -170,6 +180,7 @@ pub(super) struct Headers<'a> {
 
 /// Fields of `request.data` that keytrail reads.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 pub(super) struct RequestData<'a> {
     #[serde(borrow)]
     pub batch_input: Option<&'a RawValue>,
@@ -187,6 +198,7 @@ pub(super) struct RequestData<'a> {
 
 /// Fields of `response.data` that keytrail reads.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 pub(super) struct ResponseData<'a> {
     #[serde(borrow)]
     pub batch_results: Option<&'a RawValue>,
