@@ -16,8 +16,13 @@ pub mod object;
 pub mod read;
 mod read_at;
 pub mod schema;
+pub mod sort;
+mod spill;
+pub mod uids;
 
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};
 pub use read::{Batch, ObjectReader, Projection, ReadError, Selection, StoredRow};
 pub use read_at::ReadAt;
+pub use sort::Sorter;
+pub use uids::{Entries, Found, PartitionIndex, UidIndex};
