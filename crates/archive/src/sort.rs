@@ -102,7 +102,7 @@ impl Sorter {
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
         let mut rows: Vec<Row<'_>> = held.iter().flat_map(RowBuffer::rows).collect();
-        rows.sort_unstable_by(|a, b| order(a.head).cmp(&order(b.head)));
+        rows.sort_unstable_by_key(|r| order(r.head));
         let mut spill = None;
         for slice in rows.chunk_by(|a, b| (a.head.dataset, a.head.day) == (b.head.dataset, b.head.day)) {
             if what.goes_out(slice) {

@@ -3,3 +3,5 @@
 mod object;
 mod rows;
 mod schema;
+mod sort;
+mod uids;

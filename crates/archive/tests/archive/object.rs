@@ -200,13 +200,13 @@ fn damage_is_told() {
     }
     let mut dice = Dice(11);
     let mut told = 0;
-    for _ in 0..1500 {
+    for _ in 0..400 {
         let mut bytes = done.out.clone();
         let at = dice.below(bytes.len() as u64) as usize;
         bytes[at] ^= 1 << dice.below(8);
         told += usize::from(read_all(&bytes).is_err());
     }
-    assert!(told > 300, "{told} of 1500 flips were told");
+    assert!(told > 80, "{told} of 400 flips were told");
 }
 
 #[test]
