@@ -9,6 +9,7 @@ mod checkpoint;
 mod files;
 mod folder_lock;
 mod key_file;
+pub mod secret;
 
 use std::fs::File;
 use std::io;
@@ -64,7 +65,8 @@ impl LocalStore {
         for entry in std::fs::read_dir(&folder).map_err(|e| at("read", &folder, &e))? {
             let path = entry.map_err(|e| at("read", &folder, &e))?.path();
             let is_folder = path.symlink_metadata().is_ok_and(|m| m.is_dir());
-            let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed =
+                if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.map_err(|e| at("remove", &path, &e))?;
         }
         Ok(())
@@ -148,7 +150,9 @@ impl BlobStore for LocalStore {
         while let Some(folder) = open.pop() {
             let path = self.root.join(&folder);
             let entries = match std::fs::read_dir(&path) {
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
                 other => other.map_err(|e| at("read", &path, &e))?,
             };
             for entry in entries {
@@ -212,7 +216,8 @@ mod tests {
     fn hostile_keys_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let store = LocalStore::open(dir.path().join("data")).unwrap();
-        for key in ["", "/", "a/", "/a", "a//b", ".", "..", "a/../b", "a\\b", "a b", "a\0b", "\u{e9}", "a\n"] {
+        for key in ["", "/", "a/", "/a", "a//b", ".", "..", "a/../b", "a\\b", "a b", "a\0b", "\u{e9}", "a\n"]
+        {
             let e = store.put_if_absent(key, b"x").unwrap_err();
             assert!(matches!(&e, StoreError::Fatal(m) if m.contains("is no key")), "{key:?}: {e}");
         }
@@ -266,11 +271,13 @@ mod tests {
         }
     }
 
-    /// `/dev/full` answers every write with "no space left".
+    /// ENOSPC (28) and EIO (5), as the system gives them.
     #[test]
     fn a_full_disk_is_full() {
         let e = io::Error::from_raw_os_error(28);
-        assert!(matches!(at("write", Path::new("x"), &e), StoreError::Full(m) if m.contains("no space left")));
+        assert!(
+            matches!(at("write", Path::new("x"), &e), StoreError::Full(m) if m.contains("no space left"))
+        );
         let e = io::Error::from_raw_os_error(5);
         assert!(matches!(at("write", Path::new("x"), &e), StoreError::Fatal(_)));
     }

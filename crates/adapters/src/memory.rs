@@ -95,9 +95,9 @@ impl BlobRead for MemoryRead {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let range = usize::try_from(offset).ok().and_then(|from| Some(from..from.checked_add(buf.len())?));
-        let bytes = range
-            .and_then(|r| self.0.get(r))
-            .ok_or_else(|| StoreError::Fatal(format!("the object ends before byte {offset} + {}", buf.len())))?;
+        let bytes = range.and_then(|r| self.0.get(r)).ok_or_else(|| {
+            StoreError::Fatal(format!("the object ends before byte {offset} + {}", buf.len()))
+        })?;
         buf.copy_from_slice(bytes);
         Ok(())
     }

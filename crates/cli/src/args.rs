@@ -285,12 +285,9 @@ fn size(text: &str) -> Result<u64, String> {
         "gib" => 1 << 30,
         unit => return Err(format!("`{unit}` is no unit, expected B, kB, MB, GB, KiB, MiB or GiB")),
     };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(factor))
-        .filter(|n| *n > 0)
-        .ok_or_else(|| format!("`{text}` is no size, expected a whole number above 0 and a unit, as in 128MB"))
+    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0).ok_or_else(|| {
+        format!("`{text}` is no size, expected a whole number above 0 and a unit, as in 128MB")
+    })
 }
 
 /// Reads RFC 3339 or a date (its first moment, UTC).

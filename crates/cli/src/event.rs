@@ -115,7 +115,8 @@ fn shown_original(event: &StoredEvent, masker: &Masker) -> String {
     match &event.original {
         None => "withheld".into(),
         Some(bytes) => {
-            let format = Format::ALL.into_iter().find(|f| Some(f.dataset()) == event.text(Column::EventDataset));
+            let format =
+                Format::ALL.into_iter().find(|f| Some(f.dataset()) == event.text(Column::EventDataset));
             escape_bytes(masker.mask_document(format, bytes).as_ref())
         }
     }

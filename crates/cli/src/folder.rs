@@ -1,23 +1,22 @@
 //! A data folder and its keys: the local adapters, put together.
 //!
 //! Private keys are in a folder of their own, outside the data folder: `<key dir>/<trail>/` holds
-//! `log-<key id>.key` (C2SP signed-note private key), `mask.key` (64 hex digits) and `head`, the newest
+//! `log-<n>.key` (C2SP signed-note private key), `mask.key` (64 hex digits) and `head`, the newest
 //! checkpoint that this machine signed: a data folder behind it was rolled back, and is not written to.
 
 use std::path::{Path, PathBuf};
 
-use keytrail_adapters::local::{
-    self, FolderLock, LocalCheckpoint, LocalSigner, LocalStore, SystemClock, random_bytes,
-};
+use keytrail_adapters::local::{FolderLock, KeyFile, LocalCheckpoint, LocalStore, SystemClock, secret};
 use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
 use keytrail_model::{Fatal, Hash};
 use keytrail_normalize::Masker;
 use keytrail_pipeline::Trail;
 use keytrail_pipeline::readable::Readable;
-use keytrail_ports::{BlobStore, Signer};
+use keytrail_ports::{BlobStore, Clock, Signer};
 
 const KEYS: &str = "keys/log.keys";
 const CHECKPOINT: &str = "log/checkpoint";
+const LOCK: &str = "log-staging/lock";
 const HEAD: &str = "head";
 const MASK: &str = "mask.key";
 
@@ -36,7 +35,7 @@ struct Writing {
     _lock: FolderLock,
     keys: LogKeys,
     secrets: PathBuf,
-    signers: Vec<LocalSigner>,
+    signers: Vec<KeyFile>,
     masker: Masker,
     scratch: PathBuf,
 }
@@ -44,8 +43,10 @@ struct Writing {
 impl Folder {
     /// Opens a folder for `run`: takes its lock, makes what a new trail needs.
     pub fn open_for_writing(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
-        let store = LocalStore::create(root)?;
-        let lock = FolderLock::acquire(root)?;
+        let store = LocalStore::open(root)?;
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        let lock = FolderLock::acquire(&store, &command, SystemClock.now())?;
+        store.clear_temporary()?;
         let key_dir = key_dir_or_default(key_dir)?;
         outside(root, &key_dir)?;
         let keys = match store.get(KEYS)? {
@@ -63,9 +64,9 @@ impl Folder {
         let masker = masker(&secrets.join(MASK))?.ok_or_else(|| {
             Fatal::new("Config.Keys", format!("the mask key `{}` is missing", secrets.join(MASK).display()))
         })?;
-        let scratch = store.scratch()?;
+        let scratch = store.temporary()?;
         Ok(Self {
-            checkpoint: LocalCheckpoint::new(root.join("log-staging/lock")),
+            checkpoint: LocalCheckpoint::new(&store, LOCK)?,
             root: root.to_owned(),
             store,
             writing: Some(Writing { _lock: lock, keys, secrets, signers, masker, scratch }),
@@ -78,10 +79,11 @@ impl Folder {
         if !root.is_dir() {
             return Err(Fatal::new("Usage.Data", format!("there is no data folder `{}`", root.display())));
         }
+        let store = LocalStore::open(root)?;
         Ok(Self {
             root: root.to_owned(),
-            store: LocalStore::open(root)?,
-            checkpoint: LocalCheckpoint::new(root.join("log-staging/lock")),
+            checkpoint: LocalCheckpoint::new(&store, LOCK)?,
+            store,
             writing: None,
             key_dir: key_dir_or_default(key_dir).ok(),
         })
@@ -99,7 +101,7 @@ impl Folder {
 
     /// Whether another process is writing.
     pub fn in_use(&self) -> bool {
-        self.writing.is_none() && FolderLock::holder(&self.root).is_some()
+        self.writing.is_none() && FolderLock::is_held(&self.store)
     }
 
     /// The log's public keys, as the folder has them.
@@ -133,9 +135,10 @@ impl Folder {
 
     /// Calls `with` with the trail.
     pub fn with_trail<T>(&self, with: impl FnOnce(&Trail<'_>) -> Result<T, Fatal>) -> Result<T, Fatal> {
-        let w = self.writing.as_ref().ok_or_else(|| {
-            Fatal::new("Fatal.Internal", "the folder was opened for reading only")
-        })?;
+        let w = self
+            .writing
+            .as_ref()
+            .ok_or_else(|| Fatal::new("Fatal.Internal", "the folder was opened for reading only"))?;
         let known = known_head(w)?;
         let signers: Vec<&dyn Signer> = w.signers.iter().map(|s| s as &dyn Signer).collect();
         with(&Trail {
@@ -153,7 +156,7 @@ impl Folder {
     /// Keeps the newest head beside the key.
     pub fn remember(&self) -> Result<(), Fatal> {
         let (Some(w), Some(note)) = (&self.writing, self.store.get(CHECKPOINT)?) else { return Ok(()) };
-        Ok(local::write_private(&w.secrets.join(HEAD), &note)?)
+        Ok(secret::replace(&w.secrets.join(HEAD), &note)?)
     }
 
     /// Fingerprint of the newest signing key: SHA-256 of its public key.
@@ -170,7 +173,7 @@ impl Folder {
         {
             return Ok((masker, true));
         }
-        Ok((Masker::new(&random_bytes()?), false))
+        Ok((Masker::new(&secret::random()?), false))
     }
 
     /// Begins or ends the overlap of two signing keys; gives the new key file.
@@ -181,7 +184,8 @@ impl Folder {
             w.keys.keys().iter().filter(|k| k.to.is_none()).map(|k| k.key.clone()).collect();
         let now = match (open.as_slice(), finish) {
             ([_], false) => {
-                let signer = LocalSigner::create(&w.secrets, w.keys.origin())?;
+                let name = format!("log-{}.key", w.keys.keys().len());
+                let (signer, _) = KeyFile::open_or_create(&w.secrets.join(name), w.keys.origin())?;
                 let new = verifier(&signer)?;
                 [open, vec![new]].concat()
             }
@@ -208,31 +212,43 @@ impl Folder {
 }
 
 fn parse_keys(text: &[u8]) -> Result<LogKeys, Fatal> {
-    let text = std::str::from_utf8(text).map_err(|_| Fatal::new("Config.Keys", format!("`{KEYS}` is not UTF-8")))?;
+    let text =
+        std::str::from_utf8(text).map_err(|_| Fatal::new("Config.Keys", format!("`{KEYS}` is not UTF-8")))?;
     LogKeys::parse(text).map_err(|e| Fatal::new("Config.Keys", format!("`{KEYS}`: {e}")))
 }
 
 /// A name for the log, a signing key and a mask key. The public key is written last: a folder that has
 /// it has all of them.
 fn new_trail(store: &LocalStore, key_dir: &Path) -> Result<LogKeys, Fatal> {
-    let random: [u8; 32] = random_bytes()?;
+    let random = secret::random()?;
     let origin = format!("keytrail.local/{}", &Hash::of(&random).to_hex()[..16]);
     let secrets = key_dir.join(trail_name(&origin));
-    let signer = LocalSigner::create(&secrets, &origin)?;
-    let mask: [u8; 32] = random_bytes()?;
-    local::write_private(&secrets.join(MASK), format!("{}\n", Hash(mask)).as_bytes())?;
+    let (signer, _) = KeyFile::open_or_create(&secrets.join("log-0.key"), &origin)?;
+    secret::replace(&secrets.join(MASK), format!("{}\n", Hash(secret::random()?)).as_bytes())?;
     let keys = LogKeys::of(verifier(&signer)?);
     store.replace(KEYS, keys.to_string().as_bytes())?;
     Ok(keys)
 }
 
-fn verifier(signer: &LocalSigner) -> Result<VerifierKey, Fatal> {
+fn verifier(signer: &KeyFile) -> Result<VerifierKey, Fatal> {
     VerifierKey::new(signer.name(), signer.public_key()).map_err(|e| Fatal::new("Config.Keys", e))
 }
 
-fn open_signers(keys: &LogKeys, secrets: &Path) -> Result<Vec<LocalSigner>, Fatal> {
-    let open = keys.keys().iter().filter(|k| k.to.is_none());
-    open.map(|k| LocalSigner::open(secrets, &k.key)).collect()
+/// The private keys of all public keys that have no end; key number N of the key file is `log-N.key`.
+fn open_signers(keys: &LogKeys, secrets: &Path) -> Result<Vec<KeyFile>, Fatal> {
+    let mut signers = Vec::new();
+    for (i, key) in keys.keys().iter().enumerate().filter(|(_, k)| k.to.is_none()) {
+        let path = secrets.join(format!("log-{i}.key"));
+        let config =
+            |what: &str| Fatal::new("Config.Keys", format!("the signing key `{}` {what}", path.display()));
+        let signer = KeyFile::open(&path, keys.origin())?
+            .ok_or_else(|| config("is missing: restore it, or say where it is by --key-dir"))?;
+        if signer.public_key() != *key.key.public() {
+            return Err(config(&format!("is another one than `{KEYS}` names")));
+        }
+        signers.push(signer);
+    }
+    Ok(signers)
 }
 
 /// The part of the origin that names the trail's folder of private keys.
@@ -283,7 +299,7 @@ fn known_head(w: &Writing) -> Result<Option<Checkpoint>, Fatal> {
 }
 
 fn masker(path: &Path) -> Result<Option<Masker>, Fatal> {
-    match local::read_private(path)? {
+    match secret::read(path)? {
         None => Ok(None),
         Some(text) => {
             let key = std::str::from_utf8(&text).ok().and_then(|t| Hash::from_hex(t.trim_ascii()));
@@ -297,7 +313,8 @@ fn masker(path: &Path) -> Result<Option<Masker>, Fatal> {
 
 /// A file that the command line named.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, Fatal> {
-    std::fs::read(path).map_err(|e| Fatal::new("Config.File", format!("cannot read `{}`: {e}", path.display())))
+    std::fs::read(path)
+        .map_err(|e| Fatal::new("Config.File", format!("cannot read `{}`: {e}", path.display())))
 }
 
 /// A new folder for a bundle.
@@ -305,7 +322,7 @@ pub fn create_bundle(path: &Path) -> Result<LocalStore, Fatal> {
     if path.exists() {
         return Err(Fatal::new("Usage.OutputExists", format!("`{}` is there already", path.display())));
     }
-    Ok(LocalStore::create(path)?)
+    Ok(LocalStore::open(path)?)
 }
 
 /// Puts the instructions into a bundle.

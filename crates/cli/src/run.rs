@@ -204,9 +204,13 @@ fn as_json(s: &Summary) -> String {
 fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(exit::RETRYABLE), Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(|e| Fatal::new("Fatal.Signal", format!("cannot watch for signals: {e}")))?;
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(exit::RETRYABLE),
+            Arc::clone(&stop),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        .map_err(|e| Fatal::new("Fatal.Signal", format!("cannot watch for signals: {e}")))?;
     }
     Ok(stop)
 }

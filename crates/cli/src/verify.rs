@@ -62,8 +62,9 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
 fn bundle_range(folder: &Folder) -> Result<Range, Fatal> {
     match folder.store().get(RANGE)? {
         None => Ok(Range::default()),
-        Some(json) => serde_json::from_slice(&json)
-            .map_err(|e| Fatal::new("Config.Bundle", format!("`{RANGE}`: {e}"))),
+        Some(json) => {
+            serde_json::from_slice(&json).map_err(|e| Fatal::new("Config.Bundle", format!("`{RANGE}`: {e}")))
+        }
     }
 }
 
@@ -107,7 +108,8 @@ fn as_text(report: &Report) -> String {
         let _infallible = writeln!(out, "not checked: {}", escape(what));
     }
     if let Some(c) = &report.checkpoint {
-        let _infallible = writeln!(out, "log {}, size {}, root {}", escape(&c.origin), c.size, c.root_base64());
+        let _infallible =
+            writeln!(out, "log {}, size {}, root {}", escape(&c.origin), c.size, c.root_base64());
     }
     let _infallible = writeln!(out, "{}", verdict(report));
     out
@@ -119,9 +121,10 @@ fn as_json(report: &Report) -> String {
         .iter()
         .map(|f| serde_json::json!({"code": f.code.as_str(), "element": f.element, "message": f.message}))
         .collect();
-    let log = report.checkpoint.as_ref().map(|c| {
-        serde_json::json!({"origin": c.origin, "tree_size": c.size, "root_hash": c.root_base64()})
-    });
+    let log = report
+        .checkpoint
+        .as_ref()
+        .map(|c| serde_json::json!({"origin": c.origin, "tree_size": c.size, "root_hash": c.root_base64()}));
     let all = serde_json::json!({
         "verdict": if report.failures().next().is_some() { "findings" } else { "good" },
         "trust": trust(report),

@@ -148,11 +148,8 @@ impl RowBuffer {
     pub fn renumber(&mut self, row: usize, ordinal: u64) {
         let original = self.row(row).original;
         // A line with a prefix is no JSON text: its content is its bytes.
-        let content = if original.first() == Some(&b'{') {
-            json::content_digest(original)
-        } else {
-            Hash::of(original)
-        };
+        let content =
+            if original.first() == Some(&b'{') { json::content_digest(original) } else { Hash::of(original) };
         let scope = columns(self.row(row).columns).find_map(|(column, value)| match value {
             Encoded::Text(scope) if column == Column::KeytrailScope => Some(scope.to_owned()),
             _ => None,

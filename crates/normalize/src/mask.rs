@@ -60,10 +60,10 @@ impl Masker {
         Cow::Owned(out)
     }
 
-    /// A record's original bytes for people's eyes: the values of the source's secret fields masked,
-    /// all other strings scrubbed, everything else as it came. Bytes that are not UTF-8 are shown as
+    /// A record's original bytes for people's eyes: the values of the source's secret fields (of any
+    /// source's, where it is not known) masked, all other strings scrubbed, everything else as it came. Bytes that are not UTF-8 are shown as
     /// U+FFFD, and what is not JSON is scrubbed as text. Control characters are the terminal's matter.
-    pub fn mask_document(&self, format: Format, original: &[u8]) -> String {
+    pub fn mask_document(&self, format: Option<Format>, original: &[u8]) -> String {
         document::mask(self, format, &String::from_utf8_lossy(original))
     }
 }

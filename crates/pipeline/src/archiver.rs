@@ -13,15 +13,18 @@ use keytrail_ports::Put;
 
 use crate::ingest::{Normalized, Rejected};
 use crate::input::{Input, InputSummary};
-use crate::{objects, quarantine};
 use crate::readable::{Readable, TakenIn};
 use crate::recover::{Recovered, mark_clean};
 use crate::run::{Options, Summary};
 use crate::sink::{Sink, Staged, source_of};
-use crate::trail::Trail;
+use crate::trail::{Trail, scratch_error};
+use crate::{objects, quarantine};
 
 /// Inflated input between two seals: bounds what a killed run has to read again.
 const SEAL_BYTES: u64 = 1 << 30;
+
+/// Rows that are sorted in memory, in bytes.
+const SORT_BYTES: usize = 64 << 20;
 
 /// Quarantine entries between two seals: bounds the detail object.
 const SEAL_REJECTS: usize = 20_000;
@@ -54,8 +57,10 @@ impl<'a> Archiver<'a> {
         inputs: &[Input],
         options: &'a Options,
     ) -> Result<Self, Fatal> {
+        let spill = trail.scratch.join("spill");
+        std::fs::create_dir_all(&spill).map_err(|e| scratch_error("create", &spill, &e))?;
         Ok(Self {
-            sorter: Sorter::new(trail.scratch)?,
+            sorter: Sorter::new(&spill, SORT_BYTES)?,
             sink: Sink::new(trail, options.object_bytes, options.ingest.threads),
             trail,
             inputs: inputs.iter().map(|i| i.name.clone()).collect(),
@@ -90,9 +95,8 @@ impl<'a> Archiver<'a> {
         self.done.1 += read;
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
-        self.sorter.push(&records.rows, &mut |partition, rows| {
-            sink.append(partition, rows, now, inputs, readable)
-        })
+        self.sorter
+            .push(records.rows, &mut |partition, rows| sink.append(partition, rows, now, inputs, readable))
     }
 
     fn quarantine(&mut self, input: u32, reject: &Rejected) -> Result<(), Fatal> {
@@ -138,7 +142,12 @@ impl<'a> Archiver<'a> {
         self.input_bytes += summary.bytes;
         if self.taken.inputs.insert(summary.sha256) {
             let object = self.inputs[input as usize].clone();
-            self.pending.inputs.push(InputItem { bytes: summary.bytes, object, read, sha256: summary.sha256 });
+            self.pending.inputs.push(InputItem {
+                bytes: summary.bytes,
+                object,
+                read,
+                sha256: summary.sha256,
+            });
         }
         self.done.2 += 1;
     }
@@ -162,8 +171,7 @@ impl<'a> Archiver<'a> {
     pub fn seal(&mut self) -> Result<u64, Fatal> {
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
-        self.sorter
-            .finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable))?;
+        self.sorter.finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable))?;
         let staged = self.sink.take()?;
         self.unsealed_bytes = 0;
         if staged.is_empty() && self.pending.inputs.is_empty() && self.pending.quarantine.is_empty() {

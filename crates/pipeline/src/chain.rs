@@ -90,7 +90,8 @@ mod tests {
         }
         let mut chains = Chains::default();
         rows.rows().for_each(|r| chains.add(r));
-        let runs: Vec<_> = chains.take().into_iter().map(|r| (r.first_seq, r.first_prev, r.last_seq, r.last_hash)).collect();
+        let runs: Vec<_> =
+            chains.take().into_iter().map(|r| (r.first_seq, r.first_prev, r.last_seq, r.last_hash)).collect();
         assert_eq!(
             runs,
             [(0, "prev-0".into(), 2, leaf_hash(b"2")), (5, "prev-5".to_owned(), 7, leaf_hash(b"7"))]

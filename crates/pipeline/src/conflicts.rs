@@ -80,8 +80,8 @@ fn judge(
     for object in objects {
         let key = &object.object.key;
         let reader = objects::open(store, key)?;
-        let events = objects::pick(&reader, &|_, group| shared.contains(&group))
-            .map_err(|e| objects::at(key, e))?;
+        let events =
+            objects::pick(&reader, &|_, group| shared.contains(&group)).map_err(|e| objects::at(key, e))?;
         for event in events {
             let claim = event.claim().map(|(d, s, i, p)| [d, s, i, p].map(str::to_owned));
             if let Some(claim) = claim {

@@ -8,23 +8,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keytrail_archive::{Projection, Selection, UidIndex};
+use keytrail_archive::{Entries, UidIndex};
 use keytrail_model::row::Head;
-use keytrail_model::{Fatal, Partition, Uid};
+use keytrail_model::{Fatal, Hash, Partition, Uid};
 use keytrail_ports::BlobStore;
 
 use crate::objects;
 use crate::readable::{Readable, SealedObject};
 
 /// What a row is to the archive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     /// An event that the archive does not hold.
     New,
     /// The archive holds it.
     Duplicate,
-    /// New, and another event has its producer's key.
-    Shares(Uid),
+    /// New, and these events have its producer's key.
+    Shares(Vec<Uid>),
 }
 
 /// Filters in memory, in bytes.
@@ -34,9 +34,9 @@ const FILTER_BYTES: usize = 64 << 20;
 pub(crate) struct Dedup<'a> {
     store: &'a dyn BlobStore,
     /// Indexes of sealed objects, by partition; those used longest ago go first.
-    sealed: Vec<(Partition, Vec<Arc<UidIndex>>)>,
-    /// Entries that are written and not sealed: sorted slices, by partition.
-    fresh: BTreeMap<Partition, Vec<Vec<(u64, Uid)>>>,
+    sealed: Vec<(Partition, Vec<UidIndex>)>,
+    /// Events that are written and not sealed, by partition.
+    fresh: BTreeMap<Partition, Entries>,
 }
 
 impl<'a> Dedup<'a> {
@@ -54,7 +54,7 @@ impl<'a> Dedup<'a> {
         }
         let mut indexes = Vec::new();
         for object in readable.partitions.get(partition).into_iter().flatten() {
-            indexes.push(Arc::new(open_index(self.store, object)?));
+            indexes.push(open_index(self.store, object)?);
         }
         self.sealed.push((partition.clone(), indexes));
         let mut bytes = 0;
@@ -67,49 +67,30 @@ impl<'a> Dedup<'a> {
         Ok(())
     }
 
-    /// Judges a row of the partition that was entered last.
-    pub fn judge(&self, partition: &Partition, head: &Head) -> Result<Verdict, Fatal> {
-        let mut other = None;
-        for slice in self.fresh.get(partition).into_iter().flatten() {
-            let at = slice.partition_point(|e| *e < (head.group, head.uid));
-            match slice.get(at) {
-                Some(e) if *e == (head.group, head.uid) => return Ok(Verdict::Duplicate),
-                next => {
-                    let before = at.checked_sub(1).and_then(|i| slice.get(i));
-                    let near = [next, before].into_iter().flatten().find(|e| e.0 == head.group);
-                    other = other.or(near.map(|e| e.1));
-                }
-            }
-        }
+    /// Judges a row of the partition that was entered last, and notes it if it is new.
+    pub fn judge(&mut self, partition: &Partition, head: &Head) -> Result<Verdict, Fatal> {
+        let fresh = match self.fresh.get_mut(partition) {
+            Some(entries) => entries,
+            None => self.fresh.entry(partition.clone()).or_default(),
+        };
+        let mut found = fresh.find(head.group, &head.uid);
         if let Some((_, indexes)) = self.sealed.last() {
             for index in indexes {
-                let found = index.find(head.group, &head.uid)?;
                 if found.same {
-                    return Ok(Verdict::Duplicate);
+                    break;
                 }
-                other = other.or(found.other);
+                found.merge(
+                    index
+                        .find(head.group, &head.uid)
+                        .map_err(|e| objects::at(&index_key(index.object()), e))?,
+                );
             }
         }
-        Ok(other.map_or(Verdict::New, Verdict::Shares))
-    }
-
-    /// Notes rows that were written.
-    pub fn written(&mut self, partition: &Partition, mut entries: Vec<(u64, Uid)>) {
-        if entries.is_empty() {
-            return;
+        if found.same {
+            return Ok(Verdict::Duplicate);
         }
-        entries.sort_unstable();
-        let slices = self.fresh.entry(partition.clone()).or_default();
-        slices.push(entries);
-        // Slices of about equal size are joined, so that their number stays logarithmic.
-        while let [.., a, b] = slices.as_slice()
-            && a.len() <= 2 * b.len()
-        {
-            let (b, mut a) = (slices.pop().unwrap_or_default(), slices.pop().unwrap_or_default());
-            a.extend(b);
-            a.sort_unstable();
-            slices.push(a);
-        }
+        fresh.insert(head.group, &head.uid);
+        Ok(if found.others.is_empty() { Verdict::New } else { Verdict::Shares(found.others) })
     }
 
     /// What was written is sealed now: forget the entries, and look partitions up again.
@@ -119,33 +100,24 @@ impl<'a> Dedup<'a> {
     }
 }
 
-fn index_key(object: &SealedObject) -> String {
-    format!("state/uids/{}", object.object.sha256)
+fn index_key(object: &Hash) -> String {
+    format!("state/uids/{object}")
 }
 
 /// An object's index, made again where it is missing or unreadable.
 fn open_index(store: &dyn BlobStore, object: &SealedObject) -> Result<UidIndex, Fatal> {
-    let key = index_key(object);
+    let sha256 = object.object.sha256;
+    let key = index_key(&sha256);
     if let Some(blob) = objects::blob(store, &key)?
-        && let Ok(index) = UidIndex::open(blob)
-        && index.len() == object.rows.count
+        && let Ok(index) = UidIndex::open(blob, true)
+        && (*index.object(), index.count()) == (sha256, object.rows.count)
     {
         return Ok(index);
     }
     let reader = objects::open(store, &object.object.key)?;
-    let mut entries = Vec::new();
-    for batch in reader.batches(&Projection::index(), Selection::All) {
-        let batch = batch.map_err(|e| objects::at(&object.object.key, e))?;
-        entries.extend(batch.rows().map(|r| (r.group.unwrap_or_default(), r.uid)));
-    }
-    put_index(store, object, entries)?;
-    let blob = objects::blob(store, &key)?
-        .ok_or_else(|| Fatal::new("Fatal.Store", format!("`{key}` was written and is not there")))?;
-    UidIndex::open(blob).map_err(|e| objects::at(&key, e))
-}
-
-/// Writes an object's index.
-fn put_index(store: &dyn BlobStore, object: &SealedObject, mut entries: Vec<(u64, Uid)>) -> Result<(), Fatal> {
-    entries.sort_unstable();
-    Ok(store.replace(&index_key(object), &UidIndex::build(&entries))?)
+    let entries = Entries::read(&reader).map_err(|e| objects::at(&object.object.key, e))?;
+    let mut bytes = Vec::new();
+    entries.write(&sha256, &mut bytes)?;
+    store.replace(&key, &bytes)?;
+    UidIndex::open(Arc::new(bytes), true).map_err(|e| objects::at(&key, e))
 }

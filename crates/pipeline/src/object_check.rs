@@ -81,7 +81,8 @@ impl ObjectCheck<'_> {
             at += part as u64;
         }
         let is = Hash(hasher.finalize().into());
-        Ok((is != sealed.object.sha256).then(|| format!("its SHA-256 is {is}, sealed was {}", sealed.object.sha256)))
+        Ok((is != sealed.object.sha256)
+            .then(|| format!("its SHA-256 is {is}, sealed was {}", sealed.object.sha256)))
     }
 
     fn rows(&self, reader: &ObjectReader, sealed: &SealedObject, out: &mut Checked) -> Result<(), ReadError> {
@@ -98,7 +99,11 @@ impl ObjectCheck<'_> {
                 rows.push(leaf_hash(&digest(&row.uid, &hash, row.columns).0));
                 let element = || format!("{key} row {} uid {}", row.number, row.uid);
                 if before == Some(row.uid) {
-                    out.findings.push(Finding::new(Code::Dup, element(), "the event stands twice in its object"));
+                    out.findings.push(Finding::new(
+                        Code::Dup,
+                        element(),
+                        "the event stands twice in its object",
+                    ));
                 }
                 before = Some(row.uid);
                 match row.original {
@@ -124,7 +129,11 @@ impl ObjectCheck<'_> {
             }
         }
         let mut differs = |code, what: &str| {
-            out.findings.push(Finding::new(code, key.clone(), format!("{what} is not what the manifest says")));
+            out.findings.push(Finding::new(
+                code,
+                key.clone(),
+                format!("{what} is not what the manifest says"),
+            ));
         };
         if events.root() != expected.events_root || events.size() != expected.count {
             differs(Code::LeafMismatch, "the root over the event hashes");
@@ -149,7 +158,8 @@ fn misplaced(row: &StoredRow<'_>, expected: &RowsRef) -> Option<String> {
         return Some(format!("`event_dataset` is not that of its partition, `{}`", expected.dataset));
     }
     let day = Day::of(row.time).to_string();
-    (day != expected.day).then(|| format!("its time is of the day `{day}`, its partition is `{}`", expected.day))
+    (day != expected.day)
+        .then(|| format!("its time is of the day `{day}`, its partition is `{}`", expected.day))
 }
 
 /// Normalizes the original again and compares all derived columns.
@@ -184,7 +194,9 @@ fn derive_again(
         return;
     }
     let derived = again.row(0);
-    if !derived.head.keyless && (derived.head.uid, derived.head.group) != (row.uid, row.group.unwrap_or_default()) {
+    if !derived.head.keyless
+        && (derived.head.uid, derived.head.group) != (row.uid, row.group.unwrap_or_default())
+    {
         wrong("`keytrail_uid` or `keytrail_group` is not what the original gives".into());
     }
     if derived.columns == row.columns {

@@ -132,7 +132,8 @@ pub fn find(store: &dyn BlobStore, prefix: &str) -> Result<Entry, Fatal> {
     match keys.as_slice() {
         [key] => {
             let stored = store.get(key)?.unwrap_or_default();
-            Entry::parse(key, &stored).map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))
+            Entry::parse(key, &stored)
+                .map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))
         }
         [] => Err(Fatal::new("Usage.NotFound", format!("no quarantine entry `{prefix}`"))),
         many => Err(Fatal::new(

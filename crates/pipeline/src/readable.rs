@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef};
-use keytrail_model::{Detail, Fatal, Hash, Manifest, Partition, Day};
+use keytrail_model::{Day, Detail, Fatal, Hash, Manifest, Partition};
 use keytrail_ports::BlobStore;
 
 use crate::seal;

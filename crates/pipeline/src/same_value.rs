@@ -23,8 +23,7 @@ fn same(a: &RawValue, b: &RawValue) -> bool {
     match (a.as_bytes().first(), b.as_bytes().first()) {
         (Some(b'{'), Some(b'{')) => match (members(a), members(b)) {
             (Some(a), Some(b)) => {
-                a.len() == b.len()
-                    && a.iter().zip(&b).all(|((ka, va), (kb, vb))| ka == kb && same(va, vb))
+                a.len() == b.len() && a.iter().zip(&b).all(|((ka, va), (kb, vb))| ka == kb && same(va, vb))
             }
             _ => false,
         },

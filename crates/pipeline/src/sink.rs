@@ -53,12 +53,12 @@ pub(crate) struct Staged {
     pub path: PathBuf,
 }
 
-/// Two events of one producer key.
+/// A new row whose producer key other events have.
 struct Suspect {
     partition: Partition,
     source: &'static str,
     new: Uid,
-    other: Uid,
+    others: Vec<Uid>,
 }
 
 impl<'a> Sink<'a> {
@@ -100,12 +100,10 @@ impl<'a> Sink<'a> {
                     continue;
                 }
                 Verdict::New => {}
-                Verdict::Shares(other) => self.suspects.push(Suspect {
-                    partition: partition.clone(),
-                    source,
-                    new: row.head.uid,
-                    other,
-                }),
+                Verdict::Shares(others) => {
+                    let new = row.head.uid;
+                    self.suspects.push(Suspect { partition: partition.clone(), source, new, others });
+                }
             }
             counts.accepted += 1;
             self.chains.add(*row);
@@ -114,9 +112,6 @@ impl<'a> Sink<'a> {
         if new.is_empty() {
             return Ok(());
         }
-        let entries: Vec<(u64, Uid)> = new.iter().map(|r| (r.head.group, r.head.uid)).collect();
-        self.suspect_within(partition, &new, &entries);
-        self.dedup.written(partition, entries);
         let at = self.writer(partition)?;
         let open = &mut self.open[at];
         open.writer.append(&new, now, inputs)?;
@@ -125,23 +120,6 @@ impl<'a> Sink<'a> {
             self.finish(open)?;
         }
         Ok(())
-    }
-
-    /// Rows of one slice that share a producer key: all but one of them are suspects.
-    fn suspect_within(&mut self, partition: &Partition, new: &[Row<'_>], entries: &[(u64, Uid)]) {
-        let mut by_group: Vec<(u64, Uid, &'static str)> = Vec::new();
-        by_group.extend(entries.iter().zip(new).map(|((g, u), r)| (*g, *u, source_of(r.head))));
-        by_group.sort_unstable();
-        for pair in by_group.windows(2) {
-            if pair[0].0 == pair[1].0 {
-                self.suspects.push(Suspect {
-                    partition: partition.clone(),
-                    source: pair[1].2,
-                    new: pair[1].1,
-                    other: pair[0].1,
-                });
-            }
-        }
     }
 
     /// The partition's open writer, moved to the end of the list.
@@ -207,27 +185,19 @@ impl<'a> Sink<'a> {
         let mut suspects = std::mem::take(&mut self.suspects);
         suspects.sort_by(|a, b| a.partition.cmp(&b.partition));
         for group in suspects.chunk_by(|a, b| a.partition == b.partition) {
-            let mut wanted: Vec<Uid> = group.iter().flat_map(|s| [s.new, s.other]).collect();
+            let compared = &group[..group.len().min(MAX_SUSPECTS)];
+            let mut wanted: Vec<Uid> =
+                compared.iter().flat_map(|s| s.others.iter().copied().chain([s.new])).collect();
             wanted.sort_unstable();
             wanted.dedup();
-            wanted.truncate(2 * MAX_SUSPECTS);
             let events = self.fetch(&group[0].partition, &wanted, staged, readable)?;
-            // A new row counts once, however many events it shares its key with.
-            let mut judged: BTreeMap<Uid, (&'static str, bool)> = BTreeMap::new();
             for suspect in group {
-                let differs = match (events.get(&suspect.new), events.get(&suspect.other)) {
-                    (Some(a), Some(b)) if a.claim().is_none() || a.claim() != b.claim() => continue,
-                    (Some(a), Some(b)) => match (&a.original, &b.original) {
-                        (Some(x), Some(y)) => !same_value(x, y),
-                        _ => true,
-                    },
-                    _ => true,
-                };
-                judged.entry(suspect.new).or_insert((suspect.source, false)).1 |= differs;
-            }
-            for (source, differs) in judged.into_values() {
-                let counts = self.counts.entry(source).or_default();
-                if differs { counts.conflicts += 1 } else { counts.variants += 1 }
+                let counts = self.counts.entry(suspect.source).or_default();
+                match differs(suspect, &events) {
+                    None => {}
+                    Some(true) => counts.conflicts += 1,
+                    Some(false) => counts.variants += 1,
+                }
             }
         }
         Ok(())
@@ -259,6 +229,26 @@ impl<'a> Sink<'a> {
         }
         Ok(events)
     }
+}
+
+/// Whether a row differs as a JSON value from any event that claims its place; `None`: its source is not
+/// judged, or no other claims it. What was not fetched counts as different.
+fn differs(suspect: &Suspect, events: &BTreeMap<Uid, StoredEvent>) -> Option<bool> {
+    let Some(new) = events.get(&suspect.new) else { return Some(true) };
+    let claim = new.claim()?;
+    let mut answer = None;
+    for other in &suspect.others {
+        let differs = match events.get(other) {
+            Some(other) if other.claim() != Some(claim) => continue,
+            Some(other) => match (&new.original, &other.original) {
+                (Some(a), Some(b)) => !same_value(a, b),
+                _ => true,
+            },
+            None => true,
+        };
+        answer = Some(answer.unwrap_or(false) | differs);
+    }
+    answer
 }
 
 /// The source that a row counts for.

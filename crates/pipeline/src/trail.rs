@@ -40,6 +40,7 @@ impl<'a> Trail<'a> {
 
 /// A local file that could not be made or written, as an error that ends the run.
 pub(crate) fn scratch_error(what: &str, path: &Path, error: &std::io::Error) -> Fatal {
-    let code = if error.kind() == std::io::ErrorKind::StorageFull { "Retryable.StoreFull" } else { "Fatal.Scratch" };
+    let code =
+        if error.kind() == std::io::ErrorKind::StorageFull { "Retryable.StoreFull" } else { "Fatal.Scratch" };
     Fatal::new(code, format!("cannot {what} `{}`: {error}", path.display()))
 }

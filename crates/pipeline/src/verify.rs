@@ -99,17 +99,16 @@ fn check_log(store: &dyn BlobStore, options: &Options<'_>, report: &mut Report) 
     let mut readable = Readable::default();
     let mut findings = Vec::new();
     let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
-    let audited: Audit =
-        audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
-            let element = format!("log entry {}", entry.index);
-            let named = Manifest::parse(entry.bytes)
-                .map_err(|e| e.to_string())
-                .and_then(|m| readable.add(entry.index, m).map_err(|e| e.message));
-            if let Err(e) = named {
-                findings.push(Finding::new(Code::LeafMismatch, element, format!("no manifest: {e}")));
-            }
-        })
-        .map_err(|e| Fatal::new("Fatal.NotVerified", e.to_string()))?;
+    let audited: Audit = audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
+        let element = format!("log entry {}", entry.index);
+        let named = Manifest::parse(entry.bytes)
+            .map_err(|e| e.to_string())
+            .and_then(|m| readable.add(entry.index, m).map_err(|e| e.message));
+        if let Err(e) = named {
+            findings.push(Finding::new(Code::LeafMismatch, element, format!("no manifest: {e}")));
+        }
+    })
+    .map_err(|e| Fatal::new("Fatal.NotVerified", e.to_string()))?;
     report.findings.extend(audited.findings);
     report.findings.extend(findings);
     report.continues = options.known.is_some();
@@ -132,7 +131,10 @@ fn check_details(
             continue;
         };
         if Hash::of(&bytes) != sealed.sha256 {
-            wrong(Code::ObjectMismatch, format!("its SHA-256 is {}, sealed was {}", Hash::of(&bytes), sealed.sha256));
+            wrong(
+                Code::ObjectMismatch,
+                format!("its SHA-256 is {}, sealed was {}", Hash::of(&bytes), sealed.sha256),
+            );
             continue;
         }
         match Detail::parse(&bytes) {
@@ -140,7 +142,10 @@ fn check_details(
             Ok(detail) => {
                 let is = detail.to_object().1;
                 if is != *sealed {
-                    wrong(Code::ObjectMismatch, "count or root of its items is not what the manifest says".into());
+                    wrong(
+                        Code::ObjectMismatch,
+                        "count or root of its items is not what the manifest says".into(),
+                    );
                 }
                 quarantine.extend(detail.quarantine.into_iter().map(|q| (q.key, q.sha256)));
             }
@@ -150,7 +155,11 @@ fn check_details(
         for (key, sha256) in &quarantine {
             let message = match store.get(key)? {
                 None => {
-                    report.findings.push(Finding::new(Code::FileMissing, key, "the log names this quarantine entry"));
+                    report.findings.push(Finding::new(
+                        Code::FileMissing,
+                        key,
+                        "the log names this quarantine entry",
+                    ));
                     continue;
                 }
                 Some(stored) if Hash::of(&stored) != *sha256 => {
@@ -179,7 +188,9 @@ fn check_objects(
     let wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
     let all = readable.objects().count();
     if wanted.len() < all {
-        report.unchecked.push(format!("{} of {all} archive objects: outside of what was asked for", all - wanted.len()));
+        report
+            .unchecked
+            .push(format!("{} of {all} archive objects: outside of what was asked for", all - wanted.len()));
     }
     let check = ObjectCheck { store, rederive: options.rederive };
     let queue = Mutex::new(wanted.into_iter());
@@ -198,7 +209,8 @@ fn check_objects(
             });
         }
     });
-    let done = done.into_inner().map_err(|_| Fatal::new("Fatal.Internal", "a checking thread ended early"))?;
+    let done =
+        done.into_inner().map_err(|_| Fatal::new("Fatal.Internal", "a checking thread ended early"))?;
     let mut other_versions: BTreeMap<String, u64> = BTreeMap::new();
     let (mut masked, mut withheld) = (0, 0);
     for checked in done {
@@ -216,7 +228,9 @@ fn check_objects(
         report.unchecked.push("columns against the original bytes: --rederive does it".into());
     }
     for (version, rows) in other_versions {
-        report.unchecked.push(format!("columns of {rows} rows by `{version}`: this version has another normalizer"));
+        report
+            .unchecked
+            .push(format!("columns of {rows} rows by `{version}`: this version has another normalizer"));
     }
     if masked > 0 {
         report.unchecked.push(format!("{masked} masked values: the mask key is not here"));
@@ -268,11 +282,9 @@ fn check_copies(
             }
             uids.sort_unstable();
             let twice: BTreeSet<Uid> = uids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
-            report.findings.extend(
-                twice.iter().map(|uid| {
-                    Finding::new(Code::Dup, uid.to_string(), "the event stands in more than one archive object")
-                }),
-            );
+            report.findings.extend(twice.iter().map(|uid| {
+                Finding::new(Code::Dup, uid.to_string(), "the event stands in more than one archive object")
+            }));
         }
     }
     Ok(())
@@ -332,12 +344,20 @@ fn check_unnamed(
     let objects = readable.object_keys();
     for key in store.list("archive/")? {
         if !objects.contains(key.as_str()) {
-            report.findings.push(Finding::new(Code::FileUnlisted, key, "no entry of the log names this file"));
+            report.findings.push(Finding::new(
+                Code::FileUnlisted,
+                key,
+                "no entry of the log names this file",
+            ));
         }
     }
     for key in store.list("detail/")? {
         if !readable.details.contains_key(&key) {
-            report.findings.push(Finding::new(Code::FileUnlisted, key, "no entry of the log names this file"));
+            report.findings.push(Finding::new(
+                Code::FileUnlisted,
+                key,
+                "no entry of the log names this file",
+            ));
         }
     }
     for key in store.list("quarantine/")? {

@@ -25,7 +25,9 @@ impl LocalCheckpoint {
             return Err(fault);
         }
         if key.matches('/').count() != 1 {
-            return Err(StoreError::Fatal(format!("`{key}` has to be right below a folder of the data folder")));
+            return Err(StoreError::Fatal(format!(
+                "`{key}` has to be right below a folder of the data folder"
+            )));
         }
         Ok(Self { path: store.root().join(key), temporary: store.root().join(TEMPORARY) })
     }

@@ -60,7 +60,9 @@ impl KeyFile {
             // Another process was faster: its key is the key.
             Put::Exists => match Self::open(path, name)? {
                 Some(found) => Ok((found, false)),
-                None => Err(StoreError::Retryable(format!("the key file `{}` came and went", path.display()))),
+                None => {
+                    Err(StoreError::Retryable(format!("the key file `{}` came and went", path.display())))
+                }
             },
         }
     }

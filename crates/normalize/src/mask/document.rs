@@ -8,7 +8,7 @@ use super::sensitive::FIELDS;
 use crate::Format;
 
 /// See [`Masker::mask_document`].
-pub(super) fn mask(masker: &Masker, format: Format, text: &str) -> String {
+pub(super) fn mask(masker: &Masker, format: Option<Format>, text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let bytes = text.as_bytes();
     let (mut kept, mut at) = (0, 0);
@@ -64,9 +64,9 @@ fn decode(literal: &str) -> Option<String> {
 }
 
 /// Whether a key names a secret field of the source.
-fn is_secret(format: Format, key: &str) -> bool {
+fn is_secret(format: Option<Format>, key: &str) -> bool {
     let Some(key) = decode(key) else { return false };
-    FIELDS.iter().any(|f| f.format == format && f.name().eq_ignore_ascii_case(&key))
+    FIELDS.iter().any(|f| format.is_none_or(|known| f.format == known) && f.name().eq_ignore_ascii_case(&key))
 }
 
 /// Offset behind a string literal that opens at `at`.
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn masked(text: &str) -> String {
-        Masker::new(&[7; 32]).mask_document(Format::CloudTrail, text.as_bytes())
+        Masker::new(&[7; 32]).mask_document(Some(Format::CloudTrail), text.as_bytes())
     }
 
     #[test]
@@ -130,6 +130,6 @@ mod tests {
         assert!(!masked("{\"sessionToken\":\"never ends").contains("never"));
         assert!(!masked("\"plaintext\":[[1,2").contains('1'));
         assert!(!masked("{\"plaintext\"\u{0}: \"hunter2\"").contains("zzz"));
-        assert_eq!(Masker::new(&[7; 32]).mask_document(Format::Vault, b"\xff\x00{}"), "\u{fffd}\u{0}{}");
+        assert_eq!(Masker::new(&[7; 32]).mask_document(Some(Format::Vault), b"\xff\x00{}"), "\u{fffd}\u{0}{}");
     }
 }
