@@ -27,7 +27,7 @@ use record::{Open, Record, open};
 pub const DATASET: &str = "aws.cloudtrail";
 
 /// `keytrail.normalizer`: raised with every change of what a record becomes.
-const NORMALIZER: &str = "cloudtrail/1";
+pub const NORMALIZER: &str = "cloudtrail/1";
 
 /// Whether a record's content looks like one of this source: `eventVersion` 1.x beside one of the
 /// fields that every kind of event has, or the wrapper of LookupEvents. Digest files and the
