@@ -25,13 +25,10 @@ use record::{
 };
 
 /// `event.dataset` of these events.
-/// Normalizer and version.
-pub const NORMALIZER: &str = "key-operation/1";
-/// `event.dataset` of these events.
 pub const DATASET: &str = "keytrail.key_operation";
 
 /// Normalizer and version, `keytrail.normalizer`.
-const NORMALIZER: &str = "key-operation/1";
+pub const NORMALIZER: &str = "key-operation/1";
 
 /// The version of the envelope that this module reads.
 const VERSION: i64 = 1;
