@@ -16,10 +16,11 @@ mod walk;
 
 use std::borrow::Cow;
 
-use keytrail_model::{AuditEvent, Column, Reject, Rejection, Timestamp};
+use keytrail_model::{ActionClass, AuditEvent, Column, Reject, Rejection, Timestamp, Value};
 use serde::Deserialize;
 
 use crate::Context;
+use crate::category::classify;
 use actions::{Service, Verb};
 use record::{Open, Record, open};
 
@@ -129,9 +130,6 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
     }
     if service.holds_keys() {
         class = keys::fill(&mut event, &record, service, class, masker)?;
-    }
-    if let Some(class) = class {
-        event.text(Column::KeytrailActionClass, class.name());
     }
     special(&mut event, &record, service, ctx)?;
     categorize(&mut event, &record, service, action, verb, class);
@@ -287,20 +285,21 @@ fn special<'a>(
     Ok(())
 }
 
+/// ECS categories and types: of the class where there is one, as for all sources.
 fn categorize(
     event: &mut AuditEvent<'_>,
     record: &Record<'_>,
     service: Service,
     action: &str,
     verb: Verb,
-    class: Option<keytrail_model::ActionClass>,
+    class: Option<ActionClass>,
 ) {
-    let ecs = actions::categorize(service, action, verb, class);
-    for category in ecs.categories {
-        event.add(Column::EventCategory, category);
-    }
-    for kind in ecs.types {
-        event.add(Column::EventType, kind);
+    if class.is_some() {
+        classify(event, class);
+    } else {
+        let (categories, types) = actions::categorize(service, action, verb);
+        categories.into_iter().for_each(|c| event.add(Column::EventCategory, c));
+        types.into_iter().for_each(|t| event.add(Column::EventType, t));
     }
     if &*record.event_category == "NetworkActivity" {
         event.add(Column::EventCategory, "network");
@@ -308,7 +307,9 @@ fn categorize(
     let error = &*record.error_code;
     let denied =
         ["AccessDenied", "UnauthorizedOperation", "UnauthorizedAccess"].iter().any(|e| error.contains(e));
-    if denied && ecs.categories[0] == "api" {
+    // ECS expects `denied` with `api`, not with `authentication`.
+    let api = matches!(event.get(Column::EventCategory), Value::List(c) if c.iter().any(|c| c == "api"));
+    if denied && api {
         event.add(Column::EventType, "denied");
     }
 }

@@ -25,7 +25,6 @@ use record::{
 };
 
 /// `event.dataset` of these events.
-/// `event.dataset` of these events.
 pub const DATASET: &str = "keytrail.key_operation";
 
 /// Normalizer and version, `keytrail.normalizer`.

@@ -4,6 +4,8 @@
 //! a record, names sorted, or `{"rejected": code, "reason": ...}`. `UPDATE_GOLDEN=1` writes what is
 //! expected anew; read the difference before you commit it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not know as such")]
+
 mod ecs;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! What an API call means: its action class of key management, and its ECS category and type.
+//! What an API call means: its action class of key management, and the ECS category and type of calls
+//! that have none.
 //!
 //! Sources: the API references of AWS KMS, Secrets Manager, CloudHSM v2, AWS Private CA and CloudTrail,
 //! and the service events that their guides list. A call of theirs that the table does not have yet is
@@ -232,67 +233,37 @@ impl Verb {
     }
 }
 
-/// ECS categorization of a call: categories and types, each of which ECS expects with one of the categories.
-pub(super) struct Categorization {
-    /// `event.category`.
-    pub categories: [&'static str; 2],
-    /// `event.type`.
-    pub types: [&'static str; 2],
-}
-
-/// Categorizes a call. Empty entries are none.
+/// `event.category` and `event.type` of a call that has no class. Empty entries are none.
 pub(super) fn categorize(
     service: Service,
     action: &str,
     verb: Verb,
-    class: Option<ActionClass>,
-) -> Categorization {
-    let one = |category, kind| Categorization { categories: [category, ""], types: [kind, ""] };
+) -> ([&'static str; 2], [&'static str; 2]) {
     match service {
         Service::SignIn => match action {
             "ConsoleLogin" | "UserAuthentication" | "SwitchRole" | "RenewRole" => {
-                one("authentication", "start")
+                (["authentication", ""], ["start", ""])
             }
-            "ExitRole" | "Logout" => one("authentication", "end"),
-            _ => one("authentication", "info"),
+            "ExitRole" | "Logout" => (["authentication", ""], ["end", ""]),
+            _ => (["authentication", ""], ["info", ""]),
         },
-        Service::Sts if action.starts_with("AssumeRole") || action.starts_with("AssumeRoot") => {
-            one("authentication", "start")
+        Service::Sts
+            if action.starts_with("AssumeRo")
+                || matches!(action, "GetFederationToken" | "GetSessionToken") =>
+        {
+            (["authentication", ""], ["start", ""])
         }
-        Service::Sts if matches!(action, "GetFederationToken" | "GetSessionToken") => {
-            one("authentication", "start")
+        Service::Iam => {
+            let users = ["User", "LoginProfile", "AccessKey", "MFADevice"];
+            let about = match action {
+                _ if action.contains("Group") => "group",
+                _ if users.iter().any(|name| action.contains(name)) => "user",
+                _ => "",
+            };
+            (["api", "iam"], [verb.ecs_type(), about])
         }
-        _ => {
-            let about = if service == Service::Iam && action.contains("Group") {
-                "group"
-            } else if service == Service::Iam
-                && ["User", "LoginProfile", "AccessKey", "MFADevice"].iter().any(|n| action.contains(n))
-            {
-                "user"
-            } else {
-                ""
-            };
-            let category = match class {
-                _ if service == Service::Iam => "iam",
-                Some(PolicyChange | Grant) => "iam",
-                Some(Encrypt | Decrypt | Sign | Verify | Mac | Derive | GenerateDataKey | Wrap | Unwrap) => {
-                    ""
-                }
-                _ if verb == Verb::Read => "",
-                _ => "configuration",
-            };
-            let kind = match class {
-                // Making a signature or a data key changes nothing that is kept.
-                Some(
-                    Encrypt | Decrypt | Sign | Verify | Mac | Derive | GenerateDataKey | Wrap | Unwrap
-                    | Export | Access,
-                ) => "access",
-                Some(Destroy) => "deletion",
-                Some(ScheduleDeletion | CancelDeletion | Rotate | PolicyChange) => "change",
-                _ => verb.ecs_type(),
-            };
-            Categorization { categories: ["api", category], types: [kind, about] }
-        }
+        _ if verb == Verb::Read => (["api", ""], ["access", ""]),
+        _ => (["api", "configuration"], [verb.ecs_type(), ""]),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn fill<'a>(event: &mut AuditEvent<'a>, user: &UserIdentity<'a>, mask
     event.maybe(Column::KeytrailActorAccessKeyId, scrub(user.access_key_id.get(), masker));
     event.maybe(Column::KeytrailActorInvokedBy, scrub(user.invoked_by.get(), masker));
     event.maybe(Column::KeytrailActorArn, scrub(user.arn.get(), masker));
-    event.maybe(Column::KeytrailActorIssuerArn, issuer.arn.get());
+    event.maybe(Column::KeytrailActorIssuerArn, scrub(issuer.arn.get(), masker));
     if let Some(mfa) = session.attributes.0.as_ref().and_then(|a| a.mfa_authenticated.0) {
         event.flag(Column::KeytrailActorMfa, mfa);
     }

@@ -13,63 +13,69 @@ const BLOB_LEN: usize = 40;
 /// The next secret that starts at `from` or later.
 pub(super) fn next(text: &[u8], from: usize) -> Option<Range<usize>> {
     let mut i = from;
-    while i < text.len() {
-        if !is_word(text[i]) {
+    while let Some(b) = text.get(i) {
+        if !is_word(*b) {
             i += 1;
             continue;
         }
-        let mut end = i + 1;
-        while end < text.len() && is_word(text[end]) {
-            end += 1;
-        }
-        if let Some(found) = in_word(text, i, end) {
+        let end = word_end(text, i + 1);
+        // Short words can only announce a secret, or be the first group of a card number.
+        if (end - i >= 10 || (end - i == 4 && b.is_ascii_digit()))
+            && let Some(found) = in_word(text, i, end)
+        {
             return Some(found);
+        }
+        let found = match text.get(end)? {
+            b'.' => before_dot(text, i, end),
+            b'=' | b':' | b'"' | b'\'' | b'\\' | b' ' => named_value(text, &text[i..end], end),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
         }
         i = end;
     }
     None
 }
 
-/// A secret that starts in the word at `start..end`, or that this word announces.
+/// A secret that starts in the word at `start..end`.
 fn in_word(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     let word = &text[start..end];
-    let after = text.get(end).copied().unwrap_or(b' ');
-    if word.len() >= 10 && word.ends_with(b"-----BEGIN") {
-        return Some(end - 10..pem_end(text, end));
-    }
     if word.len() >= BLOB_LEN && looks_random(word) {
         return Some(start..dotted_end(text, end));
     }
-    if after == b'.' && end + 1 < text.len() {
-        let joined = end + 1..word_end(text, end + 1);
-        if let Some(at) = word.windows(3).position(|w| w == b"eyJ")
-            && word.len() - at >= 10
-            && joined.len() >= 8
-            && starts_part(word, at)
-        {
-            return Some(start + at..dotted_end(text, end));
-        }
-        if let Some(at) = vault_prefix(word, &text[joined.clone()]) {
-            return Some(start + at..dotted_end(text, joined.end));
-        }
+    if word.ends_with(b"-----BEGIN") {
+        return Some(end - 10..pem_end(text, end));
     }
-    if word.len() >= 13 || text[start].is_ascii_digit() {
-        for at in 0..word.len() {
-            if !starts_part(word, at) {
-                continue;
-            }
-            if let Some(len) = vendor_token(&word[at..]) {
-                return Some(start + at..start + at + len);
-            }
-            if let Some(len) = card_number(text, start + at) {
+    let mut part_starts = true;
+    // No token and no card number is shorter than this.
+    for (at, b) in word[..word.len().saturating_sub(12).max(1)].iter().enumerate() {
+        if part_starts && matches!(b, b'g' | b'x' | b'2'..=b'6') {
+            let found = vendor_token(&word[at..]).or_else(|| card_number(text, start + at));
+            if let Some(len) = found {
                 return Some(start + at..start + at + len);
             }
         }
+        part_starts = is_mark(*b);
     }
-    match text.get(end)? {
-        b'=' | b':' | b'"' | b'\'' | b'\\' | b' ' => named_value(text, word, end),
-        _ => None,
+    None
+}
+
+/// A token that begins in the word at `start..end` and goes on behind the dot after it.
+fn before_dot(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
+    let word = &text[start..end];
+    let joined = &text[end + 1..word_end(text, end + 1)];
+    if joined.len() < 8 {
+        return None;
     }
+    if let Some(at) = word.windows(3).position(|w| w == b"eyJ")
+        && word.len() - at >= 10
+        && starts_part(word, at)
+    {
+        return Some(start + at..dotted_end(text, end));
+    }
+    let at = vault_prefix(word, joined)?;
+    Some(start + at..dotted_end(text, end))
 }
 
 /// Characters of base64, base64url and of the usual token alphabets.
@@ -77,7 +83,7 @@ const WORD: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0;
     while b < 128 {
-        table[b] = (b as u8).is_ascii_alphanumeric() || matches!(b as u8, b'+' | b'/' | b'_' | b'-');
+        table[b] = (b as u8).is_ascii_alphanumeric() || is_mark(b as u8);
         b += 1;
     }
     table
@@ -87,8 +93,13 @@ fn is_word(b: u8) -> bool {
     WORD[usize::from(b)]
 }
 
+/// Characters of words that are no letters and no digits.
+const fn is_mark(b: u8) -> bool {
+    matches!(b, b'+' | b'/' | b'_' | b'-')
+}
+
 fn word_end(text: &[u8], from: usize) -> usize {
-    from + text[from..].iter().take_while(|b| is_word(**b)).count()
+    text[from..].iter().position(|b| !is_word(*b)).map_or(text.len(), |n| from + n)
 }
 
 /// The end of a token: base64 padding, or more words joined by single dots, as in a JWT.
@@ -101,7 +112,7 @@ fn dotted_end(text: &[u8], mut end: usize) -> usize {
 
 /// Whether a part of a word starts at `at`: at its start, or behind a separator.
 fn starts_part(word: &[u8], at: usize) -> bool {
-    at == 0 || matches!(word[at - 1], b'/' | b'+' | b'-' | b'_')
+    at == 0 || is_mark(word[at - 1])
 }
 
 /// Base64 of random bytes changes between upper case, lower case and digits at three of five
@@ -161,7 +172,7 @@ fn vendor_token(word: &[u8]) -> Option<usize> {
 /// A payment card number: 13 to 19 digits of a network's range, as one group or in the groups printed
 /// on cards, with a right check digit (ISO/IEC 7812-1 annex B). Gives the length.
 fn card_number(text: &[u8], at: usize) -> Option<usize> {
-    if !matches!(text[at], b'2'..=b'6') || (at > 0 && matches!(text[at - 1], b'.' | b'_')) {
+    if !text[at].is_ascii_digit() || (at > 0 && matches!(text[at - 1], b'.' | b'_')) {
         return None;
     }
     let (mut digits, mut count, mut end, mut groups) = ([0u8; 19], 0, at, [0usize; 6]);
@@ -193,11 +204,11 @@ fn card_number(text: &[u8], at: usize) -> Option<usize> {
         _ => false,
     };
     let next = text.get(end).copied().unwrap_or(b' ');
-    let whole = !next.is_ascii_alphanumeric()
-        && !matches!(next, b'_' | b'-')
-        && !(next == b'.' && text.get(end + 1).is_some_and(u8::is_ascii_digit));
+    let goes_on = next.is_ascii_alphanumeric()
+        || matches!(next, b'_' | b'-')
+        || (next == b'.' && text.get(end + 1).is_some_and(u8::is_ascii_digit));
     let number = &digits[..count];
-    (printed && whole && issued(number) && luhn(number)).then_some(end - at)
+    (printed && !goes_on && issued(number) && luhn(number)).then_some(end - at)
 }
 
 /// Ranges of the large networks; times in milliseconds, microseconds and nanoseconds are outside.
@@ -224,7 +235,7 @@ fn luhn(number: &[u8]) -> bool {
             (_, d) => 2 * d,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Names before `=` or `:`, matched at the end of a word, case and separators aside.
@@ -254,8 +265,8 @@ fn named_value(text: &[u8], word: &[u8], end: usize) -> Option<Range<usize>> {
     }
     let mut at = end;
     if text[at] == b' ' && word.eq_ignore_ascii_case(b"bearer") {
-        let value = at + 1..value_end(text, at + 1);
-        return (value.len() >= 16).then_some(value);
+        let from = at + 1;
+        return (!hidden(text, from)).then(|| from..value_end(text, from)).filter(|value| value.len() >= 16);
     }
     at = skip(text, at, b"\\\"' ", 4);
     let names: &[&[&[u8]]] = match text.get(at)? {
@@ -268,11 +279,16 @@ fn named_value(text: &[u8], word: &[u8], end: usize) -> Option<Range<usize>> {
     }
     let from = skip(text, at + 1, b"\\\"' ", 6);
     // Looked at before the value's end is sought: a chain of such values is not read again and again.
-    if [&b"masked:"[..], b"hmac-sha256:", b"***"].iter().any(|p| text[from..].starts_with(p)) {
+    if hidden(text, from) {
         return None;
     }
     let value = from..value_end(text, from);
     (value.len() >= 3).then_some(value)
+}
+
+/// Whether a value says nothing secret: it is masked, by us or by the producer.
+fn hidden(text: &[u8], from: usize) -> bool {
+    [&b"masked:"[..], b"hmac-sha256:", b"***"].iter().any(|p| text[from..].starts_with(p))
 }
 
 /// Skips at most `most` of these bytes.
