@@ -40,13 +40,23 @@ pub fn measure(mut command: Command) -> Result<(String, Cost), Failure> {
     Ok((String::from_utf8_lossy(&output.stdout).into_owned(), cost))
 }
 
-/// CPU time of all children that were waited for.
+/// CPU time of all children that were waited for (`cutime` and `cstime`).
 fn children_seconds() -> Result<f64, Failure> {
+    seconds(13)
+}
+
+/// CPU time of this process so far (`utime` and `stime`), in seconds.
+pub fn own_seconds() -> Result<f64, Failure> {
+    seconds(11)
+}
+
+/// Two neighbouring counts of ticks, by the number of the first after the command's name (proc_pid_stat(5)).
+fn seconds(field: usize) -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    // Fields 16 and 17 (cutime, cstime); the second field is the only one with spaces, in parentheses.
+    // The name is the only field with spaces; it stands in parentheses.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |i: usize| -> Result<f64, Failure> { Ok(fields.get(i).ok_or("short stat")?.parse()?) };
-    Ok((ticks(13)? + ticks(14)?) / TICKS)
+    Ok((ticks(field)? + ticks(field + 1)?) / TICKS)
 }
 
 /// Watches a process until it ends.

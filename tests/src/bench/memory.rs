@@ -8,7 +8,7 @@ use crate::load::files::{self, Layout};
 use crate::load::{DAY_MICROS, Format, Load, Records};
 
 /// Mean size of a record of the mixed load, in bytes.
-const MEAN_BYTES: u64 = 1240;
+const MEAN_BYTES: u64 = 1288;
 
 /// Size of the inflated object, in bytes.
 const OBJECT_BYTES: u64 = 1_000_000_000;

@@ -3,6 +3,7 @@
 //! Times are CPU times of one thread or one process; two noisy cores give no others that mean anything.
 
 pub mod child;
+pub mod floor;
 pub mod memory;
 pub mod peers;
 
@@ -135,9 +136,9 @@ pub struct Setting {
     pub full: bool,
 }
 
-/// Keeps a command away from the user's own keys and settings.
+/// Keeps a command away from the user's own keys.
 pub fn isolate(command: &mut Command, scratch: &Path) {
-    command.env("HOME", scratch).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+    command.env("KEYTRAIL_KEY_DIR", scratch.join("keys"));
 }
 
 /// What stopped a bench.

@@ -219,6 +219,15 @@ mod tests {
         assert_ne!(all(load), all(Load { seed: 2, ..load }));
     }
 
+    /// The committed example is what `keytrail-load --format key-operation --events 60` writes: the bytes
+    /// are the same on every machine.
+    #[test]
+    fn the_example_is_made_by_this_generator() {
+        let lines = all(Load { events: 60, days: 1, ..load(Format::KeyOperation) }).join("\n");
+        let example = include_str!("../../../examples/key-operation/hsm-gateway.ndjson");
+        assert!(lines + "\n" == example, "examples/key-operation/hsm-gateway.ndjson differs");
+    }
+
     #[test]
     fn only_replays_repeat() {
         let distinct = |load| all(load).into_iter().collect::<std::collections::HashSet<_>>().len();
