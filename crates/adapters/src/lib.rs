@@ -1,1 +1,30 @@
-//! placeholder
+//! Implementations of keytrail's ports, a module and a cargo feature each.
+//!
+//! What it is: `local` (a folder of this machine) and `memory` (doubles for tests, one of which fails
+//! on request). What it is not: it decides nothing; stages do not know which one they talk to.
+//! In: calls of `keytrail-ports`' traits. Out: their effects, or a `StoreError`.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "local")]
+pub mod local;
+#[cfg(feature = "memory")]
+pub mod memory;
+
+/// Why a key names no object; `None` where it may. Keys are segments of `[A-Za-z0-9._=-]` with `/`
+/// between them, never `.` or `..`, at most 255 bytes each and 1024 in all.
+#[cfg(any(feature = "local", feature = "memory"))]
+fn key_fault(key: &str) -> Option<keytrail_ports::StoreError> {
+    let good = |segment: &str| {
+        (1..=255).contains(&segment.len())
+            && segment != "."
+            && segment != ".."
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
+    };
+    (key.len() > 1024 || !key.split('/').all(good)).then(|| {
+        keytrail_ports::StoreError::Fatal(format!(
+            "`{}` is no key: expected segments of letters, digits and `._=-` with `/` between them",
+            key.escape_default()
+        ))
+    })
+}
