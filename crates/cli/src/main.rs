@@ -1,1 +1,91 @@
-fn main() {}
+//! `keytrail`: the whole path in one process, and each stage alone.
+//!
+//! In: arguments. Out: what the commands print, and an exit code (`exit`): 0 good, 64 usage, 65 nothing
+//! but rejected records, 70 fatal, 75 try again later, 78 configuration; `verify` alone uses 0, 1, 2.
+
+mod args;
+mod event;
+mod folder;
+mod log;
+mod quarantine;
+mod run;
+mod terminal;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use keytrail_model::Fatal;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are answers; a closed pipe while printing them is nobody's error.
+            let _closed_pipe = e.print();
+            return match e.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(exit::USAGE),
+            };
+        }
+    };
+    let verifying = matches!(cli.command, Command::Verify(_));
+    let done = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Explain(args) => event::explain(&args),
+        Command::Conflicts(args) => event::conflicts(&args),
+        Command::Quarantine(command) => quarantine::quarantine(command),
+        Command::Export(args) => verify::export(&args),
+        Command::Log(command) => log::log(command),
+    };
+    done.unwrap_or_else(|fatal| {
+        eprintln!("keytrail: {}", terminal::escape(&fatal.message));
+        if verifying { ExitCode::from(exit::NOT_VERIFIED) } else { exit::of(&fatal) }
+    })
+}
+
+/// Exit codes (ARCHITECTURE section 6; `sysexits.h` names).
+mod exit {
+    use super::{ExitCode, Fatal};
+
+    /// `verify` found something.
+    pub const FINDINGS: u8 = 1;
+    /// `verify` could not do its work.
+    pub const NOT_VERIFIED: u8 = 2;
+    /// EX_USAGE.
+    pub const USAGE: u8 = 64;
+    /// EX_DATAERR: every record was rejected.
+    pub const REJECTED: u8 = 65;
+    /// EX_SOFTWARE: fatal, or a run whose closing verify has findings.
+    pub const FATAL: u8 = 70;
+    /// EX_TEMPFAIL: try again later.
+    pub const RETRYABLE: u8 = 75;
+    /// EX_CONFIG.
+    pub const CONFIG: u8 = 78;
+
+    /// The one place that maps errors to exit codes.
+    pub fn of(fatal: &Fatal) -> ExitCode {
+        ExitCode::from(match fatal.code.split('.').next() {
+            Some("Retryable") => RETRYABLE,
+            Some("Usage") => USAGE,
+            Some("Config") => CONFIG,
+            _ => FATAL,
+        })
+    }
+}
+
+/// Prints to standard output; a reader that went away ends the program quietly, as pipes do.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    if let Err(e) = std::io::stdout().lock().write_all(text.as_bytes()) {
+        if e.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("keytrail: cannot write to standard output: {e}");
+        std::process::exit(i32::from(exit::FATAL));
+    }
+}

@@ -43,9 +43,14 @@ impl Checkpoint {
         Ok(parsed)
     }
 
+    /// The root as the note spells it, in base64.
+    pub fn root_base64(&self) -> String {
+        STANDARD.encode(self.root.0)
+    }
+
     /// The text to sign.
     pub fn body(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root.0))
+        format!("{}\n{}\n{}\n", self.origin, self.size, self.root_base64())
     }
 
     /// The checkpoint file: the text and a line for each signature over [`body`](Self::body).

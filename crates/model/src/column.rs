@@ -89,6 +89,7 @@ columns! {
     KeytrailGrantId, "keytrail_grant_id", "keytrail.grant.id", Text, "grant that was made, used or revoked";
     KeytrailGrantOperations, "keytrail_grant_operations", "keytrail.grant.operations", List, "operations that the grant allows";
     KeytrailGrantPrincipal, "keytrail_grant_principal", "keytrail.grant.principal", Text, "who may use the grant";
+    KeytrailGroup, "keytrail_group", "keytrail.group", Int, "index of the producer's key: equal where dataset, scope and key are; the archive fills it in";
     KeytrailHsmFirmware, "keytrail_hsm_firmware", "keytrail.hsm.firmware", Text, "firmware version";
     KeytrailHsmId, "keytrail_hsm_id", "keytrail.hsm.id", Text, "HSM or cluster id";
     KeytrailHsmSerial, "keytrail_hsm_serial", "keytrail.hsm.serial", Text, "token serial number (PKCS#11 CK_TOKEN_INFO)";
@@ -160,7 +161,8 @@ impl Column {
     }
 
     /// Set from the event by its normalizer and bound by `rows_root`; the others are the bytes
-    /// themselves, their hash, the uid (both bound apart) and provenance, which a replay may change.
+    /// themselves, their hash, the uid (both bound apart), provenance, which a replay may change, and
+    /// the key group, which follows from the original and serves to find rows, never to tell of them.
     pub const fn derived(self) -> bool {
         !matches!(
             self,
@@ -168,6 +170,7 @@ impl Column {
                 | Self::EventHash
                 | Self::KeytrailUid
                 | Self::EventIngested
+                | Self::KeytrailGroup
                 | Self::KeytrailInput
         )
     }

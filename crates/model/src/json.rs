@@ -37,7 +37,7 @@ pub enum ScanError {
 pub fn scan(bytes: &[u8]) -> Result<Scan, ScanError> {
     // One bit a level says which bracket opened it; levels beyond the limit share the last bit, since
     // such a value is refused whatever closes it.
-    let mut kinds = [0u64; (MAX_DEPTH as usize + 63) / 64 + 1];
+    let mut kinds = [0u64; (MAX_DEPTH as usize).div_ceil(64) + 1];
     let (mut depth, mut deepest) = (0u32, 0u32);
     let (mut compact, mut lone) = (true, None);
     let mut i = 0;

@@ -64,6 +64,24 @@ impl RootBuilder {
     }
 }
 
+/// The sibling hashes from leaf `index` up to the root over `leaves` (RFC 6962 section 2.1.1); empty for
+/// an index outside of them.
+pub fn audit_path(leaves: &[Hash], index: usize) -> Vec<Hash> {
+    let mut path = Vec::new();
+    let (mut rest, mut at) = (leaves, index);
+    while rest.len() > 1 && at < rest.len() {
+        let (left, right) = rest.split_at(rest.len().next_power_of_two() / 2);
+        let (own, sibling) = if at < left.len() { (left, right) } else { (right, left) };
+        at -= if at < left.len() { 0 } else { left.len() };
+        let mut root = RootBuilder::new();
+        sibling.iter().for_each(|l| root.push(*l));
+        path.push(root.root());
+        rest = own;
+    }
+    path.reverse();
+    path
+}
+
 /// Root over leaves given as bytes.
 pub fn root_of<'a>(leaves: impl IntoIterator<Item = &'a [u8]>) -> Hash {
     let mut b = RootBuilder::new();

@@ -40,8 +40,8 @@ pub struct Head {
 impl Head {
     /// Order inside the archive: partition, time, uid. Equal uids are neighbours: the same content
     /// has the same time.
-    pub fn sort_key(&self) -> (&'static str, Day, Option<i64>, bool, Uid) {
-        (self.dataset, self.day, self.time.map(|t| t.0), self.time.is_none(), self.uid)
+    pub fn sort_key(&self) -> (&'static str, Day, bool, Option<i64>, Uid) {
+        (self.dataset, self.day, self.time.is_none(), self.time.map(|t| t.0), self.uid)
     }
 }
 
@@ -85,6 +85,11 @@ impl RowBuffer {
     /// An empty buffer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty buffer with room for that many rows and bytes of columns and originals.
+    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
+        Self { heads: Vec::with_capacity(rows), arena: Vec::with_capacity(bytes) }
     }
 
     /// Encodes an event: hashes its bytes, gives it its identity and place, and appends it.
@@ -138,11 +143,19 @@ impl RowBuffer {
         }));
     }
 
-    /// Gives a keyless row its place among byte-identical records of its input object (0 for the
-    /// first). `scope` is what the record says of itself, as at [`push`](Self::push).
-    pub fn renumber(&mut self, row: usize, scope: &str, content: &Hash, ordinal: u64) {
+    /// Gives a keyless row its ordinal among byte-identical records of its input object (the first is
+    /// 0, as [`push`](Self::push) leaves it).
+    pub fn renumber(&mut self, row: usize, ordinal: u64) {
+        let original = self.row(row).original;
+        // A line with a prefix is no JSON text: its content is its bytes.
+        let content =
+            if original.first() == Some(&b'{') { json::content_digest(original) } else { Hash::of(original) };
+        let scope = columns(self.row(row).columns).find_map(|(column, value)| match value {
+            Encoded::Text(scope) if column == Column::KeytrailScope => Some(scope.to_owned()),
+            _ => None,
+        });
         let head = &mut self.heads[row];
-        let (uid, group) = identify(head.dataset, scope, &[], content, ordinal);
+        let (uid, group) = identify(head.dataset, &scope.unwrap_or_default(), &[], &content, ordinal);
         head.uid = uid;
         head.group = group;
         head.digest = digest(&uid, &head.hash, &self.arena[head.columns.0..head.columns.1]);
@@ -332,7 +345,10 @@ mod tests {
     fn digest_is_frozen() {
         let mut b = RowBuffer::new();
         b.push(&event(), b"{}", Content::AsIs, Provenance { input: 0, offset: 0 });
-        assert_eq!(b.row(0).head.digest.to_hex(), "34149bb37ce8e91911ff6629b1ecc6f11972e60e5e7664c2028c2cf333ecdf47");
+        assert_eq!(
+            b.row(0).head.digest.to_hex(),
+            "34149bb37ce8e91911ff6629b1ecc6f11972e60e5e7664c2028c2cf333ecdf47"
+        );
         assert_ne!(digest(&b.row(0).head.uid, &Hash::of(b"x"), b.row(0).columns), b.row(0).head.digest);
     }
 
@@ -344,6 +360,22 @@ mod tests {
         b.push(&event(), b"{ \"a\": 1 }", Content::Spaced, p);
         assert_eq!(b.row(0).head.uid, b.row(1).head.uid);
         assert_ne!(b.row(0).head.hash, b.row(1).head.hash);
+    }
+
+    #[test]
+    fn copies_without_a_key_differ_by_their_ordinal() {
+        let mut b = RowBuffer::new();
+        let mut e = event();
+        e.text(Column::KeytrailScope, "111122223333");
+        e.identity.scope = "111122223333".into();
+        for _ in 0..3 {
+            b.push(&e, b"{ \"a\": 1 }", Content::Spaced, Provenance { input: 0, offset: 0 });
+        }
+        let first = b.row(0).head.uid;
+        b.renumber(1, 1);
+        b.renumber(2, 0);
+        assert_ne!(b.row(1).head.uid, first);
+        assert_eq!((b.row(2).head.uid, b.row(2).head.digest), (first, b.row(0).head.digest));
     }
 
     #[test]

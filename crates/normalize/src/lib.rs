@@ -4,6 +4,7 @@
 //! What it is not: it opens no file, reads no clock, knows nothing of Parquet.
 //! In: inflated bytes of an input object. Out: rows in a [`RowBuffer`].
 
+mod category;
 pub mod cloudtrail;
 pub mod framing;
 pub mod key_operation;
@@ -49,6 +50,15 @@ impl Format {
         }
     }
 
+    /// The normalizer that makes them and its version, as in `keytrail_normalizer`.
+    pub const fn normalizer(self) -> &'static str {
+        match self {
+            Self::CloudTrail => cloudtrail::NORMALIZER,
+            Self::KeyOperation => key_operation::NORMALIZER,
+            Self::Vault => vault::NORMALIZER,
+        }
+    }
+
     /// The format of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|f| f.name() == name)
@@ -91,8 +101,7 @@ pub fn normalize(
     ctx: &Context<'_>,
     rows: &mut RowBuffer,
 ) -> Result<(), Rejection> {
-    let start = memchr::memchr(b'{', frame)
-        .ok_or_else(|| Rejection::new(Reject::JsonBroken, "expected a JSON object, found no `{`"))?;
+    let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
     let json = checked(&frame[start..])?;
     if format == Format::CloudTrail
         && let Some(inner) = cloudtrail::unwrap_lookup(json.text)?
@@ -107,6 +116,12 @@ pub fn normalize(
     let content = if start == 0 { json.content } else { Content::AsIs };
     rows.push(&event, frame, content, from);
     Ok(())
+}
+
+/// What makes a record unfit for any source: no JSON object, not UTF-8, too deep, lone surrogates.
+pub fn check(frame: &[u8]) -> Result<(), Rejection> {
+    let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
+    checked(&frame[start..]).map(|_| ())
 }
 
 /// The event of a JSON text that was checked.
@@ -128,6 +143,10 @@ fn event<'a>(format: Format, json: &'a str, ctx: &Context<'a>) -> Result<AuditEv
     event.flag(Column::KeytrailUndeclared, true);
     event.int(Column::KeytrailSchema, SCHEMA_VERSION);
     Ok(event)
+}
+
+fn no_object() -> Rejection {
+    Rejection::new(Reject::JsonBroken, "expected a JSON object, found no `{`")
 }
 
 struct Checked<'a> {
@@ -184,7 +203,7 @@ pub(crate) fn json_rejection(error: &serde_json::Error) -> Rejection {
     };
     // serde quotes the offending value (`invalid type: string "hunter2", expected ...`): keep what was
     // expected, not what was found.
-    let reason = match (code, text.find(", expected ")) {
+    let reason = match (code, text.rfind(", expected ")) {
         (Reject::FieldType, Some(at)) => format!("a field has the wrong type{}", &text[at..]),
         _ => text,
     };

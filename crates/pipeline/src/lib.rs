@@ -1,1 +1,28 @@
-//! placeholder
+//! The order of the stages: what happens to an entry between its bytes and the sealed archive.
+//!
+//! Start with [`run`]: it shows the path. What it is: orchestration of the pure crates over the
+//! ports. What it is not: it knows no file system, no cloud, no command line.
+//! In: [`input::Input`]s and a [`Trail`]. Out: a [`Summary`], and what is durable in the trail's store.
+
+mod archiver;
+mod chain;
+pub mod conflicts;
+mod dedup;
+pub mod explain;
+pub mod export;
+pub mod ingest;
+pub mod input;
+mod object_check;
+pub mod objects;
+pub mod quarantine;
+pub mod readable;
+mod recover;
+pub mod run;
+mod same_value;
+pub mod seal;
+mod sink;
+pub mod trail;
+pub mod verify;
+
+pub use run::{Options, Progress, Summary, run};
+pub use trail::Trail;

@@ -46,6 +46,11 @@ impl FolderLock {
         move_over(&write_temporary(&temporary, text.as_bytes())?, &holder)?;
         Ok(Self { _folder: folder, holder })
     }
+
+    /// Whether a process holds the lock now.
+    pub fn is_held(store: &LocalStore) -> bool {
+        File::open(store.root()).is_ok_and(|f| matches!(f.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
 }
 
 impl Drop for FolderLock {

@@ -1,0 +1,320 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use keytrail_normalize::Format;
+
+/// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
+#[derive(Parser, Debug)]
+#[command(name = "keytrail", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Ingest audit logs: archive them, seal the archive, verify it
+    Run(RunArgs),
+    /// Check the log and the archive against each other, without trust in who runs them
+    Verify(VerifyArgs),
+    /// Show one event: its fields, its original bytes, where it came from, and its inclusion proof
+    Explain(ExplainArgs),
+    /// Show events that share their producer's key and differ
+    Conflicts(ReadArgs),
+    /// List, show or replay records that were refused
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// Write a bundle that verifies on a machine that has this binary alone
+    Export(ExportArgs),
+    /// Show or rotate the log's key, show its checkpoint
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// The data folder.
+#[derive(Args, Debug, Clone)]
+pub struct DataArgs {
+    /// Data folder of the trail
+    #[arg(long, value_name = "DIR", default_value = "trail", env = "KEYTRAIL_DATA")]
+    pub data: PathBuf,
+}
+
+/// Where private keys are.
+#[derive(Args, Debug, Clone)]
+pub struct KeyArgs {
+    /// Folder of the signing and mask keys, outside the data folder [default: keytrail/ in the user's
+    /// configuration folder]
+    #[arg(long, value_name = "DIR", env = "KEYTRAIL_KEY_DIR")]
+    pub key_dir: Option<PathBuf>,
+}
+
+/// `keytrail run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail run logs/ --data ./trail                 a folder, recursively; formats are detected
+  keytrail run 'logs/**/*.json.gz' vault.log        a glob and a file
+  zcat old.gz | keytrail run - --source vault       standard input, format given
+
+Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]}.
+Reading the same input again adds nothing. Exit codes: 0 good (also with rejected records, which are in
+quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
+the disk is full, the run was stopped), 78 configuration, 64 usage.")]
+pub struct RunArgs {
+    /// Files, folders, globs, or `-` for standard input
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Take every input for this format instead of detecting it
+    #[arg(long, value_name = "FORMAT")]
+    pub source: Option<SourceArg>,
+    /// Print nothing on standard output but one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Cores to use [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Size at which an archive object is closed
+    #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]
+    pub object_size: u64,
+    /// Records larger than this are rejected
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    pub max_record_size: u64,
+    /// Compressed inputs that inflate beyond this are rejected from there on
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
+    pub max_inflated_size: u64,
+}
+
+/// Formats by name.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum SourceArg {
+    /// AWS CloudTrail
+    Cloudtrail,
+    /// Key operation events v1
+    KeyOperation,
+    /// HashiCorp Vault or OpenBao audit device
+    Vault,
+}
+
+impl From<SourceArg> for Format {
+    fn from(s: SourceArg) -> Self {
+        match s {
+            SourceArg::Cloudtrail => Self::CloudTrail,
+            SourceArg::KeyOperation => Self::KeyOperation,
+            SourceArg::Vault => Self::Vault,
+        }
+    }
+}
+
+/// `keytrail verify`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail verify --data ./trail                                  consistency only
+  keytrail verify --data ./trail --keys log.keys --known head     authenticity, and no rollback
+  keytrail verify --bundle ./bundle --keys log.keys               an exported bundle, no network
+  keytrail verify --data ./trail --from 2023-07-10 --to 2023-07-11 --rederive
+
+Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
+1 findings, 2 could not verify.")]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Verify an exported bundle instead of a data folder
+    #[arg(long, value_name = "DIR", conflicts_with = "data")]
+    pub bundle: Option<PathBuf>,
+    /// Archive objects with events from this time on (RFC 3339, or a date)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+    /// ... and before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub to: Option<i64>,
+    /// Trusted verifier keys, got from elsewhere: `keytrail log key` prints them
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// A checkpoint seen before: the log must have grown from it
+    #[arg(long, value_name = "FILE")]
+    pub known: Option<PathBuf>,
+    /// Derive every column from the original bytes again
+    #[arg(long)]
+    pub rederive: bool,
+    #[command(flatten)]
+    pub key_dir: KeyArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Cores to use [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Commands that only read.
+#[derive(Args, Debug)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `keytrail explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The event's `keytrail_uid`, or enough of its first digits
+    pub uid: String,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Print the original bytes alone, verbatim: they may hold secrets
+    #[arg(long)]
+    pub raw: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "raw")]
+    pub json: bool,
+}
+
+/// `keytrail quarantine`.
+#[derive(Subcommand, Debug)]
+pub enum QuarantineCommand {
+    /// One line an entry: id, code, bytes, input and offset, reason
+    List(ReadArgs),
+    /// One entry with its bytes, masked and escaped
+    Show(QuarantineShowArgs),
+    /// Try all entries again, or those named: what is good now is archived
+    Replay(ReplayArgs),
+}
+
+/// `keytrail quarantine show`.
+#[derive(Args, Debug)]
+pub struct QuarantineShowArgs {
+    /// The entry's id, or enough of its first digits
+    pub id: String,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Print the bytes alone, verbatim: they may hold secrets
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `keytrail quarantine replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// Entries' ids, or enough of their first digits [default: all]
+    pub ids: Vec<String>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Print nothing on standard output but one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `keytrail export`.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Folder to make
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Archive objects with events from this time on (RFC 3339, or a date)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+    /// ... and before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub to: Option<i64>,
+}
+
+/// `keytrail log`.
+#[derive(Subcommand, Debug)]
+pub enum LogCommand {
+    /// Print the log's verifier key (C2SP signed-note): the newest, or all of the key file
+    Key(LogKeyArgs),
+    /// Print the newest checkpoint (C2SP tlog-checkpoint)
+    Checkpoint(DataArgs),
+    /// Make a new signing key; both sign until `--finish` retires the old one
+    RotateKey(RotateArgs),
+}
+
+/// `keytrail log key`.
+#[derive(Args, Debug)]
+pub struct LogKeyArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Print the key file: every key, and from and to which tree size it signs
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `keytrail log rotate-key`.
+#[derive(Args, Debug)]
+pub struct RotateArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// End the overlap: the old key signs no more
+    #[arg(long)]
+    pub finish: bool,
+}
+
+/// Reads `128MB`, `16MiB`, `1000`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        unit => return Err(format!("`{unit}` is no unit, expected B, kB, MB, GB, KiB, MiB or GiB")),
+    };
+    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0).ok_or_else(|| {
+        format!("`{text}` is no size, expected a whole number above 0 and a unit, as in 128MB")
+    })
+}
+
+/// Reads RFC 3339 or a date (its first moment, UTC).
+fn time(text: &str) -> Result<i64, String> {
+    keytrail_model::Timestamp::parse(text)
+        .or_else(|| keytrail_model::Timestamp::parse(&format!("{text}T00:00:00Z")))
+        .map(|t| t.0)
+        .ok_or_else(|| format!("`{text}` is no time, expected one as 2023-07-10 or 2023-07-10T12:00:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times_are_read() {
+        assert_eq!(size("128MB"), Ok(128_000_000));
+        assert_eq!(size("16MiB"), Ok(16 << 20));
+        assert!(size("0").is_err());
+        assert!(size("12 parsecs").unwrap_err().contains("no unit"));
+        assert_eq!(time("1970-01-02"), Ok(86_400_000_000));
+        assert!(time("yesterday").unwrap_err().contains("no time"));
+    }
+}

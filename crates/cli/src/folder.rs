@@ -1,0 +1,333 @@
+//! A data folder and its keys: the local adapters, put together.
+//!
+//! Private keys are in a folder of their own, outside the data folder: `<key dir>/<trail>/` holds
+//! `log-<n>.key` (C2SP signed-note private key), `mask.key` (64 hex digits) and `head`, the newest
+//! checkpoint that this machine signed: a data folder behind it was rolled back, and is not written to.
+
+use std::path::{Path, PathBuf};
+
+use keytrail_adapters::local::{FolderLock, KeyFile, LocalCheckpoint, LocalStore, SystemClock, secret};
+use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
+use keytrail_model::{Fatal, Hash};
+use keytrail_normalize::Masker;
+use keytrail_pipeline::Trail;
+use keytrail_pipeline::readable::Readable;
+use keytrail_ports::{BlobStore, Clock, Signer};
+
+const KEYS: &str = "keys/log.keys";
+const CHECKPOINT: &str = "log/checkpoint";
+const LOCK: &str = "log-staging/lock";
+const HEAD: &str = "head";
+const MASK: &str = "mask.key";
+
+/// An opened data folder.
+pub struct Folder {
+    root: PathBuf,
+    store: LocalStore,
+    checkpoint: LocalCheckpoint,
+    writing: Option<Writing>,
+    key_dir: Option<PathBuf>,
+}
+
+/// What only a writer has.
+struct Writing {
+    // Held until the folder is dropped.
+    _lock: FolderLock,
+    keys: LogKeys,
+    secrets: PathBuf,
+    signers: Vec<KeyFile>,
+    masker: Masker,
+    scratch: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder for `run`: takes its lock, makes what a new trail needs.
+    pub fn open_for_writing(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        let store = LocalStore::open(root)?;
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        let lock = FolderLock::acquire(&store, &command, SystemClock.now())?;
+        store.clear_temporary()?;
+        let key_dir = key_dir_or_default(key_dir)?;
+        outside(root, &key_dir)?;
+        let keys = match store.get(KEYS)? {
+            Some(text) => parse_keys(&text)?,
+            None if store.list("log/")?.is_empty() => new_trail(&store, &key_dir)?,
+            None => {
+                return Err(Fatal::new(
+                    "Config.Keys",
+                    format!("`{}` has a log and no `{KEYS}`: restore that file", root.display()),
+                ));
+            }
+        };
+        let secrets = secrets_of(&key_dir, &keys);
+        let signers = open_signers(&keys, &secrets)?;
+        let masker = masker(&secrets.join(MASK))?.ok_or_else(|| {
+            Fatal::new("Config.Keys", format!("the mask key `{}` is missing", secrets.join(MASK).display()))
+        })?;
+        let scratch = store.temporary()?;
+        Ok(Self {
+            checkpoint: LocalCheckpoint::new(&store, LOCK)?,
+            root: root.to_owned(),
+            store,
+            writing: Some(Writing { _lock: lock, keys, secrets, signers, masker, scratch }),
+            key_dir: Some(key_dir),
+        })
+    }
+
+    /// Opens a folder or bundle that is only read; nothing in it changes.
+    pub fn open_for_reading(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        if !root.is_dir() {
+            return Err(Fatal::new("Usage.Data", format!("there is no data folder `{}`", root.display())));
+        }
+        let store = LocalStore::open(root)?;
+        Ok(Self {
+            root: root.to_owned(),
+            checkpoint: LocalCheckpoint::new(&store, LOCK)?,
+            store,
+            writing: None,
+            key_dir: key_dir_or_default(key_dir).ok(),
+        })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its files.
+    pub fn store(&self) -> &dyn BlobStore {
+        &self.store
+    }
+
+    /// Whether another process is writing.
+    pub fn in_use(&self) -> bool {
+        self.writing.is_none() && FolderLock::is_held(&self.store)
+    }
+
+    /// The log's public keys, as the folder has them.
+    pub fn log_keys(&self) -> Result<LogKeys, Fatal> {
+        match &self.writing {
+            Some(w) => Ok(w.keys.clone()),
+            None => match self.store.get(KEYS)? {
+                Some(text) => parse_keys(&text),
+                None => Err(Fatal::new("Config.Keys", format!("`{KEYS}` is missing; give --keys FILE"))),
+            },
+        }
+    }
+
+    /// The newest checkpoint, checked with the folder's own keys, and its file.
+    pub fn head(&self) -> Result<(Checkpoint, Vec<u8>), Fatal> {
+        let note = self
+            .store
+            .get(CHECKPOINT)?
+            .ok_or_else(|| Fatal::new("Usage.Data", format!("`{}` holds no log yet", self.root.display())))?;
+        let checkpoint = self
+            .log_keys()?
+            .open(&note)
+            .map_err(|e| Fatal::new("Fatal.LogDamaged", format!("`{CHECKPOINT}`: {e}")))?;
+        Ok((checkpoint, note))
+    }
+
+    /// What is sealed at a checkpoint.
+    pub fn readable(&self, checkpoint: &Checkpoint) -> Result<Readable, Fatal> {
+        Readable::load(&self.store, checkpoint.size)
+    }
+
+    /// Calls `with` with the trail.
+    pub fn with_trail<T>(&self, with: impl FnOnce(&Trail<'_>) -> Result<T, Fatal>) -> Result<T, Fatal> {
+        let w = self
+            .writing
+            .as_ref()
+            .ok_or_else(|| Fatal::new("Fatal.Internal", "the folder was opened for reading only"))?;
+        let known = known_head(w)?;
+        let signers: Vec<&dyn Signer> = w.signers.iter().map(|s| s as &dyn Signer).collect();
+        with(&Trail {
+            store: &self.store,
+            lock: &self.checkpoint,
+            known: known.as_ref(),
+            signers: &signers,
+            origin: w.keys.origin(),
+            clock: &SystemClock,
+            masker: &w.masker,
+            scratch: &w.scratch,
+        })
+    }
+
+    /// Keeps the newest head beside the key.
+    pub fn remember(&self) -> Result<(), Fatal> {
+        let (Some(w), Some(note)) = (&self.writing, self.store.get(CHECKPOINT)?) else { return Ok(()) };
+        Ok(secret::replace(&w.secrets.join(HEAD), &note)?)
+    }
+
+    /// Fingerprint of the newest signing key: SHA-256 of its public key.
+    pub fn fingerprint(&self) -> Result<String, Fatal> {
+        let keys = self.log_keys()?;
+        let newest = keys.keys().last().map(|k| k.key.fingerprint());
+        Ok(newest.map_or_else(String::new, |f| format!("SHA256:{f}")))
+    }
+
+    /// The trail's masker where its key is at hand, else one that masks with a key of its own.
+    pub fn masker_for_reading(&self) -> Result<(Masker, bool), Fatal> {
+        if let (Some(dir), Ok(keys)) = (&self.key_dir, self.log_keys())
+            && let Some(masker) = masker(&secrets_of(dir, &keys).join(MASK))?
+        {
+            return Ok((masker, true));
+        }
+        Ok((Masker::new(&secret::random()?), false))
+    }
+
+    /// Begins or ends the overlap of two signing keys; gives the new key file.
+    pub fn rotate_key(&mut self, finish: bool) -> Result<LogKeys, Fatal> {
+        let size = self.with_trail(|trail| Ok(trail.log().recover()?.size))?;
+        let Some(w) = &mut self.writing else { return self.log_keys() };
+        let open: Vec<VerifierKey> =
+            w.keys.keys().iter().filter(|k| k.to.is_none()).map(|k| k.key.clone()).collect();
+        let now = match (open.as_slice(), finish) {
+            ([_], false) => {
+                let name = format!("log-{}.key", w.keys.keys().len());
+                let (signer, _) = KeyFile::open_or_create(&w.secrets.join(name), w.keys.origin())?;
+                let new = verifier(&signer)?;
+                [open, vec![new]].concat()
+            }
+            ([_, new], true) => {
+                let began = w.keys.keys().last().map_or(0, |k| k.from);
+                if size < began {
+                    return Err(Fatal::new(
+                        "Usage.Rotation",
+                        "nothing was sealed by both keys yet: run once, so that whoever has the old key can \
+                         see the new one take over",
+                    ));
+                }
+                vec![new.clone()]
+            }
+            (_, false) => {
+                return Err(Fatal::new("Usage.Rotation", "a rotation is under way: end it with --finish"));
+            }
+            (_, true) => return Err(Fatal::new("Usage.Rotation", "no rotation is under way")),
+        };
+        w.keys.sign_from(&now, size + 1);
+        self.store.replace(KEYS, w.keys.to_string().as_bytes())?;
+        Ok(w.keys.clone())
+    }
+}
+
+fn parse_keys(text: &[u8]) -> Result<LogKeys, Fatal> {
+    let text =
+        std::str::from_utf8(text).map_err(|_| Fatal::new("Config.Keys", format!("`{KEYS}` is not UTF-8")))?;
+    LogKeys::parse(text).map_err(|e| Fatal::new("Config.Keys", format!("`{KEYS}`: {e}")))
+}
+
+/// A name for the log, a signing key and a mask key. The public key is written last: a folder that has
+/// it has all of them.
+fn new_trail(store: &LocalStore, key_dir: &Path) -> Result<LogKeys, Fatal> {
+    let random = secret::random()?;
+    let origin = format!("keytrail.local/{}", &Hash::of(&random).to_hex()[..16]);
+    let secrets = key_dir.join(trail_name(&origin));
+    let (signer, _) = KeyFile::open_or_create(&secrets.join("log-0.key"), &origin)?;
+    secret::replace(&secrets.join(MASK), format!("{}\n", Hash(secret::random()?)).as_bytes())?;
+    let keys = LogKeys::of(verifier(&signer)?);
+    store.replace(KEYS, keys.to_string().as_bytes())?;
+    Ok(keys)
+}
+
+fn verifier(signer: &KeyFile) -> Result<VerifierKey, Fatal> {
+    VerifierKey::new(signer.name(), signer.public_key()).map_err(|e| Fatal::new("Config.Keys", e))
+}
+
+/// The private keys of all public keys that have no end; key number N of the key file is `log-N.key`.
+fn open_signers(keys: &LogKeys, secrets: &Path) -> Result<Vec<KeyFile>, Fatal> {
+    let mut signers = Vec::new();
+    for (i, key) in keys.keys().iter().enumerate().filter(|(_, k)| k.to.is_none()) {
+        let path = secrets.join(format!("log-{i}.key"));
+        let config =
+            |what: &str| Fatal::new("Config.Keys", format!("the signing key `{}` {what}", path.display()));
+        let signer = KeyFile::open(&path, keys.origin())?
+            .ok_or_else(|| config("is missing: restore it, or say where it is by --key-dir"))?;
+        if signer.public_key() != *key.key.public() {
+            return Err(config(&format!("is another one than `{KEYS}` names")));
+        }
+        signers.push(signer);
+    }
+    Ok(signers)
+}
+
+/// The part of the origin that names the trail's folder of private keys.
+fn trail_name(origin: &str) -> String {
+    origin.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' }).collect()
+}
+
+fn secrets_of(key_dir: &Path, keys: &LogKeys) -> PathBuf {
+    key_dir.join(trail_name(keys.origin()))
+}
+
+fn key_dir_or_default(given: Option<&Path>) -> Result<PathBuf, Fatal> {
+    if let Some(dir) = given {
+        return Ok(dir.to_owned());
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_CONFIG_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
+        .map(|config| config.join("keytrail"))
+        .ok_or_else(|| {
+            Fatal::new("Config.KeyDir", "no folder for private keys: set --key-dir, KEYTRAIL_KEY_DIR or HOME")
+        })
+}
+
+/// Keys inside the folder that they protect would protect nothing.
+fn outside(root: &Path, key_dir: &Path) -> Result<(), Fatal> {
+    let real = |p: &Path| std::fs::canonicalize(p).or_else(|_| std::path::absolute(p));
+    match (real(root), real(key_dir)) {
+        (Ok(root), Ok(keys)) if keys.starts_with(&root) => Err(Fatal::new(
+            "Config.KeyDir",
+            format!("the key folder `{}` is inside the data folder: keep it elsewhere", keys.display()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn known_head(w: &Writing) -> Result<Option<Checkpoint>, Fatal> {
+    let path = w.secrets.join(HEAD);
+    match std::fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Fatal::new("Config.Keys", format!("cannot read `{}`: {e}", path.display()))),
+        Ok(note) => w
+            .keys
+            .open(&note)
+            .map(Some)
+            .map_err(|e| Fatal::new("Config.Keys", format!("`{}`: {e}", path.display()))),
+    }
+}
+
+fn masker(path: &Path) -> Result<Option<Masker>, Fatal> {
+    match secret::read(path)? {
+        None => Ok(None),
+        Some(text) => {
+            let key = std::str::from_utf8(&text).ok().and_then(|t| Hash::from_hex(t.trim_ascii()));
+            let key = key.ok_or_else(|| {
+                Fatal::new("Config.Keys", format!("`{}` is not 64 hex digits", path.display()))
+            })?;
+            Ok(Some(Masker::new(&key.0)))
+        }
+    }
+}
+
+/// A file that the command line named.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, Fatal> {
+    std::fs::read(path)
+        .map_err(|e| Fatal::new("Config.File", format!("cannot read `{}`: {e}", path.display())))
+}
+
+/// A new folder for a bundle.
+pub fn create_bundle(path: &Path) -> Result<LocalStore, Fatal> {
+    if path.exists() {
+        return Err(Fatal::new("Usage.OutputExists", format!("`{}` is there already", path.display())));
+    }
+    Ok(LocalStore::open(path)?)
+}
+
+/// Puts the instructions into a bundle.
+pub fn write_instructions(bundle: &Path, text: &str) -> Result<(), Fatal> {
+    let path = bundle.join("README.md");
+    std::fs::write(&path, text)
+        .map_err(|e| Fatal::new("Fatal.Output", format!("cannot write `{}`: {e}", path.display())))
+}

@@ -1,0 +1,255 @@
+//! `keytrail run`.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use keytrail_model::{Counts, Fatal};
+use keytrail_normalize::framing;
+use keytrail_pipeline::input::{self, Input, Limits};
+use keytrail_pipeline::verify::{self, Report};
+use keytrail_pipeline::{Options, Progress, Summary, ingest};
+
+use crate::args::RunArgs;
+use crate::folder::Folder;
+use crate::terminal::{bytes, count, escape};
+use crate::{exit, print};
+
+/// Runs the main job.
+pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
+    let inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
+    let threads = threads(args.threads);
+    let options = Options {
+        ingest: ingest::Options {
+            threads,
+            format: args.source.map(Into::into),
+            limits: Limits {
+                framing: framing::Limits {
+                    max_record_bytes: usize::try_from(args.max_record_size).unwrap_or(usize::MAX),
+                },
+                max_inflated_bytes: args.max_inflated_size,
+                ..Limits::default()
+            },
+        },
+        object_bytes: args.object_size,
+    };
+    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    run_inputs(&folder, &inputs, &options, args.json)
+}
+
+/// Runs `inputs` into an opened folder, verifies what is new, and prints the summary.
+pub fn run_inputs(
+    folder: &Folder,
+    inputs: &[Input],
+    options: &Options,
+    json: bool,
+) -> Result<ExitCode, Fatal> {
+    let stop = stop_on_signals()?;
+    let progress = Display::new(inputs);
+    let started = Instant::now();
+    let summary = folder.with_trail(|trail| keytrail_pipeline::run(trail, inputs, options, &progress, &stop));
+    progress.bar.finish_and_clear();
+    let summary = summary?;
+    folder.remember()?;
+    let ingested = started.elapsed();
+    let report = verify::verify(
+        folder.store(),
+        &verify::Options {
+            keys: folder.log_keys()?,
+            pinned: true,
+            known: None,
+            from: None,
+            to: None,
+            first_leaf: summary.first_leaf,
+            rederive: None,
+            threads: options.ingest.threads,
+            writing: true,
+        },
+    )?;
+    if json {
+        print(&as_json(&summary));
+    } else {
+        print(&as_text(&folder.fingerprint()?, &summary, &report, ingested));
+    }
+    warn(folder, &summary, &report);
+    Ok(exit_code(&summary, &report))
+}
+
+/// Cores to use.
+pub fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+}
+
+fn exit_code(summary: &Summary, report: &Report) -> ExitCode {
+    let total = summary.total;
+    if report.failures().next().is_some() {
+        ExitCode::from(exit::FATAL)
+    } else if summary.stopped {
+        ExitCode::from(exit::RETRYABLE)
+    } else if total.rejected > 0 && total.accepted + total.duplicates == 0 {
+        ExitCode::from(exit::REJECTED)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn warn(folder: &Folder, summary: &Summary, report: &Report) {
+    if summary.total.rejected > 0 {
+        let codes: Vec<String> =
+            summary.rejected.iter().map(|(code, n)| format!("{code} {}", count(*n))).collect();
+        eprintln!(
+            "warning: {} of {} records rejected ({}); they are kept: keytrail quarantine list --data {}",
+            count(summary.total.rejected),
+            count(summary.total.read),
+            codes.join(", "),
+            escape(&folder.root().display().to_string()),
+        );
+    }
+    if summary.stopped {
+        eprintln!("stopped: what was read is sealed; run the same command again to go on");
+    }
+    for finding in report.failures() {
+        eprintln!("finding: {}", escape(&finding.to_string()));
+    }
+}
+
+fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> String {
+    let mut out = String::new();
+    let line = |out: &mut String, name: &str, c: &Counts| {
+        // Writing to a string does not fail.
+        let _infallible = writeln!(
+            out,
+            "{name:<16}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            count(c.read),
+            count(c.accepted),
+            count(c.duplicates),
+            count(c.rejected),
+            count(c.conflicts),
+            count(c.variants)
+        );
+    };
+    let _infallible = writeln!(
+        out,
+        "{:<16}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "source", "read", "accepted", "duplicate", "rejected", "conflicts", "variants"
+    );
+    for (name, c) in &s.sources {
+        line(&mut out, name, c);
+    }
+    line(&mut out, "total", &s.total);
+    let seconds = took.as_secs_f64();
+    let rate = s.total.read as f64 / seconds.max(1e-9);
+    let _infallible = writeln!(
+        out,
+        "\ninput    {} files, {} ({} inflated), {seconds:.1} s, {} records/s",
+        count(s.inputs),
+        bytes(s.input_bytes),
+        bytes(s.inflated_bytes),
+        count(rate as u64)
+    );
+    let _infallible = if s.objects.0 == 0 {
+        writeln!(out, "archive  nothing new")
+    } else {
+        writeln!(
+            out,
+            "archive  {} new objects, {}, {:.1}x smaller than the inflated input",
+            count(s.objects.0),
+            bytes(s.objects.1),
+            s.inflated_bytes as f64 / s.objects.1 as f64
+        )
+    };
+    let _infallible = writeln!(
+        out,
+        "log      {}, size {}, root {}\nkey      {}",
+        escape(&s.checkpoint.origin),
+        s.checkpoint.size,
+        s.checkpoint.root_base64(),
+        fingerprint
+    );
+    let _infallible = writeln!(out, "verify   {}", crate::verify::verdict(report));
+    out
+}
+
+fn as_json(s: &Summary) -> String {
+    let counts = |c: &Counts| {
+        serde_json::json!({
+            "read": c.read, "accepted": c.accepted, "duplicates": c.duplicates,
+            "rejected": c.rejected, "conflicts": c.conflicts, "variants": c.variants,
+        })
+    };
+    let mut all = counts(&s.total);
+    all["sources"] = s
+        .sources
+        .iter()
+        .map(|(name, c)| {
+            let mut one = counts(c);
+            one["source"] = (*name).into();
+            one
+        })
+        .collect();
+    all["log"] = serde_json::json!({
+        "origin": s.checkpoint.origin,
+        "tree_size": s.checkpoint.size,
+        "root_hash": s.checkpoint.root_base64(),
+    });
+    format!("{all}\n")
+}
+
+/// SIGTERM and SIGINT ask the run to seal and end; a second one ends it at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(exit::RETRYABLE),
+            Arc::clone(&stop),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        .map_err(|e| Fatal::new("Fatal.Signal", format!("cannot watch for signals: {e}")))?;
+    }
+    Ok(stop)
+}
+
+/// A bar on a terminal, a line every few seconds otherwise; always on standard error.
+struct Display {
+    bar: ProgressBar,
+    inputs: u64,
+    plain: bool,
+    last: Cell<Instant>,
+}
+
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Display {
+    fn new(inputs: &[Input]) -> Self {
+        let plain = !std::io::stderr().is_terminal();
+        let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(inputs.len() as u64) };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} inputs  {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        Self { bar, inputs: inputs.len() as u64, plain, last: Cell::new(Instant::now()) }
+    }
+}
+
+impl Progress for Display {
+    fn at(&self, read: u64, records: u64, inputs: u64) {
+        if !self.plain {
+            self.bar.set_position(inputs);
+            self.bar.set_message(format!("{} records, {}", count(records), bytes(read)));
+        } else if self.last.get().elapsed() >= PLAIN_INTERVAL {
+            self.last.set(Instant::now());
+            eprintln!("read {} records, {}, {inputs} of {} inputs", count(records), bytes(read), self.inputs);
+        }
+    }
+
+    fn sealed(&self, tree_size: u64, rows: u64) {
+        if self.plain {
+            eprintln!("sealed {} new rows, log size {tree_size}", count(rows));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `keytrail verify` and `keytrail export`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use keytrail_ledger::LogKeys;
+use keytrail_model::Fatal;
+use keytrail_pipeline::export::{self, RANGE, Range};
+use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
+
+use crate::args::{ExportArgs, VerifyArgs};
+use crate::folder::{Folder, read_file};
+use crate::terminal::{bytes, count, escape};
+use crate::{exit, print};
+
+/// What a bundle says about itself.
+const INSTRUCTIONS: &str = include_str!("bundle.md");
+
+/// Verifies a data folder or a bundle.
+pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
+    let root = args.bundle.as_ref().unwrap_or(&args.data.data);
+    let folder = Folder::open_for_reading(root, args.key_dir.key_dir.as_deref())?;
+    let keys = match &args.keys {
+        Some(path) => LogKeys::parse(&text_file(path)?)
+            .map_err(|e| Fatal::new("Config.Keys", format!("`{}`: {e}", path.display())))?,
+        None => folder.log_keys()?,
+    };
+    let known = match &args.known {
+        Some(path) => Some(
+            keys.open(&read_file(path)?)
+                .map_err(|e| Fatal::new("Config.Known", format!("`{}`: {e}", path.display())))?,
+        ),
+        None => None,
+    };
+    let range = match (&args.bundle, args.from, args.to) {
+        (Some(_), None, None) => bundle_range(&folder)?,
+        (_, from, to) => Range { from, to },
+    };
+    let (masker, has_key) = folder.masker_for_reading()?;
+    let report = check::verify(
+        folder.store(),
+        &Options {
+            keys,
+            pinned: args.keys.is_some(),
+            known,
+            from: range.from,
+            to: range.to,
+            first_leaf: 0,
+            rederive: args.rederive.then_some(Rederive { masker: &masker, has_key }),
+            threads: crate::run::threads(args.threads),
+            writing: folder.in_use(),
+        },
+    )?;
+    if args.json {
+        print(&as_json(&report));
+    } else {
+        print(&as_text(&report));
+    }
+    Ok(if report.failures().next().is_some() { ExitCode::from(exit::FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+fn bundle_range(folder: &Folder) -> Result<Range, Fatal> {
+    match folder.store().get(RANGE)? {
+        None => Ok(Range::default()),
+        Some(json) => {
+            serde_json::from_slice(&json).map_err(|e| Fatal::new("Config.Bundle", format!("`{RANGE}`: {e}")))
+        }
+    }
+}
+
+fn text_file(path: &std::path::Path) -> Result<String, Fatal> {
+    String::from_utf8(read_file(path)?)
+        .map_err(|_| Fatal::new("Config.File", format!("`{}` is not UTF-8", path.display())))
+}
+
+/// One line: good or not, and what was proven.
+pub fn verdict(report: &Report) -> String {
+    let failures = report.failures().count() as u64;
+    let told = report.findings.len() as u64 - failures;
+    let mut out = if failures == 0 { "good".to_owned() } else { format!("{} FINDINGS", count(failures)) };
+    let _infallible = write!(
+        out,
+        ": {} objects, {} rows{}; {}",
+        count(report.objects),
+        count(report.rows),
+        if told > 0 { format!(", {} conflicts or decisions to look at", count(told)) } else { String::new() },
+        trust(report)
+    );
+    out
+}
+
+/// What the head's signature is worth.
+fn trust(report: &Report) -> &'static str {
+    match (report.authentic, report.continues) {
+        (true, true) => "authentic by the given keys, continues the known head",
+        (true, false) => "authentic by the given keys",
+        (false, _) => "consistent only: key and head came from the archive itself",
+    }
+}
+
+fn as_text(report: &Report) -> String {
+    let mut out = String::new();
+    for finding in &report.findings {
+        // Writing to a string does not fail.
+        let _infallible = writeln!(out, "{}", escape(&finding.to_string()));
+    }
+    for what in &report.unchecked {
+        let _infallible = writeln!(out, "not checked: {}", escape(what));
+    }
+    if let Some(c) = &report.checkpoint {
+        let _infallible =
+            writeln!(out, "log {}, size {}, root {}", escape(&c.origin), c.size, c.root_base64());
+    }
+    let _infallible = writeln!(out, "{}", verdict(report));
+    out
+}
+
+fn as_json(report: &Report) -> String {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|f| serde_json::json!({"code": f.code.as_str(), "element": f.element, "message": f.message}))
+        .collect();
+    let log = report
+        .checkpoint
+        .as_ref()
+        .map(|c| serde_json::json!({"origin": c.origin, "tree_size": c.size, "root_hash": c.root_base64()}));
+    let all = serde_json::json!({
+        "verdict": if report.failures().next().is_some() { "findings" } else { "good" },
+        "trust": trust(report),
+        "log": log,
+        "objects": report.objects,
+        "rows": report.rows,
+        "findings": findings,
+        "not_checked": report.unchecked,
+    });
+    format!("{all}\n")
+}
+
+/// Writes a bundle.
+pub fn export(args: &ExportArgs) -> Result<ExitCode, Fatal> {
+    let folder = Folder::open_for_reading(&args.data.data, None)?;
+    let (checkpoint, note) = folder.head()?;
+    let readable = folder.readable(&checkpoint)?;
+    let out = crate::folder::create_bundle(&args.out)?;
+    let range = Range { from: args.from, to: args.to };
+    let done = export::export(folder.store(), &out, (&checkpoint, &note), &readable, &range)?;
+    crate::folder::write_instructions(&args.out, INSTRUCTIONS)?;
+    print(&format!(
+        "{} archive objects, {} files, {} in {}\nverify it with: keytrail verify --bundle {} --keys LOG_KEYS\n",
+        count(done.objects),
+        count(done.files),
+        bytes(done.bytes),
+        escape(&args.out.display().to_string()),
+        escape(&args.out.display().to_string()),
+    ));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,415 @@
+//! Records of a document: one after the other, in an array, or in a container object.
+
+use keytrail_model::{Reject, Rejection};
+use memchr::{memchr, memchr2};
+
+use super::first_keys::{FirstKeys, Look};
+use super::scanner::{MAX_GAP, Scanner, Step};
+use super::{Emit, Limits, is_space, too_large, trim_separators, trim_start};
+
+/// Keys of container objects whose value is an array of records.
+const RECORDS: [&[u8]; 2] = [b"\"Records\"", b"\"Events\""];
+/// Key of a LookupEvents answer that says where the next page begins.
+const NEXT_TOKEN: &[u8] = b"\"NextToken\"";
+/// How far into an object its container key is looked for, and how long a `NextToken` may be.
+const LOOK_BYTES: usize = 4096;
+
+/// A document in the course of being cut. Indices are into the bytes of the next [`run`](Self::run).
+#[derive(Debug)]
+pub(super) struct Document {
+    limits: Limits,
+    keys: FirstKeys,
+    inside: Vec<Container>,
+    state: State,
+    /// Something was seen that looks like a record.
+    json_seen: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Container {
+    Object,
+    Array,
+}
+
+#[derive(Debug)]
+enum State {
+    Between { at: usize },
+    Value(Value),
+    Resync { bad_from: usize, at: usize, torn_at: usize },
+}
+
+/// A value whose end is not seen yet, behind bad bytes that wait for it to be whole.
+#[derive(Debug)]
+struct Value {
+    bad_from: usize,
+    bad: Reject,
+    start: usize,
+    at: usize,
+    scanner: Scanner,
+    is_record: bool,
+    is_too_large: bool,
+}
+
+impl Document {
+    pub(super) fn new(limits: Limits, keys: FirstKeys) -> Self {
+        Self { limits, keys, inside: Vec::new(), state: State::Between { at: 0 }, json_seen: false }
+    }
+
+    /// For one line of a file of lines, which is known to hold JSON.
+    pub(super) fn of_line(limits: Limits, keys: FirstKeys) -> Self {
+        Self { json_seen: true, ..Self::new(limits, keys) }
+    }
+
+    pub(super) fn into_keys(self) -> FirstKeys {
+        self.keys
+    }
+
+    /// Emits the frames that end in `data`, which starts where the last run left off; gives how many
+    /// bytes are done with.
+    pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut Emit<'_>) -> usize {
+        loop {
+            let state = std::mem::replace(&mut self.state, State::Between { at: 0 });
+            let (next, wait) = match state {
+                State::Between { at } => self.between(data, at, eof),
+                State::Value(value) => self.value(data, value, eof, emit),
+                State::Resync { bad_from, at, torn_at } => {
+                    self.resync(data, bad_from, at, torn_at, eof, emit)
+                }
+            };
+            self.state = next;
+            if wait {
+                break;
+            }
+        }
+        let (State::Between { at: done }
+        | State::Value(Value { bad_from: done, .. })
+        | State::Resync { bad_from: done, .. }) = self.state;
+        match &mut self.state {
+            State::Between { at } => *at = 0,
+            State::Value(v) => {
+                v.bad_from = 0;
+                v.start -= done;
+                v.at -= done;
+            }
+            State::Resync { bad_from, at, torn_at } => {
+                *bad_from = 0;
+                *at -= done;
+                *torn_at = torn_at.saturating_sub(done);
+            }
+        }
+        done
+    }
+
+    /// Between two records.
+    fn between(&mut self, data: &[u8], at: usize, eof: bool) -> (State, bool) {
+        let at = at + data[at..].iter().take_while(|b| is_space(**b) || **b == b',').count();
+        let Some(first) = data.get(at) else { return (State::Between { at }, true) };
+        let rest = &data[at..];
+        let goes_on = |n| (State::Between { at: at + n }, false);
+        let record = || (State::Value(Value::new(at, Scanner::object(), true)), false);
+        let other = || (State::Value(Value::new(at, Scanner::loose(), false)), false);
+        let wait = (State::Between { at }, true);
+        let junk = (State::Resync { bad_from: at, at, torn_at: usize::MAX }, false);
+        match (self.inside.last(), first) {
+            (None, b'{') => match is_container(rest, eof) {
+                Look::More => wait,
+                Look::No => record(),
+                Look::Yes(()) => {
+                    self.inside.push(Container::Object);
+                    goes_on(1)
+                }
+            },
+            (None, b'[') => match is_array(rest, eof) {
+                Look::More => wait,
+                Look::No => junk,
+                Look::Yes(()) => {
+                    self.inside.push(Container::Array);
+                    goes_on(1)
+                }
+            },
+            (Some(Container::Array), b'{') => record(),
+            (Some(Container::Array), b']') | (Some(Container::Object), b'}') => {
+                self.inside.pop();
+                goes_on(1)
+            }
+            (Some(Container::Array), b'}' | b':') => junk,
+            (Some(Container::Array), _) => other(),
+            (Some(Container::Object), b'"') => match container_key(rest, eof) {
+                Look::More => wait,
+                Look::No => other(),
+                Look::Yes(Key::Records(n)) => {
+                    self.inside.push(Container::Array);
+                    goes_on(n)
+                }
+                Look::Yes(Key::NextToken(n)) => goes_on(n),
+            },
+            (None | Some(Container::Object), _) => junk,
+        }
+    }
+
+    /// Inside a value.
+    fn value(&mut self, data: &[u8], mut v: Value, eof: bool, emit: &mut Emit<'_>) -> (State, bool) {
+        let limit = v.start.saturating_add(self.limits.max_record_bytes);
+        let to = data.len().min(limit);
+        match v.scanner.advance(&data[..to], v.start, v.at) {
+            Step::End(end) => {
+                if v.is_too_large {
+                    if v.start < end {
+                        emit(v.start..end, Err(too_large(self.limits)));
+                    }
+                } else {
+                    self.emit_bad(data, v.bad_from, v.start, v.bad, emit);
+                    let verdict = if v.is_record { Ok(()) } else { Err(self.not_a_record()) };
+                    if v.is_record {
+                        self.keys.learn(&data[v.start..end]);
+                        self.json_seen = true;
+                    }
+                    let end = v.start + trim_separators(&data[v.start..end]).len();
+                    emit(v.start..end, verdict);
+                }
+                (State::Between { at: end }, false)
+            }
+            Step::Broken { at, resume } if v.is_too_large => {
+                // The bytes up to here are the too large record's, whatever else they are.
+                let resume = resume.max(v.start);
+                if resume > v.start {
+                    emit(v.start..resume, Err(too_large(self.limits)));
+                }
+                (State::Resync { bad_from: resume, at: resume, torn_at: at.min(resume) }, false)
+            }
+            Step::Broken { at, resume } if v.is_record => {
+                self.json_seen |= self.keys.learn(&data[v.start..=at]);
+                let bad_from = if self.emit_torn(data, &v, resume, emit) { resume } else { v.bad_from };
+                (State::Resync { bad_from, at: resume, torn_at: resume }, false)
+            }
+            Step::Broken { resume, .. } => {
+                (State::Resync { bad_from: v.bad_from, at: resume, torn_at: usize::MAX }, false)
+            }
+            Step::More if to == limit => {
+                if !v.is_too_large {
+                    self.emit_bad(data, v.bad_from, v.start, v.bad, emit);
+                }
+                emit(v.start..limit, Err(too_large(self.limits)));
+                v = Value { bad_from: limit, start: limit, at: limit, is_too_large: true, ..v };
+                (State::Value(v), false)
+            }
+            Step::More if eof => {
+                if v.is_too_large {
+                    if v.start < to {
+                        emit(v.start..to, Err(too_large(self.limits)));
+                    }
+                } else {
+                    if v.is_record {
+                        self.keys.learn(&data[v.start..]);
+                    }
+                    if !v.is_record || !self.emit_torn(data, &v, to, emit) {
+                        self.emit_bad(data, v.bad_from, to, Reject::RecordTorn, emit);
+                    }
+                }
+                (State::Between { at: to }, true)
+            }
+            Step::More => {
+                v.at = to;
+                (State::Value(v), true)
+            }
+        }
+    }
+
+    /// Looks for the next record behind bad bytes.
+    fn resync(
+        &mut self,
+        data: &[u8],
+        mut bad_from: usize,
+        mut at: usize,
+        torn_at: usize,
+        eof: bool,
+        emit: &mut Emit<'_>,
+    ) -> (State, bool) {
+        let (found, to) = loop {
+            match memchr(b'{', &data[at..]) {
+                None => break (None, data.len()),
+                Some(n) => at += n,
+            }
+            match self.keys.begins(&data[at..], eof) {
+                Look::Yes(()) => break (Some(at), at),
+                Look::More => break (None, at),
+                Look::No => at += 1,
+            }
+        };
+        // Whole pieces leave at once; the rest waits, since its code depends on what follows it.
+        let max = self.limits.max_record_bytes;
+        while to - bad_from >= max {
+            emit(bad_from..bad_from + max, Err(self.bad(self.no_record())));
+            bad_from += max;
+        }
+        if let Some(start) = found {
+            let bad = if start == torn_at { Reject::RecordTorn } else { Reject::JsonBroken };
+            let value = Value { bad_from, bad, ..Value::new(start, Scanner::object(), true) };
+            return (State::Value(value), false);
+        }
+        if eof {
+            self.emit_bad(data, bad_from, to, self.no_record(), emit);
+            return (State::Between { at: to }, true);
+        }
+        (State::Resync { bad_from, at: to, torn_at }, true)
+    }
+
+    /// Emits a record that broke off, if whole records end where it does, and them.
+    fn emit_torn(&mut self, data: &[u8], v: &Value, end: usize, emit: &mut Emit<'_>) -> bool {
+        let tail = self.keys.tail(&data[v.start..end]);
+        let Some((first, _)) = tail.first() else { return false };
+        self.emit_bad(data, v.bad_from, v.start + first, Reject::RecordTorn, emit);
+        for (start, end) in tail {
+            emit(v.start + start..v.start + end, Ok(()));
+        }
+        true
+    }
+
+    /// Emits bytes that are no record, in pieces of at most the largest record. The head of a torn
+    /// record keeps all its bytes; otherwise separators at the end are not part of it.
+    fn emit_bad(&self, data: &[u8], mut from: usize, to: usize, code: Reject, emit: &mut Emit<'_>) {
+        let max = self.limits.max_record_bytes;
+        while to - from >= max {
+            emit(from..from + max, Err(self.bad(code)));
+            from += max;
+        }
+        let rest = &data[from..to];
+        let rest = if code == Reject::RecordTorn { rest } else { trim_separators(rest) };
+        if !rest.is_empty() {
+            emit(from..from + rest.len(), Err(self.bad(code)));
+        }
+    }
+
+    fn no_record(&self) -> Reject {
+        if self.json_seen { Reject::JsonBroken } else { Reject::FormatUnknown }
+    }
+
+    fn bad(&self, code: Reject) -> Rejection {
+        let reason = match code {
+            Reject::RecordTorn => "the record breaks off before its end",
+            Reject::FormatUnknown => "expected JSON objects, found none",
+            _ => "expected a JSON object; the next record that could be made out begins behind these bytes",
+        };
+        Rejection::new(code, reason)
+    }
+
+    fn not_a_record(&self) -> Rejection {
+        let reason = match self.inside.last() {
+            Some(Container::Object) => {
+                "expected `Records`, `Events` or `NextToken` in the object around the records"
+            }
+            _ => "expected an object in the array of records",
+        };
+        Rejection::new(Reject::JsonBroken, reason)
+    }
+}
+
+impl Value {
+    fn new(start: usize, scanner: Scanner, is_record: bool) -> Self {
+        Self {
+            bad_from: start,
+            bad: Reject::JsonBroken,
+            start,
+            at: start,
+            scanner,
+            is_record,
+            is_too_large: false,
+        }
+    }
+}
+
+/// A key of a container object, with the bytes up to where reading goes on.
+enum Key {
+    /// Behind the `[` of the array of records.
+    Records(usize),
+    /// Behind the token.
+    NextToken(usize),
+}
+
+/// Whether `bytes` start with a key that a container has.
+fn container_key(bytes: &[u8], eof: bool) -> Look<Key> {
+    let short = if eof || bytes.len() >= LOOK_BYTES { Look::No } else { Look::More };
+    let bytes = &bytes[..bytes.len().min(LOOK_BYTES)];
+    let mut names = RECORDS.into_iter().chain([NEXT_TOKEN]);
+    let Some(name) = names.clone().find(|n| bytes.starts_with(n)) else {
+        return if names.any(|n| n.starts_with(bytes)) { short } else { Look::No };
+    };
+    let value = match after_colon(bytes, name.len()) {
+        Look::Yes(at) => at,
+        Look::No => return Look::No,
+        Look::More => return short,
+    };
+    match (name == NEXT_TOKEN, bytes[value]) {
+        (false, b'[') => Look::Yes(Key::Records(value + 1)),
+        (true, b'"' | b'n') => match Scanner::loose().advance(bytes, value, value) {
+            Step::End(end) if is_token(&bytes[value..end]) => Look::Yes(Key::NextToken(end)),
+            Step::More => short,
+            _ => Look::No,
+        },
+        _ => Look::No,
+    }
+}
+
+/// A plain string or `null`.
+fn is_token(value: &[u8]) -> bool {
+    let value = trim_separators(value);
+    let quoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
+    value == b"null" || quoted.is_some_and(|token| memchr2(b'"', b'\\', token).is_none())
+}
+
+/// Index of the first byte of the value behind a key that ends at `at`.
+fn after_colon(bytes: &[u8], at: usize) -> Look<usize> {
+    let colon = trim_start(&bytes[at..]);
+    match colon.first() {
+        None => return Look::More,
+        Some(b':') => {}
+        Some(_) => return Look::No,
+    }
+    let value = trim_start(&colon[1..]);
+    if value.is_empty() { Look::More } else { Look::Yes(bytes.len() - value.len()) }
+}
+
+/// Whether the object that `bytes` start with holds records: one of its keys is a container's, and
+/// only scalars stand before it.
+pub(super) fn is_container(bytes: &[u8], eof: bool) -> Look<()> {
+    let short = if eof || bytes.len() >= LOOK_BYTES { Look::No } else { Look::More };
+    let bytes = &bytes[..bytes.len().min(LOOK_BYTES)];
+    let mut at = 1;
+    loop {
+        at = bytes.len() - trim_start(&bytes[at..]).len();
+        match bytes.get(at) {
+            None => return short,
+            Some(b'"') => {}
+            Some(_) => return Look::No,
+        }
+        match container_key(&bytes[at..], eof || bytes.len() >= LOOK_BYTES) {
+            Look::Yes(Key::Records(_)) => return Look::Yes(()),
+            Look::More => return Look::More,
+            Look::Yes(Key::NextToken(_)) | Look::No => {}
+        }
+        let Some(n) = memchr(b'"', &bytes[at + 1..]) else { return short };
+        match after_colon(bytes, at + n + 2) {
+            Look::Yes(value) if matches!(bytes[value], b'{' | b'[') => return Look::No,
+            Look::Yes(_) => {}
+            Look::No => return Look::No,
+            Look::More => return short,
+        }
+        match Scanner::loose().advance(bytes, at, at) {
+            Step::End(end) if bytes[end] == b',' => at = end + 1,
+            Step::More => return short,
+            Step::End(_) | Step::Broken { .. } => return Look::No,
+        }
+    }
+}
+
+/// Whether a `[` opens an array, rather than some text: what may follow it in one.
+pub(super) fn is_array(bytes: &[u8], eof: bool) -> Look<()> {
+    let rest = trim_start(&bytes[1..]);
+    match rest.first() {
+        _ if bytes.len() - rest.len() > MAX_GAP => Look::Yes(()),
+        None if eof => Look::Yes(()),
+        None => Look::More,
+        Some(b'{' | b'[' | b']' | b'"' | b'-' | b'0'..=b'9') => Look::Yes(()),
+        Some(_) => Look::No,
+    }
+}

@@ -1,0 +1,380 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Offset, bytes and code (`ok` for a record) of each frame.
+type Cut = Vec<(u64, Vec<u8>, &'static str)>;
+
+fn cut_pieces<'a>(max_record_bytes: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Cut {
+    let mut frames = Cut::new();
+    let mut sink = |f: Frame<'_>| {
+        let code = f.verdict.map_or_else(|r| r.code.code(), |()| "ok");
+        frames.push((f.offset, f.bytes.to_vec(), code));
+    };
+    let mut splitter = Splitter::new(Limits { max_record_bytes });
+    for piece in pieces {
+        splitter.feed(piece, &mut sink);
+    }
+    splitter.finish(&mut sink);
+    frames
+}
+
+fn cut(input: &[u8]) -> Cut {
+    let frames = cut_pieces(1 << 20, std::iter::once(input));
+    conserved(input, &frames);
+    frames
+}
+
+/// The frames' texts and codes.
+fn texts(input: &str) -> Vec<(String, &'static str)> {
+    cut(input.as_bytes()).into_iter().map(|(_, b, c)| (String::from_utf8_lossy(&b).into_owned(), c)).collect()
+}
+
+/// Frames stand in order and hold what is in the input there; outside are separators and containers.
+fn conserved(input: &[u8], frames: &Cut) {
+    let mut outside = Vec::new();
+    let mut at = 0;
+    for (offset, bytes, _) in frames {
+        let offset = usize::try_from(*offset).unwrap();
+        assert!(offset >= at && !bytes.is_empty(), "frame at {offset} after {at}");
+        assert_eq!(&input[offset..offset + bytes.len()], &bytes[..]);
+        outside.extend_from_slice(&input[at..offset]);
+        outside.push(b' ');
+        at = offset + bytes.len();
+    }
+    outside.extend_from_slice(&input[at..]);
+    let text = String::from_utf8_lossy(&outside).into_owned();
+    let text = text.trim_start_matches('\u{feff}');
+    let text = text.replace("\"Records\"", "").replace("\"Events\"", "").replace("\"NextToken\"", "");
+    let text = text.replace(":\"token\"", "").replace(": \"token\"", "").replace("null", "");
+    assert!(text.bytes().all(|b| is_space(b) || b"{}[]:,".contains(&b)), "outside of frames: {text:?}");
+}
+
+fn ok(text: &str) -> (String, &'static str) {
+    (text.to_owned(), "ok")
+}
+
+fn bad(text: &str, code: &'static str) -> (String, &'static str) {
+    (text.to_owned(), code)
+}
+
+#[test]
+fn lines() {
+    assert_eq!(
+        texts("{\"a\":1}\n\r\n  \n{\"a\":{\"b\":2}}\r\n{\"c\":3}"),
+        [ok(r#"{"a":1}"#), ok(r#"{"a":{"b":2}}"#), ok(r#"{"c":3}"#)]
+    );
+    assert_eq!(texts("\u{feff}{\"a\":1}\n"), [ok(r#"{"a":1}"#)]);
+    assert_eq!(cut("\u{feff} {\"a\":1}\n".as_bytes())[0].0, 4);
+    assert_eq!(
+        texts("vault: {\"a\":1}\nvault: {\"a\":2}\n"),
+        [ok("vault: {\"a\":1}"), ok("vault: {\"a\":2}")]
+    );
+    assert_eq!(texts(""), []);
+    assert_eq!(texts(" \r\n\t\n"), []);
+}
+
+#[test]
+fn documents() {
+    let records = [ok(r#"{"a":1}"#), ok("{\n \"a\": [{}]\n}")];
+    for text in [
+        "[{\"a\":1},{\n \"a\": [{}]\n}]",
+        "{\"a\":1}\n{\n \"a\": [{}]\n}",
+        "{\"a\":1}{\n \"a\": [{}]\n}",
+        "{\"Records\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
+        "{ \"Events\" : [ {\"a\":1} , {\n \"a\": [{}]\n} ] , \"NextToken\": \"token\" }\n",
+        "{\"NextToken\":\"token\",\"Events\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
+        "{\"NextToken\":null,\"Events\":[{\"a\":1}]}\n{\"Events\":[{\n \"a\": [{}]\n}]}",
+    ] {
+        assert_eq!(texts(text), records, "{text}");
+    }
+    assert_eq!(texts("{\"Records\":[]}"), []);
+    assert_eq!(texts("[]"), []);
+}
+
+#[test]
+fn containers_drop_nothing() {
+    assert_eq!(
+        texts(r#"{"x": [1, {"y":2}],"Records":[{"a":1}]}"#),
+        [ok(r#"{"x": [1, {"y":2}],"Records":[{"a":1}]}"#)]
+    );
+    assert_eq!(
+        texts(r#"{"x": 1 ,"Records":[{"a":1}], "y":{"z":[]} }tail"#),
+        [
+            bad(r#""x": 1"#, "json_broken"),
+            ok(r#"{"a":1}"#),
+            bad(r#""y":{"z":[]}"#, "json_broken"),
+            bad("tail", "json_broken"),
+        ]
+    );
+    assert_eq!(
+        texts(r#"[1,"x, {y}", [2,{"a":1}],{"a":3},null]"#),
+        [
+            bad("1", "json_broken"),
+            bad(r#""x, {y}""#, "json_broken"),
+            bad(r#"[2,{"a":1}]"#, "json_broken"),
+            ok(r#"{"a":3}"#),
+            bad("null", "json_broken"),
+        ]
+    );
+}
+
+#[test]
+fn broken_lines_leave_the_others_whole() {
+    assert_eq!(
+        texts("{\"a\":1,\n{\"a\":2}\n{\"a\":[3}\n{\"a\":4}\ntext\n{\"a\":5}\n"),
+        [
+            bad(r#"{"a":1,"#, "record_torn"),
+            ok(r#"{"a":2}"#),
+            // The line looks like a record; the normalizer says what is wrong with it.
+            ok(r#"{"a":[3}"#),
+            ok(r#"{"a":4}"#),
+            bad("text", "json_broken"),
+            ok(r#"{"a":5}"#),
+        ]
+    );
+}
+
+#[test]
+fn glued_lines_come_apart() {
+    let lines = "{\"a\":0}\n{\"a\":0}\n";
+    for (line, want) in [
+        (r#"{"a":1}{"b":2} {"c":"}{"}"#, vec![ok(r#"{"a":1}"#), ok(r#"{"b":2}"#), ok(r#"{"c":"}{"}"#)]),
+        (r#"{"a":"x}{y"}"#, vec![ok(r#"{"a":"x}{y"}"#)]),
+        (r#"{"a":[{"a":2}"#, vec![bad(r#"{"a":["#, "record_torn"), ok(r#"{"a":2}"#)]),
+        (r#"{"a":"x {"a":2}"#, vec![bad(r#"{"a":"x "#, "record_torn"), ok(r#"{"a":2}"#)]),
+        (
+            r#"{"a":1,{"a":2}{"a":3}"#,
+            vec![bad(r#"{"a":1,"#, "record_torn"), ok(r#"{"a":2}"#), ok(r#"{"a":3}"#)],
+        ),
+        (r#"{"a":"{"{"a":2}"#, vec![bad(r#"{"a":"{""#, "record_torn"), ok(r#"{"a":2}"#)]),
+        (r#"{{"{"a":"{"a":2}"#, vec![bad(r#"{{"{"a":""#, "record_torn"), ok(r#"{"a":2}"#)]),
+        (r#"b":1}}{"a":2}"#, vec![bad(r#"b":1}}"#, "json_broken"), ok(r#"{"a":2}"#)]),
+    ] {
+        assert_eq!(texts(&format!("{lines}{line}\n"))[2..], want, "{line}");
+    }
+    assert_eq!(
+        texts("p: {\"a\":1}\np: {\"a\":p: {\"a\":2}\np: {\"a\":3}p: {\"a\":4}\n")[1..],
+        [bad("p: {\"a\":", "record_torn"), ok("p: {\"a\":2}"), ok("p: {\"a\":3}"), ok("p: {\"a\":4}"),]
+    );
+}
+
+/// Every way to tear a record and glue the next one on: the next one is whole, the head is one frame.
+#[test]
+fn a_record_glued_on_a_torn_one_survives_any_tear() {
+    let record = r#"{"time":"1","auth":{"x":["a\"b\\",{"k":[1,2.5,null]}],"y":{}},"type":"response"}"#;
+    for n in 1..record.len() {
+        let torn = &record[..n];
+        for text in [format!("{record}\n{torn}{record}\n{record}\n"), format!("{record}\n {torn}{record}")] {
+            let frames = texts(&text);
+            assert_eq!(frames[1], bad(torn, "record_torn"), "{text}");
+            assert!(frames.len() > 2 && frames[2..].iter().all(|f| *f == ok(record)), "{text}");
+        }
+    }
+}
+
+#[test]
+fn broken_documents_go_on_with_the_next_record() {
+    assert_eq!(
+        texts(r#"{"Records":[{"e":1},{"e":"x,"f":2},{"e":3}]}"#),
+        [ok(r#"{"e":1}"#), bad(r#"{"e":"x,"f":2}"#, "json_broken"), ok(r#"{"e":3}"#),]
+    );
+    assert_eq!(
+        texts(r#"{"Records":[{"e":[1}],"g":{"h":1}},{"e":3}]}"#),
+        [bad(r#"{"e":[1}],"g":{"h":1}}"#, "json_broken"), ok(r#"{"e":3}"#),]
+    );
+    assert_eq!(
+        texts("[{\"e\":1},{\"e\":2}}},{\"e\":3}"),
+        [ok(r#"{"e":1}"#), ok(r#"{"e":2}"#), bad("}}", "json_broken"), ok(r#"{"e":3}"#),]
+    );
+    assert_eq!(
+        texts("{\"Recor:[{\"e\":1},{\"e\":2}]}"),
+        [bad("{\"Recor:[", "record_torn"), ok(r#"{"e":1}"#), ok(r#"{"e":2}"#), bad("]}", "json_broken"),]
+    );
+    // Cut in the middle of a record, and between two.
+    assert_eq!(
+        texts(r#"{"Records":[{"e":1},{"e":{"f"#),
+        [ok(r#"{"e":1}"#), bad(r#"{"e":{"f"#, "record_torn")]
+    );
+    assert_eq!(texts(r#"{"Records":[{"e":1},"#), [ok(r#"{"e":1}"#)]);
+}
+
+#[test]
+fn what_holds_no_object_is_of_no_known_format() {
+    for text in [
+        "MIT License\n\nPermission is hereby granted { or not }",
+        "[section]\nkey=value",
+        "\u{feff}\0\0\0",
+        "{\0}",
+        "\"\"\"",
+        "]",
+    ] {
+        let frames = cut(text.as_bytes());
+        assert_eq!(frames.len(), 1, "{text}: {frames:?}");
+        assert_eq!(frames[0].2, "format_unknown", "{text}");
+    }
+    let frames = cut_pieces(1000, [&[0xff; 150_500][..]].into_iter());
+    assert_eq!((frames.len(), frames[0].1.len(), frames[150].1.len()), (151, 1000, 500));
+}
+
+#[test]
+fn too_large_records_leave_whole_in_pieces() {
+    let record = format!("{{\"a\":\"{}\"}}", "x".repeat(250_000));
+    for text in [
+        format!("{{\"a\":1}}\n{record}\n{{\"a\":2}}\n"),
+        format!("[{{\"a\":1}},{record},{{\"a\":2}}]"),
+        format!("{{\"Records\":[{{\"a\":1}},{record},{{\"a\":2}}]}}"),
+    ] {
+        let frames = cut_pieces(100_000, [text.as_bytes()].into_iter());
+        conserved(text.as_bytes(), &frames);
+        assert_eq!(
+            frames.iter().map(|f| f.2).collect::<Vec<_>>(),
+            ["ok", "record_too_large", "record_too_large", "record_too_large", "ok"]
+        );
+        assert_eq!(frames[1..4].iter().flat_map(|f| f.1.clone()).collect::<Vec<_>>(), record.as_bytes());
+    }
+    let exact = format!("{{\"a\":\"{}\"}}", "x".repeat(92));
+    for text in [format!("{exact}\n{exact}"), format!("[{exact},{exact}]")] {
+        assert!(cut_pieces(100, [text.as_bytes()].into_iter()).iter().all(|f| f.2 == "ok"));
+        assert!(cut_pieces(99, [text.as_bytes()].into_iter()).iter().all(|f| f.2 == "record_too_large"));
+    }
+}
+
+#[test]
+fn deep_nesting_is_a_record() {
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
+    assert_eq!(texts(&format!("[{deep},{{\"a\":1}}]")), [ok(&deep), ok("{\"a\":1}")]);
+}
+
+/// Quadratic work on any of these would take hours.
+#[test]
+fn hostile_input_takes_linear_time() {
+    const N: usize = 2 << 20;
+    let line = |unit: &str| format!("{{\"a\":1}}\n{}\n", unit.repeat((64 << 10) / unit.len())).repeat(16);
+    let inputs = [
+        "{".repeat(N),
+        "[".repeat(N),
+        "\"".repeat(N),
+        "\\".repeat(N),
+        "{\"".repeat(N / 2),
+        "{\"a\":".repeat(N / 5),
+        "{\"a\":1}\n".to_owned() + &"{\"a\":".repeat(N / 5),
+        "[{\"a\":1},".to_owned() + &"{\"a\":]".repeat(N / 6),
+        "[{\"a\":1},".to_owned() + &"{\"a\":\"".repeat(N / 6),
+        "[{\"a\":1},".to_owned() + &"{\"a\":[{\"a\":1}".repeat(N / 13),
+        "[".to_owned() + &"1,".repeat(N / 8),
+        "{\"a\" ".to_owned() + &" ".repeat(N),
+        line("{"),
+        line("{\"a\":"),
+        line("{\"a\":\""),
+        line("{\"a\":[{\"a\":1}"),
+        line("{\"a\":1}"),
+    ];
+    for input in &inputs {
+        let frames = cut_pieces(1 << 20, input.as_bytes().chunks(64 << 10));
+        let bytes: usize = frames.iter().map(|f| f.1.len()).sum();
+        assert!(bytes + frames.len() + 600 + N / 8 >= input.trim_end().len(), "{}", &input[..20]);
+    }
+}
+
+#[test]
+fn a_cut_off_object_gives_its_whole_records() {
+    let why = Rejection::new(Reject::CompressionBroken, "cut");
+    for (text, want) in [
+        ("{\"a\":1}\n{\"a\":2}\n{\"a\":", vec!["{\"a\":1}", "{\"a\":2}", "!{\"a\":"]),
+        ("{\"a\":1}\n{\"a\":2}", vec!["{\"a\":1}", "{\"a\":2}"]),
+        ("{\"Records\":[{\"a\":1},{\"a\"", vec!["{\"a\":1}", "!{\"a\""]),
+        ("{\"Rec", vec!["!{\"Rec"]),
+        ("", vec![]),
+    ] {
+        let mut frames = Vec::new();
+        let mut sink = |f: Frame<'_>| {
+            let mark = if f.verdict.is_ok() { "" } else { "!" };
+            frames.push(format!("{mark}{}", String::from_utf8_lossy(f.bytes)));
+        };
+        let mut splitter = Splitter::new(Limits::default());
+        splitter.feed(text.as_bytes(), &mut sink);
+        let left = splitter.abort(&why, &mut sink);
+        assert_eq!(frames, want);
+        assert_eq!(left, want.last().is_some_and(|f| f.starts_with('!')));
+    }
+}
+
+/// Bytes that are near the shapes that the splitter knows.
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let token = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\n",
+        "\r\n",
+        " ",
+        "{\"a\":1}",
+        "{\"a\":\"x\"}\n",
+        "{\"a\":",
+        "{\"b\":{\"a\":[1]}}",
+        "{\"Records\":[",
+        "]}",
+        "{\"Events\":[",
+        "\"NextToken\":\"token\",",
+        "null",
+        "text",
+        "\0",
+        "\u{feff}",
+        "p: ",
+        "\\u00e9",
+        "{ \"a\"",
+        "\"a\"",
+        "\"x,",
+        "{\n  \"a\": 1\n}\n",
+        "            ",
+    ]);
+    let tokens = prop::collection::vec(token, 0..60).prop_map(|t| t.concat().into_bytes());
+    prop_oneof![
+        8 => tokens.clone(),
+        2 => (tokens.clone(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(a, b)| [a, b].concat()),
+        1 => (tokens.clone(), tokens).prop_map(|(a, b)| {
+            // Beyond the window, so that the mode is decided before the end.
+            [b"{\"a\":1}\n".repeat(9_000), a, b"{\"a\":2}\n".repeat(3), b].concat()
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_dropped(input in input(), max in 1usize..80) {
+        conserved(&input, &cut_pieces(1 << 20, std::iter::once(&input[..])));
+        let small = cut_pieces(max, std::iter::once(&input[..]));
+        conserved(&input, &small);
+        prop_assert!(small.iter().all(|f| f.1.len() <= max));
+    }
+
+    #[test]
+    fn frames_do_not_depend_on_the_pieces(input in input(), max in 1usize..80, sizes in prop::collection::vec(1usize..40, 1..20)) {
+        let whole = cut_pieces(max, std::iter::once(&input[..]));
+        let mut rest = &input[..];
+        let mut sizes = sizes.iter().cycle();
+        let pieces = std::iter::from_fn(|| {
+            let n = rest.len().min(if rest.len() > 4_000 { 3_001 } else { *sizes.next()? });
+            let (piece, after) = rest.split_at_checked(n).filter(|_| n > 0)?;
+            rest = after;
+            Some(piece)
+        });
+        prop_assert_eq!(cut_pieces(max, pieces), whole);
+    }
+
+    #[test]
+    fn records_among_records_survive(n in 1usize..5, broken in "[a-z\\\\:, 0-9\"]{0,12}") {
+        let record = "{\"a\":{\"b\":\"c\"}}";
+        let text = format!("{}{{\"x{broken}\n{}", format!("{record}\n").repeat(n), format!("{record}\n").repeat(n));
+        let good = texts(&text).iter().filter(|f| **f == ok(record)).count();
+        prop_assert_eq!(good, 2 * n, "{}", text);
+    }
+}

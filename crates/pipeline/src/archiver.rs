@@ -1,0 +1,267 @@
+//! Rows to sealed archive objects: sorts, deduplicates inside the partition, writes Parquet, seals.
+//!
+//! Nothing of this is visible before [`Archiver::seal`]: objects are made in the scratch folder, moved
+//! into the store whole, and named by manifests that the log takes in one append.
+
+use std::collections::{BTreeMap, HashMap};
+
+use keytrail_archive::{Finished, Sorter};
+use keytrail_model::manifest::{InputItem, ManifestKind, ObjectRef, RowsRef};
+use keytrail_model::{Counts, Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
+use keytrail_normalize::Format;
+use keytrail_ports::Put;
+
+use crate::ingest::{Normalized, Rejected};
+use crate::input::{Input, InputSummary};
+use crate::readable::{Readable, TakenIn};
+use crate::recover::{Recovered, mark_clean};
+use crate::run::{Options, Summary};
+use crate::sink::{Sink, Staged, source_of};
+use crate::trail::{Trail, scratch_error};
+use crate::{objects, quarantine};
+
+/// Inflated input between two seals: bounds what a killed run has to read again.
+const SEAL_BYTES: u64 = 1 << 30;
+
+/// Rows that are sorted in memory, in bytes.
+const SORT_BYTES: usize = 64 << 20;
+
+/// Quarantine entries between two seals: bounds the detail object.
+const SEAL_REJECTS: usize = 20_000;
+
+/// Writes rows to archive objects and seals them.
+pub struct Archiver<'a> {
+    trail: &'a Trail<'a>,
+    inputs: Vec<String>,
+    readable: Readable,
+    sorter: Sorter,
+    sink: Sink<'a>,
+    pending: Detail,
+    taken: TakenIn,
+    ordinals: HashMap<Hash, u64>,
+    total: BTreeMap<&'static str, Counts>,
+    rejected: BTreeMap<&'static str, u64>,
+    reads: HashMap<u32, u64>,
+    done: (u64, u64, u64),
+    input_bytes: u64,
+    unsealed_bytes: u64,
+    written: (u64, u64),
+    first_leaf: u64,
+}
+
+impl<'a> Archiver<'a> {
+    /// An archiver over what is sealed.
+    pub(crate) fn new(
+        trail: &'a Trail<'a>,
+        recovered: Recovered,
+        inputs: &[Input],
+        options: &'a Options,
+    ) -> Result<Self, Fatal> {
+        let spill = trail.scratch.join("spill");
+        std::fs::create_dir_all(&spill).map_err(|e| scratch_error("create", &spill, &e))?;
+        Ok(Self {
+            sorter: Sorter::new(&spill, SORT_BYTES)?,
+            sink: Sink::new(trail, options.object_bytes, options.ingest.threads),
+            trail,
+            inputs: inputs.iter().map(|i| i.name.clone()).collect(),
+            first_leaf: recovered.readable.size,
+            taken: recovered.taken,
+            readable: recovered.readable,
+            pending: Detail { quarantine: recovered.unsealed, version: 1, ..Detail::default() },
+            ordinals: HashMap::new(),
+            total: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            reads: HashMap::new(),
+            done: (0, 0, 0),
+            input_bytes: 0,
+            unsealed_bytes: 0,
+            written: (0, 0),
+        })
+    }
+
+    /// Takes the records of a chunk. Rejected ones are durable in quarantine on return.
+    pub fn add(&mut self, mut records: Normalized) -> Result<(), Fatal> {
+        let read = (records.rows.len() + records.rejects.len()) as u64;
+        *self.reads.entry(records.input).or_default() += read;
+        for reject in &records.rejects {
+            self.quarantine(records.input, reject)?;
+        }
+        for row in records.rows.rows() {
+            self.total.entry(source_of(row.head)).or_default().read += 1;
+        }
+        self.number_copies(&mut records.rows);
+        self.unsealed_bytes += records.bytes;
+        self.done.0 += records.bytes;
+        self.done.1 += read;
+        let now = self.trail.clock.now();
+        let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
+        self.sorter
+            .push(records.rows, &mut |partition, rows| sink.append(partition, rows, now, inputs, readable))
+    }
+
+    fn quarantine(&mut self, input: u32, reject: &Rejected) -> Result<(), Fatal> {
+        let key = quarantine::key_of(reject.rejection.code.code(), &reject.original);
+        if self.taken.quarantine.insert(key) {
+            let item = quarantine::put(
+                self.trail.store,
+                &reject.rejection,
+                &self.inputs[input as usize],
+                reject.offset,
+                self.trail.clock.now(),
+                &reject.original,
+            )?;
+            self.pending.quarantine.push(item);
+        }
+        let counts = self.total.entry(reject.format.map_or("unknown", Format::name)).or_default();
+        counts.read += 1;
+        counts.rejected += 1;
+        *self.rejected.entry(reject.rejection.code.code()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Gives keyless records their ordinal among byte-identical ones of the same input.
+    fn number_copies(&mut self, rows: &mut RowBuffer) {
+        for i in 0..rows.len() {
+            let row = rows.row(i);
+            if row.head.keyless {
+                let hash = row.head.hash;
+                let seen = self.ordinals.entry(hash).or_default();
+                let ordinal = *seen;
+                *seen += 1;
+                if ordinal > 0 {
+                    rows.renumber(i, ordinal);
+                }
+            }
+        }
+    }
+
+    /// All records of an input were added.
+    pub fn end_of_input(&mut self, input: u32, summary: &InputSummary) {
+        self.ordinals.clear();
+        let read = self.reads.remove(&input).unwrap_or_default();
+        self.input_bytes += summary.bytes;
+        if self.taken.inputs.insert(summary.sha256) {
+            let object = self.inputs[input as usize].clone();
+            self.pending.inputs.push(InputItem {
+                bytes: summary.bytes,
+                object,
+                read,
+                sha256: summary.sha256,
+            });
+        }
+        self.done.2 += 1;
+    }
+
+    /// Inflated bytes, records and inputs so far.
+    pub fn progress(&self) -> (u64, u64, u64) {
+        self.done
+    }
+
+    /// New rows so far.
+    pub fn accepted(&self) -> u64 {
+        self.sink.counts().values().map(|c| c.accepted).sum()
+    }
+
+    /// Enough has come together for a seal.
+    pub fn due(&self) -> bool {
+        self.unsealed_bytes >= SEAL_BYTES || self.pending.quarantine.len() >= SEAL_REJECTS
+    }
+
+    /// Makes everything so far durable and provable; returns the log's size. Nothing new, no new leaf.
+    pub fn seal(&mut self) -> Result<u64, Fatal> {
+        let now = self.trail.clock.now();
+        let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
+        self.sorter.finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable))?;
+        let staged = self.sink.take()?;
+        self.unsealed_bytes = 0;
+        if staged.is_empty() && self.pending.inputs.is_empty() && self.pending.quarantine.is_empty() {
+            return Ok(self.readable.size);
+        }
+        self.sink.judge(&staged, &self.readable)?;
+        self.pending.runs = self.sink.take_runs();
+        let manifests = self.put(staged, now)?;
+        let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
+        let first = self.trail.log().append(&entries)?.size - entries.len() as u64;
+        for (leaf, manifest) in (first..).zip(manifests) {
+            self.readable.add(leaf, manifest)?;
+        }
+        self.sink.sealed();
+        Ok(self.readable.size)
+    }
+
+    /// Puts objects and their detail object into the store and makes the manifests.
+    fn put(&mut self, staged: Vec<Staged>, now: Timestamp) -> Result<Vec<Manifest>, Fatal> {
+        let detail = std::mem::replace(&mut self.pending, Detail { version: 1, ..Detail::default() });
+        let (bytes, detail) = detail.to_object();
+        self.trail.store.put_if_absent(&detail.key, &bytes)?;
+        let manifest = |kind, object, rows| Manifest {
+            archived: now.0,
+            detail: detail.clone(),
+            kind,
+            object,
+            rows,
+            version: 1,
+        };
+        let mut manifests = Vec::new();
+        for s in staged {
+            let Finished { out, object, rows, .. } = s.object;
+            drop(out);
+            let object = match self.trail.store.put_file_if_absent(&object.key, &s.path)? {
+                Put::Created => object,
+                Put::Exists => self.stored_object(object, &rows)?,
+            };
+            self.written.0 += 1;
+            self.written.1 += object.bytes;
+            manifests.push(manifest(ManifestKind::Add, Some(object), Some(rows)));
+        }
+        if manifests.is_empty() {
+            manifests.push(manifest(ManifestKind::Inputs, None, None));
+        }
+        Ok(manifests)
+    }
+
+    /// An object of that name is there: another writer made it of the same events. Its rows must be
+    /// ours; its bytes may differ (rows carry when they were ingested).
+    fn stored_object(&self, ours: ObjectRef, rows: &RowsRef) -> Result<ObjectRef, Fatal> {
+        let conflict = |what: String| Fatal::new("Fatal.ObjectConflict", format!("`{}` {what}", ours.key));
+        let reader = objects::open(self.trail.store, &ours.key)?;
+        let (events, digests) = objects::roots(&reader).map_err(|e| objects::at(&ours.key, e))?;
+        if (events, digests) != (rows.events_root, rows.rows_root) {
+            return Err(conflict("is there with other rows".into()));
+        }
+        let stored =
+            self.trail.store.get(&ours.key)?.ok_or_else(|| conflict("was there and is gone".into()))?;
+        Ok(ObjectRef { bytes: stored.len() as u64, sha256: Hash::of(&stored), key: ours.key })
+    }
+
+    /// The counts, checked: every record has one outcome.
+    pub fn summary(mut self, stopped: bool) -> Result<Summary, Fatal> {
+        for (source, counts) in self.sink.counts() {
+            *self.total.entry(source).or_default() += *counts;
+        }
+        let mut total = Counts::default();
+        for (source, counts) in &self.total {
+            if !counts.balanced() {
+                return Err(Fatal::new(
+                    "Fatal.RecordLost",
+                    format!("`{source}`: the outcomes of {} records do not add up: {counts:?}", counts.read),
+                ));
+            }
+            total += *counts;
+        }
+        mark_clean(self.trail.store, self.readable.size)?;
+        let checkpoint = self.trail.log().recover()?;
+        Ok(Summary {
+            total,
+            sources: self.total,
+            rejected: self.rejected,
+            inputs: self.done.2,
+            input_bytes: self.input_bytes,
+            inflated_bytes: self.done.0,
+            objects: self.written,
+            first_leaf: self.first_leaf,
+            checkpoint,
+            stopped,
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! Events that share their producer's key and are not the same (ARCHITECTURE rule 4): equal as JSON
+//! values is a variant (information), else a conflict (a finding). Neither is "the first".
+
+use std::collections::{BTreeMap, HashSet};
+
+use keytrail_archive::{Projection, Selection};
+use keytrail_model::{Column, Fatal};
+use keytrail_ports::BlobStore;
+
+use crate::objects::{self, StoredEvent};
+use crate::readable::{Readable, SealedObject};
+use crate::same_value::same_value;
+
+/// Events that claim one place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conflict {
+    /// They differ as JSON values; otherwise only in their text.
+    pub differs: bool,
+    /// The archive object and the event, in the order of the log and of rows.
+    pub events: Vec<(String, StoredEvent)>,
+}
+
+/// Groups held in memory at once (8 bytes each and what sorting takes); more are looked at in passes.
+const GROUPS_AT_ONCE: u64 = 4 << 20;
+
+/// All conflicts and variants among `objects`, each handed over once.
+pub fn find(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    wanted: &dyn Fn(&SealedObject) -> bool,
+    each: &mut dyn FnMut(Conflict) -> Result<(), Fatal>,
+) -> Result<(), Fatal> {
+    let objects: Vec<&SealedObject> = readable.objects().filter(|o| wanted(o)).collect();
+    let rows: u64 = objects.iter().map(|o| o.rows.count).sum();
+    let passes = rows.div_ceil(GROUPS_AT_ONCE).max(1);
+    for pass in 0..passes {
+        let shared = shared_groups(store, &objects, pass, passes)?;
+        if !shared.is_empty() {
+            judge(store, &objects, &shared, each)?;
+        }
+    }
+    Ok(())
+}
+
+/// Groups of this pass that more than one judged row has.
+fn shared_groups(
+    store: &dyn BlobStore,
+    objects: &[&SealedObject],
+    pass: u64,
+    passes: u64,
+) -> Result<HashSet<u64>, Fatal> {
+    let projection = Projection::Columns(vec![Column::KeytrailGroup, Column::KeytrailScope]);
+    let mut groups = Vec::new();
+    for object in objects {
+        let key = &object.object.key;
+        let reader = objects::open(store, key)?;
+        for batch in reader.batches(&projection, Selection::All) {
+            for row in batch.map_err(|e| objects::at(key, e))?.rows() {
+                // Only the scope is projected among derived columns: without it nothing is encoded.
+                if let Some(group) = row.group
+                    && !row.columns.is_empty()
+                    && group % passes == pass
+                {
+                    groups.push(group);
+                }
+            }
+        }
+    }
+    groups.sort_unstable();
+    Ok(groups.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect())
+}
+
+fn judge(
+    store: &dyn BlobStore,
+    objects: &[&SealedObject],
+    shared: &HashSet<u64>,
+    each: &mut dyn FnMut(Conflict) -> Result<(), Fatal>,
+) -> Result<(), Fatal> {
+    let mut claims: BTreeMap<[String; 4], Vec<(String, StoredEvent)>> = BTreeMap::new();
+    for object in objects {
+        let key = &object.object.key;
+        let reader = objects::open(store, key)?;
+        let events =
+            objects::pick(&reader, &|_, group| shared.contains(&group)).map_err(|e| objects::at(key, e))?;
+        for event in events {
+            let claim = event.claim().map(|(d, s, i, p)| [d, s, i, p].map(str::to_owned));
+            if let Some(claim) = claim {
+                claims.entry(claim).or_default().push((key.clone(), event));
+            }
+        }
+    }
+    for (_, events) in claims {
+        let first = events[0].1.uid;
+        if events.iter().any(|(_, e)| e.uid != first) {
+            each(Conflict { differs: differs(&events), events })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether any two of them differ as JSON values. A withheld original can be compared with nothing.
+fn differs(events: &[(String, StoredEvent)]) -> bool {
+    let first = events[0].1.original.as_deref();
+    events[1..].iter().any(|(_, e)| match (first, e.original.as_deref()) {
+        (Some(a), Some(b)) => !same_value(a, b),
+        _ => true,
+    })
+}

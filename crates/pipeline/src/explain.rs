@@ -1,0 +1,69 @@
+//! One event, with everything that speaks for it: its object, its manifest, and the two inclusion
+//! proofs that lead from its bytes to the signed head.
+
+use keytrail_archive::{Projection, Selection};
+use keytrail_ledger::{Checkpoint, proof};
+use keytrail_model::merkle::{audit_path, leaf_hash};
+use keytrail_model::{Column, Fatal, Hash};
+use keytrail_ports::BlobStore;
+
+use crate::objects::{self, StoredEvent};
+use crate::readable::{Readable, SealedObject};
+
+/// An event and its proof.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The event.
+    pub event: StoredEvent,
+    /// The object that holds it.
+    pub object: SealedObject,
+    /// From the event's leaf, `SHA-256(0x00 || event_hash)`, to the manifest's `events_root`.
+    pub row_proof: Vec<Hash>,
+    /// From the manifest's leaf to the log's root.
+    pub log_proof: Vec<Hash>,
+    /// The head that they lead to.
+    pub checkpoint: Checkpoint,
+}
+
+/// The event whose uid starts with `prefix`, if there is exactly one.
+pub fn explain(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    checkpoint: &Checkpoint,
+    prefix: &str,
+) -> Result<Explained, Fatal> {
+    let mut found: Option<(StoredEvent, &SealedObject)> = None;
+    for object in readable.objects() {
+        let key = &object.object.key;
+        let reader = objects::open(store, key)?;
+        let events = objects::pick(&reader, &|uid, _| uid.hex().starts_with(prefix.as_bytes()))
+            .map_err(|e| objects::at(key, e))?;
+        for event in events {
+            if found.as_ref().is_some_and(|(f, _)| f.uid != event.uid) {
+                return Err(Fatal::new(
+                    "Usage.NotFound",
+                    format!("more than one event's uid starts with `{prefix}`, give more digits"),
+                ));
+            }
+            found = Some((event, object));
+        }
+    }
+    let (event, object) = found
+        .ok_or_else(|| Fatal::new("Usage.NotFound", format!("no event's uid starts with `{prefix}`")))?;
+    let row_proof = row_proof(store, object, event.row)?;
+    let read = &mut |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
+    let log_proof = proof::inclusion_proof(object.leaf, checkpoint.size, read)
+        .map_err(|e| Fatal::new("Fatal.LogDamaged", e.to_string()))?;
+    Ok(Explained { event, object: object.clone(), row_proof, log_proof, checkpoint: checkpoint.clone() })
+}
+
+fn row_proof(store: &dyn BlobStore, object: &SealedObject, row: u64) -> Result<Vec<Hash>, Fatal> {
+    let key = &object.object.key;
+    let reader = objects::open(store, key)?;
+    let mut leaves = Vec::new();
+    for batch in reader.batches(&Projection::Columns(vec![Column::EventHash]), Selection::All) {
+        let batch = batch.map_err(|e| objects::at(key, e))?;
+        leaves.extend(batch.rows().map(|r| leaf_hash(&r.hash.unwrap_or_default().0)));
+    }
+    Ok(audit_path(&leaves, usize::try_from(row).unwrap_or(usize::MAX)))
+}

@@ -1,0 +1,509 @@
+//! Opens inputs and gives their records: the first stage of the path.
+//!
+//! What it is: names of files, folders, globs and stdin to [`Input`]s, and one input to chunks of
+//! frames, inflated as a stream (plain, gzip with any number of members, zstd; told by content). What
+//! it is not: it looks into no record. In: an [`Input`]. Out: [`Chunk`]s, and the hash of the bytes as
+//! they came.
+//!
+//! What cannot be read is no error of the run: it leaves as one bad frame with its reason, as a record
+//! that cannot be read does.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use keytrail_model::{Fatal, Hash, Reject, Rejection};
+use keytrail_normalize::framing::{self, Frame, Splitter};
+use sha2::{Digest, Sha256};
+
+/// A gzip file is inflated at once when it is at most this large, and what it holds at most
+/// [`AT_ONCE_INFLATED_BYTES`]: that is faster, and takes the memory of both.
+const AT_ONCE_BYTES: usize = 8 << 20;
+const AT_ONCE_INFLATED_BYTES: usize = 32 << 20;
+/// Pieces in which bytes are read, and inflated.
+const READ_BYTES: usize = 128 << 10;
+const INFLATE_BYTES: usize = 256 << 10;
+/// What a frame takes beside its bytes in a chunk, and more when it has a reason.
+const FRAME_COST: usize = size_of::<FrameRange>();
+const REASON_COST: usize = 128;
+
+/// Something to read records from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Input {
+    /// Its name as the user gave it, or as the folder given leads to it; bytes that are not UTF-8 as
+    /// `\xNN`.
+    pub name: String,
+    /// Where the bytes are.
+    pub source: Source,
+}
+
+/// Where an input's bytes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A file.
+    Path(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// Bytes at hand.
+    Bytes(Vec<u8>),
+}
+
+impl Input {
+    /// The input at a path.
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { name: printable(&path), source: Source::Path(path) }
+    }
+}
+
+/// Limits of reading one input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Limits of its records.
+    pub framing: framing::Limits,
+    /// Compressed input is read up to this many inflated bytes.
+    pub max_inflated_bytes: u64,
+    /// A chunk is handed on when its bytes reach this size; a larger frame makes a chunk of its own.
+    pub chunk_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { framing: framing::Limits::default(), max_inflated_bytes: 8 << 30, chunk_bytes: 4 << 20 }
+    }
+}
+
+/// Consecutive frames of an input.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Chunk {
+    /// The bytes of all frames, one after the other.
+    pub data: Vec<u8>,
+    /// Where each is in `data`.
+    pub frames: Vec<FrameRange>,
+}
+
+impl Chunk {
+    /// A frame's bytes.
+    pub fn bytes(&self, frame: &FrameRange) -> &[u8] {
+        &self.data[frame.start..frame.start + frame.len]
+    }
+}
+
+/// One frame of a chunk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FrameRange {
+    /// Offset in the inflated input. A frame that stands for the input itself (see
+    /// [`read`]) has the offset at which reading ended.
+    pub offset: u64,
+    /// Offset in the chunk's data.
+    pub start: usize,
+    /// Length in bytes.
+    pub len: usize,
+    /// Why the bytes are no record.
+    pub rejection: Option<Rejection>,
+}
+
+/// What was read of an input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InputSummary {
+    /// SHA-256 of all bytes as they came, also of those behind the place where inflating stopped.
+    pub sha256: Hash,
+    /// How many these are.
+    pub bytes: u64,
+    /// Bytes after inflating.
+    pub inflated_bytes: u64,
+}
+
+/// Reads an input to the end of file that it has when the end is met, and hands on its frames in order.
+///
+/// What cannot be read ends the input with one frame more: `compression_broken` or
+/// `inflated_too_large` with what was inflated of the unfinished record (with the input's name where
+/// nothing was), `input_unreadable` with the input's name. Fails only when `sink` does.
+pub fn read(
+    input: &Input,
+    limits: &Limits,
+    sink: &mut dyn FnMut(Chunk) -> Result<(), Fatal>,
+) -> Result<InputSummary, Fatal> {
+    let mut frames =
+        Frames { name: &input.name, limits, chunk: Chunk::default(), cost: 0, sink, failed: None };
+    let opened: io::Result<Box<dyn Read + '_>> = match &input.source {
+        Source::Path(path) => open(path).map(|f| Box::new(f) as _),
+        Source::Stdin => Ok(Box::new(io::stdin().lock())),
+        Source::Bytes(bytes) => Ok(Box::new(&bytes[..])),
+    };
+    let summary = read_from(opened, limits, &mut frames);
+    frames.flush();
+    match frames.failed {
+        Some(fatal) => Err(fatal),
+        None => Ok(summary),
+    }
+}
+
+/// The inputs that arguments name, in their order: files, folders (all files below, in byte order of
+/// their paths), globs, `-` for standard input.
+///
+/// In folders, hidden files count; symbolic links are not followed, and what is no regular file is left
+/// out. A link or pipe named itself is read. A path or glob that leads nowhere is an error that names it.
+pub fn expand(args: &[String]) -> Result<Vec<Input>, String> {
+    let mut inputs = Vec::new();
+    for arg in args {
+        if arg == "-" {
+            if inputs.iter().any(|i: &Input| i.source == Source::Stdin) {
+                return Err("`-` is given twice, standard input can be read once".to_owned());
+            }
+            inputs.push(Input { name: arg.clone(), source: Source::Stdin });
+            continue;
+        }
+        let path = Path::new(arg);
+        match fs::metadata(path) {
+            Ok(m) => add(path, m.is_dir(), &mut inputs),
+            Err(_) if arg.contains(['*', '?', '[']) => {
+                let before = inputs.len();
+                let matches = glob::glob(arg)
+                    .map_err(|e| format!("`{arg}` is no glob: {} at its character {}", e.msg, e.pos))?;
+                // A folder that the glob could not look into is an input that cannot be read.
+                let mut paths: Vec<PathBuf> =
+                    matches.map(|m| m.unwrap_or_else(|e| e.path().to_path_buf())).collect();
+                paths.sort_by(|a, b| bytes(a).cmp(bytes(b)));
+                for path in paths {
+                    add(&path, path.is_dir(), &mut inputs);
+                }
+                if inputs.len() == before {
+                    return Err(format!("`{arg}` matches no file"));
+                }
+            }
+            Err(e) => return Err(format!("`{arg}` cannot be read: {}", e.kind())),
+        }
+    }
+    Ok(inputs)
+}
+
+/// Adds a file, or the files below a folder. A folder that cannot be listed becomes an input itself,
+/// which is then unreadable.
+fn add(path: &Path, is_folder: bool, inputs: &mut Vec<Input>) {
+    if !is_folder {
+        inputs.push(Input::path(path));
+        return;
+    }
+    let first = inputs.len();
+    let mut folders = vec![path.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let listed = fs::read_dir(&folder).and_then(|entries| {
+            entries.map(|e| e.and_then(|e| Ok((e.path(), e.file_type()?)))).collect::<io::Result<Vec<_>>>()
+        });
+        match listed {
+            Ok(entries) => {
+                for (path, kind) in entries {
+                    if kind.is_dir() {
+                        folders.push(path);
+                    } else if kind.is_file() {
+                        inputs.push(Input::path(path));
+                    }
+                }
+            }
+            Err(_) => inputs.push(Input::path(folder)),
+        }
+    }
+    inputs[first..].sort_by(|a, b| match (&a.source, &b.source) {
+        (Source::Path(a), Source::Path(b)) => bytes(a).cmp(bytes(b)),
+        _ => a.name.cmp(&b.name),
+    });
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+fn printable(path: &Path) -> String {
+    let mut name = String::new();
+    for part in bytes(path).utf8_chunks() {
+        name.push_str(part.valid());
+        for byte in part.invalid() {
+            name.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    name
+}
+
+/// Opens a file or pipe. Devices have no end, folders no bytes.
+fn open(path: &Path) -> io::Result<File> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "expected a file, found a folder"));
+    }
+    if kind.is_block_device() || kind.is_char_device() || kind.is_socket() {
+        return Err(io::Error::other("expected a file or a pipe, found a device or socket"));
+    }
+    File::open(path)
+}
+
+fn read_from(
+    opened: io::Result<Box<dyn Read + '_>>,
+    limits: &Limits,
+    frames: &mut Frames<'_>,
+) -> InputSummary {
+    let (source, unopened) = match opened {
+        Ok(source) => (source, None),
+        Err(e) => (Box::new(io::empty()) as _, Some(e)),
+    };
+    let mut raw = Raw::new(source);
+    let inflated_bytes = inflate(&mut raw, limits, frames);
+    if frames.failed.is_none() {
+        raw.drain();
+    }
+    if let Some(e) = unopened.as_ref().or(raw.failed.as_ref()) {
+        frames.unreadable(e, inflated_bytes);
+    }
+    InputSummary { sha256: raw.sha256(), bytes: raw.bytes, inflated_bytes }
+}
+
+/// Splits what `raw` holds; gives the inflated bytes.
+fn inflate(raw: &mut Raw<'_>, limits: &Limits, frames: &mut Frames<'_>) -> u64 {
+    let mut splitter = Splitter::new(limits.framing);
+    raw.prefill(4);
+    let stopped = match raw.buffered() {
+        [0x1f, 0x8b, ..] => {
+            raw.prefill(AT_ONCE_BYTES + 1);
+            match inflate_at_once(raw, limits) {
+                Some(inflated) => {
+                    for piece in inflated.chunks(INFLATE_BYTES) {
+                        splitter.feed(piece, &mut |f| frames.push(f));
+                    }
+                    splitter.finish(&mut |f| frames.push(f));
+                    return inflated.len() as u64;
+                }
+                None => split(flate2::bufread::MultiGzDecoder::new(&mut *raw), limits, &mut splitter, frames),
+            }
+        }
+        // RFC 8878: a frame, or a skippable frame before it.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            match zstd::stream::read::Decoder::with_buffer(&mut *raw) {
+                Ok(decoder) => split(decoder, limits, &mut splitter, frames),
+                Err(e) => (0, Stop::Error(e)),
+            }
+        }
+        _ => split(&mut *raw, &Limits { max_inflated_bytes: u64::MAX, ..*limits }, &mut splitter, frames),
+    };
+    let why = match stopped {
+        (n, Stop::End) => {
+            splitter.finish(&mut |f| frames.push(f));
+            return n;
+        }
+        // The input itself failed, which is told elsewhere: this is its end.
+        (n, Stop::Error(_)) if raw.failed.is_some() => {
+            splitter.finish(&mut |f| frames.push(f));
+            return n;
+        }
+        (_, Stop::Error(e)) => Rejection::new(
+            Reject::CompressionBroken,
+            format!("compressed data cannot be read further near its byte {}: {e}", raw.position()),
+        ),
+        (_, Stop::TooLarge) => Rejection::new(
+            Reject::InflatedTooLarge,
+            format!("the input inflates to more than {} bytes", limits.max_inflated_bytes),
+        ),
+    };
+    let n = stopped.0;
+    if !splitter.abort(&why, &mut |f| frames.push(f)) {
+        frames.push_name(why, n);
+    }
+    n
+}
+
+enum Stop {
+    End,
+    Error(io::Error),
+    TooLarge,
+}
+
+/// Feeds what a decoder gives to the splitter, up to the limit or to the end.
+fn split(
+    mut decoder: impl Read,
+    limits: &Limits,
+    splitter: &mut Splitter,
+    frames: &mut Frames<'_>,
+) -> (u64, Stop) {
+    let mut piece = vec![0; INFLATE_BYTES];
+    let mut total = 0u64;
+    while frames.failed.is_none() {
+        let n = match decoder.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return (total, Stop::Error(e)),
+        };
+        let left = limits.max_inflated_bytes - total;
+        let taken = usize::try_from(left).unwrap_or(usize::MAX).min(n);
+        splitter.feed(&piece[..taken], &mut |f| frames.push(f));
+        total += taken as u64;
+        if taken < n {
+            return (total, Stop::TooLarge);
+        }
+    }
+    (total, Stop::End)
+}
+
+/// Inflates a gzip file of one member that is in memory whole; `None` leaves it to the stream, which
+/// knows all cases. The size at the file's end is a hint only. A second member would begin with the
+/// magic bytes, so a file that holds them again is left to the stream too; other bytes behind the
+/// member show in that the file does not end with the member's checksum and size (RFC 1952 section 2.3.1).
+fn inflate_at_once(raw: &Raw<'_>, limits: &Limits) -> Option<Vec<u8>> {
+    let compressed = raw.buffered();
+    let (_, trailer) = compressed.split_last_chunk::<8>()?;
+    let [c0, c1, c2, c3, s0, s1, s2, s3] = *trailer;
+    let size = u32::from_le_bytes([s0, s1, s2, s3]) as usize;
+    let cap = usize::try_from(limits.max_inflated_bytes).unwrap_or(usize::MAX).min(AT_ONCE_INFLATED_BYTES);
+    if !raw.is_at_end() || size > cap || memchr::memmem::find(&compressed[1..], &[0x1f, 0x8b, 0x08]).is_some()
+    {
+        return None;
+    }
+    let mut inflated = vec![0; size];
+    let n = libdeflater::Decompressor::new().gzip_decompress(compressed, &mut inflated).ok()?;
+    (n == size && libdeflater::crc32(&inflated) == u32::from_le_bytes([c0, c1, c2, c3])).then_some(inflated)
+}
+
+/// The bytes as they come: hashed and counted, ended by the first end of file or error.
+struct Raw<'a> {
+    source: Box<dyn Read + 'a>,
+    hash: Sha256,
+    bytes: u64,
+    buffer: Vec<u8>,
+    at: usize,
+    ended: bool,
+    failed: Option<io::Error>,
+}
+
+impl<'a> Raw<'a> {
+    fn new(source: Box<dyn Read + 'a>) -> Self {
+        Self { source, hash: Sha256::new(), bytes: 0, buffer: Vec::new(), at: 0, ended: false, failed: None }
+    }
+
+    /// Reads on until `n` bytes are buffered or the input ends.
+    fn prefill(&mut self, n: usize) {
+        while self.buffer.len() - self.at < n && !self.ended {
+            let from = self.buffer.len();
+            self.buffer.resize(from + READ_BYTES, 0);
+            let got = self.source.read(&mut self.buffer[from..]);
+            self.buffer.truncate(from + *got.as_ref().unwrap_or(&0));
+            match got {
+                Ok(n) => {
+                    self.hash.update(&self.buffer[from..]);
+                    self.bytes += n as u64;
+                    self.ended = n == 0;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    self.failed = Some(e);
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    fn buffered(&self) -> &[u8] {
+        &self.buffer[self.at..]
+    }
+
+    /// Whether all of the input was read, without a failure.
+    fn is_at_end(&self) -> bool {
+        self.ended && self.failed.is_none()
+    }
+
+    /// Bytes that a decoder has taken.
+    fn position(&self) -> u64 {
+        self.bytes - self.buffered().len() as u64
+    }
+
+    /// Reads what nobody wants, for the hash.
+    fn drain(&mut self) {
+        while !self.ended {
+            self.buffer.clear();
+            self.at = 0;
+            self.prefill(1);
+        }
+    }
+
+    fn sha256(&self) -> Hash {
+        Hash(self.hash.clone().finalize().into())
+    }
+}
+
+impl BufRead for Raw<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.buffer.len() {
+            self.buffer.clear();
+            self.at = 0;
+            self.prefill(1);
+        }
+        if self.at == self.buffer.len() && self.failed.is_some() {
+            return Err(io::ErrorKind::Other.into());
+        }
+        Ok(&self.buffer[self.at..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.at = self.buffer.len().min(self.at + n);
+    }
+}
+
+impl Read for Raw<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+/// Collects frames into chunks.
+struct Frames<'a> {
+    name: &'a str,
+    limits: &'a Limits,
+    chunk: Chunk,
+    /// Memory that the chunk takes.
+    cost: usize,
+    sink: &'a mut dyn FnMut(Chunk) -> Result<(), Fatal>,
+    failed: Option<Fatal>,
+}
+
+impl Frames<'_> {
+    fn push(&mut self, frame: Frame<'_>) {
+        let rejection = frame.verdict.err();
+        let cost = frame.bytes.len() + FRAME_COST + if rejection.is_some() { REASON_COST } else { 0 };
+        if self.cost + cost > self.limits.chunk_bytes {
+            self.flush();
+        }
+        self.cost += cost;
+        let start = self.chunk.data.len();
+        self.chunk.data.extend_from_slice(frame.bytes);
+        self.chunk.frames.push(FrameRange { offset: frame.offset, start, len: frame.bytes.len(), rejection });
+    }
+
+    /// A frame that stands for the input.
+    fn push_name(&mut self, why: Rejection, offset: u64) {
+        self.push(Frame { bytes: self.name.as_bytes(), offset, verdict: Err(why) });
+    }
+
+    fn unreadable(&mut self, error: &io::Error, offset: u64) {
+        let reason = match error.get_ref() {
+            Some(own) => format!("the input cannot be read: {own}"),
+            None => format!("the input cannot be read: {}", error.kind()),
+        };
+        self.push_name(Rejection::new(Reject::InputUnreadable, reason), offset);
+    }
+
+    fn flush(&mut self) {
+        let chunk = std::mem::take(&mut self.chunk);
+        self.cost = 0;
+        if !chunk.frames.is_empty()
+            && self.failed.is_none()
+            && let Err(fatal) = (self.sink)(chunk)
+        {
+            self.failed = Some(fatal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

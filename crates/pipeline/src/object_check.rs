@@ -1,0 +1,236 @@
+//! One archive object against its manifest, row by row.
+
+use std::collections::BTreeMap;
+
+use keytrail_archive::{ObjectReader, Projection, ReadError, Selection, StoredRow};
+use keytrail_ledger::{Code, Finding};
+use keytrail_model::manifest::RowsRef;
+use keytrail_model::merkle::{RootBuilder, leaf_hash};
+use keytrail_model::row::{Encoded, Provenance, columns, digest};
+use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
+use keytrail_normalize::{Context, Format, normalize};
+use keytrail_ports::BlobStore;
+use sha2::{Digest, Sha256};
+
+use crate::objects;
+use crate::readable::SealedObject;
+use crate::verify::Rederive;
+
+/// Checks objects.
+pub(crate) struct ObjectCheck<'a> {
+    pub store: &'a dyn BlobStore,
+    pub rederive: Option<Rederive<'a>>,
+}
+
+/// What one object gave.
+#[derive(Default)]
+pub(crate) struct Checked {
+    pub findings: Vec<Finding>,
+    pub rows: u64,
+    /// Rows whose normalizer this binary has not, by its version.
+    pub other_versions: BTreeMap<String, u64>,
+    /// Masked values that could not be compared.
+    pub masked: u64,
+    /// Rows without an original.
+    pub withheld: u64,
+}
+
+/// Bytes hashed at a time.
+const HASH_BYTES: usize = 1 << 20;
+
+impl ObjectCheck<'_> {
+    /// Checks one object. An error means that the store failed; everything else is a finding.
+    pub fn object(&self, sealed: &SealedObject) -> Result<Checked, Fatal> {
+        let mut checked = Checked::default();
+        let key = &sealed.object.key;
+        let finding = |code, message: String| Finding::new(code, key.clone(), message);
+        if let Some(message) = self.changed(sealed)? {
+            let code = if message.is_empty() { Code::FileMissing } else { Code::ObjectMismatch };
+            let message = if message.is_empty() { "the log names this object".into() } else { message };
+            checked.findings.push(finding(code, message));
+            return Ok(checked);
+        }
+        let read = objects::open(self.store, key).and_then(|reader| {
+            self.rows(&reader, sealed, &mut checked).map_err(|e| match e {
+                ReadError::Io(fatal) => fatal,
+                ReadError::Damaged(m) => Fatal::new("Fatal.ArchiveDamaged", m),
+            })
+        });
+        match read {
+            Err(e) if e.code == "Fatal.ArchiveDamaged" => {
+                checked.findings.push(finding(Code::ObjectMismatch, e.message));
+                Ok(checked)
+            }
+            other => other.map(|()| checked),
+        }
+    }
+
+    /// What is wrong with the object's bytes as a whole; an empty text: it is not there.
+    fn changed(&self, sealed: &SealedObject) -> Result<Option<String>, Fatal> {
+        let Some(blob) = self.store.open(&sealed.object.key)? else { return Ok(Some(String::new())) };
+        if blob.len() != sealed.object.bytes {
+            return Ok(Some(format!("it has {} bytes, sealed were {}", blob.len(), sealed.object.bytes)));
+        }
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; HASH_BYTES];
+        let mut at = 0;
+        while at < blob.len() {
+            let part = buffer.len().min(usize::try_from(blob.len() - at).unwrap_or(HASH_BYTES));
+            blob.read_at(at, &mut buffer[..part])?;
+            hasher.update(&buffer[..part]);
+            at += part as u64;
+        }
+        let is = Hash(hasher.finalize().into());
+        Ok((is != sealed.object.sha256)
+            .then(|| format!("its SHA-256 is {is}, sealed was {}", sealed.object.sha256)))
+    }
+
+    fn rows(&self, reader: &ObjectReader, sealed: &SealedObject, out: &mut Checked) -> Result<(), ReadError> {
+        let key = &sealed.object.key;
+        let expected = &sealed.rows;
+        let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
+        let (mut time_min, mut time_max) = (None::<i64>, None::<i64>);
+        let mut before: Option<Uid> = None;
+        let mut again = RowBuffer::new();
+        for batch in reader.batches(&Projection::All, Selection::All) {
+            for row in batch?.rows() {
+                let hash = row.hash.unwrap_or_default();
+                events.push(leaf_hash(&hash.0));
+                rows.push(leaf_hash(&digest(&row.uid, &hash, row.columns).0));
+                let element = || format!("{key} row {} uid {}", row.number, row.uid);
+                if before == Some(row.uid) {
+                    out.findings.push(Finding::new(
+                        Code::Dup,
+                        element(),
+                        "the event stands twice in its object",
+                    ));
+                }
+                before = Some(row.uid);
+                match row.original {
+                    Some(original) if Hash::of(original) != hash => out.findings.push(Finding::new(
+                        Code::LeafMismatch,
+                        element(),
+                        "`event_hash` is not the SHA-256 of `event_original`",
+                    )),
+                    Some(_) => {}
+                    None => out.withheld += 1,
+                }
+                if let Some(message) = misplaced(&row, expected) {
+                    out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));
+                }
+                if let Some(t) = row.time {
+                    time_min = Some(time_min.map_or(t.0, |m| m.min(t.0)));
+                    time_max = Some(time_max.map_or(t.0, |m| m.max(t.0)));
+                }
+                if let Some(rederive) = self.rederive {
+                    derive_again(&row, rederive, &mut again, out, &element);
+                }
+                out.rows += 1;
+            }
+        }
+        let mut differs = |code, what: &str| {
+            out.findings.push(Finding::new(
+                code,
+                key.clone(),
+                format!("{what} is not what the manifest says"),
+            ));
+        };
+        if events.root() != expected.events_root || events.size() != expected.count {
+            differs(Code::LeafMismatch, "the root over the event hashes");
+        }
+        if rows.root() != expected.rows_root {
+            differs(Code::ColumnMismatch, "the root over the rows' columns");
+        }
+        if (time_min, time_max) != (expected.time_min, expected.time_max) {
+            differs(Code::ColumnMismatch, "the range of event times");
+        }
+        Ok(())
+    }
+}
+
+/// A row that does not belong into its partition.
+fn misplaced(row: &StoredRow<'_>, expected: &RowsRef) -> Option<String> {
+    let dataset = columns(row.columns).find_map(|(column, value)| match value {
+        Encoded::Text(t) if column == Column::EventDataset => Some(t),
+        _ => None,
+    });
+    if dataset != Some(expected.dataset.as_str()) {
+        return Some(format!("`event_dataset` is not that of its partition, `{}`", expected.dataset));
+    }
+    let day = Day::of(row.time).to_string();
+    (day != expected.day)
+        .then(|| format!("its time is of the day `{day}`, its partition is `{}`", expected.day))
+}
+
+/// Normalizes the original again and compares all derived columns.
+fn derive_again(
+    row: &StoredRow<'_>,
+    rederive: Rederive<'_>,
+    again: &mut RowBuffer,
+    out: &mut Checked,
+    element: &dyn Fn() -> String,
+) {
+    let Some(original) = row.original else { return };
+    let text = |wanted| {
+        columns(row.columns).find_map(|(column, value)| match value {
+            Encoded::Text(t) if column == wanted => Some(t),
+            _ => None,
+        })
+    };
+    let version = text(Column::KeytrailNormalizer).unwrap_or_default();
+    let format = Format::ALL.into_iter().find(|f| f.normalizer() == version);
+    let Some(format) = format else {
+        *out.other_versions.entry(version.to_owned()).or_default() += 1;
+        return;
+    };
+    again.clear();
+    let ctx = Context { now: Timestamp(i64::MAX), masker: rederive.masker };
+    let from = Provenance { input: 0, offset: 0 };
+    let mut wrong = |message: String| {
+        out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));
+    };
+    if let Err(rejection) = normalize(format, original, from, &ctx, again) {
+        wrong(format!("the original gives no event: {}: {}", rejection.code, rejection.reason));
+        return;
+    }
+    let derived = again.row(0);
+    if !derived.head.keyless
+        && (derived.head.uid, derived.head.group) != (row.uid, row.group.unwrap_or_default())
+    {
+        wrong("`keytrail_uid` or `keytrail_group` is not what the original gives".into());
+    }
+    if derived.columns == row.columns {
+        return;
+    }
+    let stored: BTreeMap<Column, Encoded<'_>> = columns(row.columns).collect();
+    let expected: BTreeMap<Column, Encoded<'_>> = columns(derived.columns).collect();
+    for column in Column::ALL {
+        let (is, should) = (stored.get(&column), expected.get(&column));
+        if is == should {
+            continue;
+        }
+        if !rederive.has_key && [is, should].into_iter().flatten().any(holds_mask) {
+            out.masked += 1;
+            continue;
+        }
+        wrong(format!("`{}` is {}, the original gives {}", column.name(), show(is), show(should)));
+    }
+}
+
+fn holds_mask(value: &Encoded<'_>) -> bool {
+    match value {
+        Encoded::Text(t) => t.contains("masked:"),
+        Encoded::List(items) => (*items).into_iter().any(|t| t.contains("masked:")),
+        _ => false,
+    }
+}
+
+fn show(value: Option<&Encoded<'_>>) -> String {
+    match value {
+        None => "null".into(),
+        Some(Encoded::Text(t)) => format!("`{t}`"),
+        Some(Encoded::Int(n)) => n.to_string(),
+        Some(Encoded::Bool(b)) => b.to_string(),
+        Some(Encoded::List(items)) => format!("[{}]", (*items).into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}

@@ -1,0 +1,150 @@
+//! Archive objects in a store, opened for the archive's readers.
+
+use std::io;
+use std::sync::Arc;
+
+use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection};
+use keytrail_model::merkle::{RootBuilder, leaf_hash};
+use keytrail_model::row::{Encoded, columns};
+use keytrail_model::{Column, Fatal, Hash, Uid};
+use keytrail_ports::{BlobRead, BlobStore, StoreError};
+
+/// An opened blob as the archive's readers want it.
+struct Opened(Box<dyn BlobRead>);
+
+impl ReadAt for Opened {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.0.len()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.0.read_at(offset, buf).map_err(|e| match e {
+            StoreError::Full(m) => io::Error::new(io::ErrorKind::StorageFull, m),
+            StoreError::Retryable(m) => io::Error::new(io::ErrorKind::TimedOut, m),
+            StoreError::Fatal(m) => io::Error::other(m),
+        })
+    }
+}
+
+/// A blob for positioned reads; `None` when it is not there.
+pub(crate) fn blob(store: &dyn BlobStore, key: &str) -> Result<Option<Arc<dyn ReadAt>>, Fatal> {
+    Ok(store.open(key)?.map(|b| Arc::new(Opened(b)) as Arc<dyn ReadAt>))
+}
+
+/// An archive object that the log names.
+pub(crate) fn open(store: &dyn BlobStore, key: &str) -> Result<ObjectReader, Fatal> {
+    let source = blob(store, key)?.ok_or_else(|| {
+        Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
+    })?;
+    ObjectReader::open(source).map_err(|e| at(key, e))
+}
+
+/// A read error with the object's name.
+pub(crate) fn at(key: &str, error: ReadError) -> Fatal {
+    let Fatal { code, message } = error.into();
+    Fatal::new(code, format!("`{key}`: {message}"))
+}
+
+/// The two roots of an object's rows, recomputed: over event hashes (which must be those of the
+/// originals) and over row digests.
+pub(crate) fn roots(reader: &ObjectReader) -> Result<(Hash, Hash), ReadError> {
+    let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
+    for batch in reader.batches(&Projection::All, Selection::All) {
+        for row in batch?.rows() {
+            let hash = row.hash.unwrap_or_default();
+            if row.original.is_some_and(|o| Hash::of(o) != hash) {
+                return Err(ReadError::Damaged(format!(
+                    "row {}: `event_hash` is not that of `event_original`",
+                    row.number
+                )));
+            }
+            events.push(leaf_hash(&hash.0));
+            rows.push(leaf_hash(&keytrail_model::row::digest(&row.uid, &hash, row.columns).0));
+        }
+    }
+    Ok((events.root(), rows.root()))
+}
+
+/// A row, copied out of its object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredEvent {
+    /// Identity.
+    pub uid: Uid,
+    /// Place in its object.
+    pub row: u64,
+    /// SHA-256 of the original.
+    pub hash: Hash,
+    /// Row digest under `rows_root`.
+    pub digest: Hash,
+    /// Index of the producer's key.
+    pub group: u64,
+    /// When it was read, microseconds since 1970.
+    pub ingested: Option<i64>,
+    /// Object and offset that it was read from.
+    pub input: String,
+    /// Derived columns, encoded as [`keytrail_model::row::columns`] reads them.
+    pub columns: Vec<u8>,
+    /// The bytes as they came; `None` where withheld.
+    pub original: Option<Vec<u8>>,
+}
+
+impl StoredEvent {
+    /// A column's text.
+    pub fn text(&self, wanted: Column) -> Option<&str> {
+        columns(&self.columns).find_map(|(column, value)| match value {
+            Encoded::Text(text) if column == wanted => Some(text),
+            _ => None,
+        })
+    }
+
+    /// What makes two events claim the same place with their producer; `None` when its source is not
+    /// judged (no scope) or gives no id.
+    pub fn claim(&self) -> Option<(&str, &str, &str, &str)> {
+        Some((
+            self.text(Column::EventDataset)?,
+            self.text(Column::KeytrailScope)?,
+            self.text(Column::EventId)?,
+            self.text(Column::KeytrailPhase).unwrap_or_default(),
+        ))
+    }
+}
+
+/// The rows of an object for which `wanted` says so, by uid and group.
+pub(crate) fn pick(
+    reader: &ObjectReader,
+    wanted: &dyn Fn(&Uid, u64) -> bool,
+) -> Result<Vec<StoredEvent>, ReadError> {
+    let mut numbers = Vec::new();
+    for batch in reader.batches(&Projection::index(), Selection::All) {
+        for row in batch?.rows() {
+            if wanted(&row.uid, row.group.unwrap_or_default()) {
+                numbers.push(row.number);
+            }
+        }
+    }
+    numbers.into_iter().map(|n| row(reader, n)).collect()
+}
+
+/// One row of an object.
+pub(crate) fn row(reader: &ObjectReader, number: u64) -> Result<StoredEvent, ReadError> {
+    for batch in reader.batches(&Projection::All, Selection::Row(number)) {
+        if let Some(row) = batch?.rows().next() {
+            let hash = row.hash.unwrap_or_default();
+            return Ok(StoredEvent {
+                uid: row.uid,
+                row: row.number,
+                hash,
+                digest: keytrail_model::row::digest(&row.uid, &hash, row.columns),
+                group: row.group.unwrap_or_default(),
+                ingested: row.ingested.map(|t| t.0),
+                input: row.input.unwrap_or_default().to_owned(),
+                columns: row.columns.to_vec(),
+                original: row.original.map(<[u8]>::to_vec),
+            });
+        }
+    }
+    Err(ReadError::Damaged(format!("there is no row {number}")))
+}

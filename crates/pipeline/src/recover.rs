@@ -1,0 +1,84 @@
+//! What every run does first: finish the seal that a killed run began, and undo what it never sealed.
+//!
+//! Recovery is the normal path. A run that ended well leaves `state/clean` with the log's size; when
+//! that is missing or of another size, what the log does not name is looked for: archive and detail
+//! objects are deleted (their inputs were never acknowledged, and a reader that globs would see their
+//! rows twice), quarantine entries are sealed by the next manifest.
+
+use std::collections::HashSet;
+
+use keytrail_model::manifest::QuarantineItem;
+use keytrail_model::{Fatal, Hash};
+use keytrail_ports::BlobStore;
+
+use crate::readable::{Readable, TakenIn};
+use crate::trail::Trail;
+
+/// A trail that is ready for new rows.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// What is sealed.
+    pub readable: Readable,
+    /// Inputs and quarantine entries that are sealed.
+    pub taken: TakenIn,
+    /// Quarantine entries that no manifest names yet.
+    pub unsealed: Vec<QuarantineItem>,
+}
+
+const CLEAN: &str = "state/clean";
+
+/// Brings the trail to a state in which all that is there is sealed.
+pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
+    let head = trail.log().recover()?;
+    if let Some(known) = trail.known
+        && (head.size < known.size || (head.size == known.size && head.root != known.root))
+    {
+        return Err(Fatal::new(
+            "Fatal.LogRollback",
+            format!(
+                "the log has size {} and root {}, but its key signed size {} and root {} before: \
+                 the data folder is an older or another copy",
+                head.size, head.root, known.size, known.root
+            ),
+        ));
+    }
+    let readable = Readable::load(trail.store, head.size)?;
+    let taken = readable.taken_in(trail.store)?;
+    let clean = trail.store.get(CLEAN)?;
+    let unsealed = if clean.as_deref() == Some(head.size.to_string().as_bytes()) {
+        Vec::new()
+    } else {
+        sweep(trail.store, &readable, &taken)?
+    };
+    trail.store.delete(CLEAN)?;
+    Ok(Recovered { readable, taken, unsealed })
+}
+
+/// Marks the end of a run that left nothing unsealed.
+pub(crate) fn mark_clean(store: &dyn BlobStore, size: u64) -> Result<(), Fatal> {
+    Ok(store.replace(CLEAN, size.to_string().as_bytes())?)
+}
+
+fn sweep(store: &dyn BlobStore, readable: &Readable, taken: &TakenIn) -> Result<Vec<QuarantineItem>, Fatal> {
+    let sealed = readable.object_keys();
+    delete_unnamed(store, "archive/", &sealed)?;
+    delete_unnamed(store, "detail/", &readable.details.keys().map(String::as_str).collect())?;
+    let mut unsealed = Vec::new();
+    for key in store.list("quarantine/")? {
+        if !taken.quarantine.contains(&key)
+            && let Some(stored) = store.get(&key)?
+        {
+            unsealed.push(QuarantineItem { key, sha256: Hash::of(&stored) });
+        }
+    }
+    Ok(unsealed)
+}
+
+fn delete_unnamed(store: &dyn BlobStore, prefix: &str, named: &HashSet<&str>) -> Result<(), Fatal> {
+    for key in store.list(prefix)? {
+        if !named.contains(key.as_str()) {
+            store.delete(&key)?;
+        }
+    }
+    Ok(())
+}

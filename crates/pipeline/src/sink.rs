@@ -1,0 +1,257 @@
+//! Sorted slices of one partition to archive objects in the making: duplicates out, rows written.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+
+use keytrail_archive::{Finished, ObjectReader, ObjectWriter};
+use keytrail_model::row::{Head, Row};
+use keytrail_model::{Counts, Fatal, Partition, Timestamp, Uid};
+use keytrail_normalize::Format;
+
+use crate::chain::Chains;
+use crate::dedup::{Dedup, Verdict};
+use crate::objects::{self, StoredEvent};
+use crate::readable::Readable;
+use crate::same_value::same_value;
+use crate::trail::{Trail, scratch_error};
+
+/// Objects in the making at once. Beyond it the one that was written to longest ago is finished.
+const MAX_OPEN: usize = 64;
+
+/// Row groups of an object; each has its place in the footer.
+const MAX_ROW_GROUPS: usize = 4_096;
+
+/// Rows whose producer key another event has, compared at one seal at most; more count as conflicts.
+const MAX_SUSPECTS: usize = 10_000;
+
+/// Rows waiting to be sealed.
+pub(crate) struct Sink<'a> {
+    trail: &'a Trail<'a>,
+    object_bytes: u64,
+    threads: usize,
+    dedup: Dedup<'a>,
+    chains: Chains,
+    /// The one that was written to last is last.
+    open: Vec<Open>,
+    staged: Vec<Staged>,
+    files: u64,
+    suspects: Vec<Suspect>,
+    counts: BTreeMap<&'static str, Counts>,
+}
+
+struct Open {
+    writer: ObjectWriter<BufWriter<File>>,
+    path: PathBuf,
+}
+
+/// A finished object in the scratch folder.
+pub(crate) struct Staged {
+    pub object: Finished<BufWriter<File>>,
+    pub partition: Partition,
+    pub path: PathBuf,
+}
+
+/// A new row whose producer key other events have.
+struct Suspect {
+    partition: Partition,
+    source: &'static str,
+    new: Uid,
+    others: Vec<Uid>,
+}
+
+impl<'a> Sink<'a> {
+    /// A sink with nothing in it.
+    pub fn new(trail: &'a Trail<'a>, object_bytes: u64, threads: usize) -> Self {
+        Self {
+            trail,
+            object_bytes,
+            threads,
+            dedup: Dedup::new(trail.store),
+            chains: Chains::default(),
+            open: Vec::new(),
+            staged: Vec::new(),
+            files: 0,
+            suspects: Vec::new(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Takes sorted rows of one partition: counts each as accepted or duplicate, writes the new ones.
+    pub fn append(
+        &mut self,
+        partition: &Partition,
+        rows: &[Row<'_>],
+        now: Timestamp,
+        inputs: &[String],
+        readable: &Readable,
+    ) -> Result<(), Fatal> {
+        self.dedup.enter(partition, readable)?;
+        let mut new: Vec<Row<'_>> = Vec::with_capacity(rows.len());
+        for row in rows {
+            let source = source_of(row.head);
+            let copy = new.last().is_some_and(|r| r.head.uid == row.head.uid);
+            let verdict = if copy { Verdict::Duplicate } else { self.dedup.judge(partition, row.head)? };
+            let counts = self.counts.entry(source).or_default();
+            match verdict {
+                Verdict::Duplicate => {
+                    counts.duplicates += 1;
+                    continue;
+                }
+                Verdict::New => {}
+                Verdict::Shares(others) => {
+                    let new = row.head.uid;
+                    self.suspects.push(Suspect { partition: partition.clone(), source, new, others });
+                }
+            }
+            counts.accepted += 1;
+            self.chains.add(*row);
+            new.push(*row);
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let at = self.writer(partition)?;
+        let open = &mut self.open[at];
+        open.writer.append(&new, now, inputs)?;
+        if open.writer.size_bytes() >= self.object_bytes || open.writer.row_groups() >= MAX_ROW_GROUPS {
+            let open = self.open.remove(at);
+            self.finish(open)?;
+        }
+        Ok(())
+    }
+
+    /// The partition's open writer, moved to the end of the list.
+    fn writer(&mut self, partition: &Partition) -> Result<usize, Fatal> {
+        if let Some(at) = self.open.iter().position(|o| o.writer.partition() == partition) {
+            let open = self.open.remove(at);
+            self.open.push(open);
+        } else {
+            if self.open.len() >= MAX_OPEN {
+                let oldest = self.open.remove(0);
+                self.finish(oldest)?;
+            }
+            let path = self.trail.scratch.join(format!("object-{}.tmp", self.files));
+            self.files += 1;
+            let file = File::create(&path).map_err(|e| scratch_error("create", &path, &e))?;
+            let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?;
+            self.open.push(Open { writer, path });
+        }
+        Ok(self.open.len() - 1)
+    }
+
+    fn finish(&mut self, open: Open) -> Result<(), Fatal> {
+        let partition = open.writer.partition().clone();
+        let object = open.writer.finish()?;
+        self.staged.push(Staged { object, partition, path: open.path });
+        Ok(())
+    }
+
+    /// Finishes all objects and hands them over, in the order of their partitions.
+    pub fn take(&mut self) -> Result<Vec<Staged>, Fatal> {
+        for open in std::mem::take(&mut self.open) {
+            self.finish(open)?;
+        }
+        let mut staged = std::mem::take(&mut self.staged);
+        staged.sort_by(|a, b| {
+            (&a.partition, a.object.rows.time_min, &a.object.object.key).cmp(&(
+                &b.partition,
+                b.object.rows.time_min,
+                &b.object.object.key,
+            ))
+        });
+        Ok(staged)
+    }
+
+    /// Runs of chained records since the last call.
+    pub fn take_runs(&mut self) -> Vec<keytrail_model::manifest::RunItem> {
+        self.chains.take()
+    }
+
+    /// What was written is sealed.
+    pub fn sealed(&mut self) {
+        self.dedup.sealed();
+    }
+
+    /// Counts by source.
+    pub fn counts(&self) -> &BTreeMap<&'static str, Counts> {
+        &self.counts
+    }
+
+    /// Decides which new rows are conflicts and which are variants. Sources that are not judged (no
+    /// scope) have neither.
+    pub fn judge(&mut self, staged: &[Staged], readable: &Readable) -> Result<(), Fatal> {
+        let mut suspects = std::mem::take(&mut self.suspects);
+        suspects.sort_by(|a, b| a.partition.cmp(&b.partition));
+        for group in suspects.chunk_by(|a, b| a.partition == b.partition) {
+            let compared = &group[..group.len().min(MAX_SUSPECTS)];
+            let mut wanted: Vec<Uid> =
+                compared.iter().flat_map(|s| s.others.iter().copied().chain([s.new])).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            let events = self.fetch(&group[0].partition, &wanted, staged, readable)?;
+            for suspect in group {
+                let counts = self.counts.entry(suspect.source).or_default();
+                match differs(suspect, &events) {
+                    None => {}
+                    Some(true) => counts.conflicts += 1,
+                    Some(false) => counts.variants += 1,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Events by uid, from objects that wait to be sealed and from sealed ones.
+    fn fetch(
+        &self,
+        partition: &Partition,
+        wanted: &[Uid],
+        staged: &[Staged],
+        readable: &Readable,
+    ) -> Result<BTreeMap<Uid, StoredEvent>, Fatal> {
+        let mut events = BTreeMap::new();
+        let is_wanted = |uid: &Uid, _| wanted.binary_search(uid).is_ok();
+        for s in staged.iter().filter(|s| s.partition == *partition) {
+            let file = File::open(&s.path).map_err(|e| scratch_error("open", &s.path, &e))?;
+            let reader = ObjectReader::open(std::sync::Arc::new(file))?;
+            events.extend(objects::pick(&reader, &is_wanted)?.into_iter().map(|e| (e.uid, e)));
+        }
+        for sealed in readable.partitions.get(partition).into_iter().flatten() {
+            if events.len() == wanted.len() {
+                break;
+            }
+            let key = &sealed.object.key;
+            let reader = objects::open(self.trail.store, key)?;
+            let found = objects::pick(&reader, &is_wanted).map_err(|e| objects::at(key, e))?;
+            events.extend(found.into_iter().map(|e| (e.uid, e)));
+        }
+        Ok(events)
+    }
+}
+
+/// Whether a row differs as a JSON value from any event that claims its place; `None`: its source is not
+/// judged, or no other claims it. What was not fetched counts as different.
+fn differs(suspect: &Suspect, events: &BTreeMap<Uid, StoredEvent>) -> Option<bool> {
+    let Some(new) = events.get(&suspect.new) else { return Some(true) };
+    let claim = new.claim()?;
+    let mut answer = None;
+    for other in &suspect.others {
+        let differs = match events.get(other) {
+            Some(other) if other.claim() != Some(claim) => continue,
+            Some(other) => match (&new.original, &other.original) {
+                (Some(a), Some(b)) => !same_value(a, b),
+                _ => true,
+            },
+            None => true,
+        };
+        answer = Some(answer.unwrap_or(false) | differs);
+    }
+    answer
+}
+
+/// The source that a row counts for.
+pub(crate) fn source_of(head: &Head) -> &'static str {
+    Format::ALL.into_iter().find(|f| f.dataset() == head.dataset).map_or("unknown", Format::name)
+}

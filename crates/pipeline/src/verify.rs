@@ -1,0 +1,370 @@
+//! Checks a trail without trust in who runs it (INTEGRITY section 5): signatures, consistency, the
+//! tree, then every object that the log names, down to the bytes of each event.
+//!
+//! It goes on after the first thing that does not fit and names all of them. It reads only, and says
+//! what it did not check.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Mutex;
+
+use keytrail_archive::{Projection, Selection};
+use keytrail_ledger::{Audit, Checkpoint, Code, Finding, LogKeys, audit};
+use keytrail_model::{Detail, Fatal, Hash, Manifest, Uid};
+use keytrail_normalize::Masker;
+use keytrail_ports::BlobStore;
+
+use crate::conflicts::{self, Conflict};
+use crate::object_check::{Checked, ObjectCheck};
+use crate::objects;
+use crate::quarantine::Entry;
+use crate::readable::{Readable, SealedObject};
+
+/// What to check and against what.
+pub struct Options<'a> {
+    /// Keys to check the head with.
+    pub keys: LogKeys,
+    /// They were got from elsewhere than from the trail itself.
+    pub pinned: bool,
+    /// A head that was seen before.
+    pub known: Option<Checkpoint>,
+    /// Only archive objects with events from this time on, microseconds since 1970.
+    pub from: Option<i64>,
+    /// Only archive objects with events before this time.
+    pub to: Option<i64>,
+    /// Only archive objects of log entries from here on.
+    pub first_leaf: u64,
+    /// Derive columns again.
+    pub rederive: Option<Rederive<'a>>,
+    /// Cores to use.
+    pub threads: usize,
+    /// Somebody may be writing: files that no manifest names are no finding.
+    pub writing: bool,
+}
+
+/// How columns are derived again.
+#[derive(Clone, Copy)]
+pub struct Rederive<'a> {
+    /// The mask key's, or any other where there is none.
+    pub masker: &'a Masker,
+    /// Whether it has the trail's mask key: without it masked values cannot be compared.
+    pub has_key: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Everything that does not fit, and what sources sent or what was decided.
+    pub findings: Vec<Finding>,
+    /// The head, where it can be believed as far as `authentic` says.
+    pub checkpoint: Option<Checkpoint>,
+    /// The head was checked with keys from elsewhere.
+    pub authentic: bool,
+    /// The log was shown to continue a head that was known.
+    pub continues: bool,
+    /// Archive objects and rows checked.
+    pub objects: u64,
+    /// Rows checked.
+    pub rows: u64,
+    /// What was not checked, and why.
+    pub unchecked: Vec<String>,
+}
+
+impl Report {
+    /// Findings that count: not those that only tell what sources sent.
+    pub fn failures(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|f| !f.code.informational())
+    }
+}
+
+/// Verifies a trail. An error means that it could not be verified; what is wrong with it is in the report.
+pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
+    let mut report = Report { authentic: options.pinned, ..Report::default() };
+    let readable = check_log(store, options, &mut report)?;
+    let listed = check_details(store, &readable, options, &mut report)?;
+    check_objects(store, &readable, options, &mut report)?;
+    check_copies(store, &readable, options, &mut report)?;
+    check_conflicts(store, &readable, options, &mut report)?;
+    check_unnamed(store, &readable, &listed, options, &mut report)?;
+    report.findings.sort();
+    Ok(report)
+}
+
+/// The log itself; gives what its entries name.
+fn check_log(store: &dyn BlobStore, options: &Options<'_>, report: &mut Report) -> Result<Readable, Fatal> {
+    let files: Vec<String> =
+        store.list("log/")?.iter().filter_map(|f| f.strip_prefix("log/")).map(str::to_owned).collect();
+    if files.is_empty() {
+        return Err(Fatal::new("Fatal.NotVerified", "there is no log: `log/` is empty or missing"));
+    }
+    let mut readable = Readable::default();
+    let mut findings = Vec::new();
+    let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
+    let audited: Audit = audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
+        let element = format!("log entry {}", entry.index);
+        let named = Manifest::parse(entry.bytes)
+            .map_err(|e| e.to_string())
+            .and_then(|m| readable.add(entry.index, m).map_err(|e| e.message));
+        if let Err(e) = named {
+            findings.push(Finding::new(Code::LeafMismatch, element, format!("no manifest: {e}")));
+        }
+    })
+    .map_err(|e| Fatal::new("Fatal.NotVerified", e.to_string()))?;
+    report.findings.extend(audited.findings);
+    report.findings.extend(findings);
+    report.continues = options.known.is_some();
+    report.checkpoint = audited.checkpoint;
+    Ok(readable)
+}
+
+/// Detail objects and the quarantine entries that they list; gives the keys of the latter.
+fn check_details(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<HashSet<String>, Fatal> {
+    let mut quarantine: BTreeMap<String, Hash> = BTreeMap::new();
+    for (key, sealed) in &readable.details {
+        let mut wrong = |code, message: String| report.findings.push(Finding::new(code, key, message));
+        let Some(bytes) = store.get(key)? else {
+            wrong(Code::FileMissing, "the log names this detail object".into());
+            continue;
+        };
+        if Hash::of(&bytes) != sealed.sha256 {
+            wrong(
+                Code::ObjectMismatch,
+                format!("its SHA-256 is {}, sealed was {}", Hash::of(&bytes), sealed.sha256),
+            );
+            continue;
+        }
+        match Detail::parse(&bytes) {
+            Err(e) => wrong(Code::ObjectMismatch, format!("no detail object: {e}")),
+            Ok(detail) => {
+                let is = detail.to_object().1;
+                if is != *sealed {
+                    wrong(
+                        Code::ObjectMismatch,
+                        "count or root of its items is not what the manifest says".into(),
+                    );
+                }
+                quarantine.extend(detail.quarantine.into_iter().map(|q| (q.key, q.sha256)));
+            }
+        }
+    }
+    if options.from.is_none() && options.to.is_none() && options.first_leaf == 0 {
+        for (key, sha256) in &quarantine {
+            let message = match store.get(key)? {
+                None => {
+                    report.findings.push(Finding::new(
+                        Code::FileMissing,
+                        key,
+                        "the log names this quarantine entry",
+                    ));
+                    continue;
+                }
+                Some(stored) if Hash::of(&stored) != *sha256 => {
+                    format!("its SHA-256 is {}, sealed was {sha256}", Hash::of(&stored))
+                }
+                Some(stored) => match Entry::parse(key, &stored) {
+                    Ok(_) => continue,
+                    Err(e) => e,
+                },
+            };
+            report.findings.push(Finding::new(Code::ObjectMismatch, key, message));
+        }
+    } else if !quarantine.is_empty() {
+        report.unchecked.push(format!("{} quarantine entries: a range was asked for", quarantine.len()));
+    }
+    Ok(quarantine.into_keys().collect())
+}
+
+/// Archive objects, on all cores.
+fn check_objects(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    let wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
+    let all = readable.objects().count();
+    if wanted.len() < all {
+        report
+            .unchecked
+            .push(format!("{} of {all} archive objects: outside of what was asked for", all - wanted.len()));
+    }
+    let check = ObjectCheck { store, rederive: options.rederive };
+    let queue = Mutex::new(wanted.into_iter());
+    let done: Mutex<Vec<Result<Checked, Fatal>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().ok().and_then(|mut q| q.next());
+                    let Some(object) = next else { return };
+                    let checked = check.object(object);
+                    if let Ok(mut done) = done.lock() {
+                        done.push(checked);
+                    }
+                }
+            });
+        }
+    });
+    let done =
+        done.into_inner().map_err(|_| Fatal::new("Fatal.Internal", "a checking thread ended early"))?;
+    let mut other_versions: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut masked, mut withheld) = (0, 0);
+    for checked in done {
+        let checked = checked?;
+        report.objects += 1;
+        report.rows += checked.rows;
+        report.findings.extend(checked.findings);
+        masked += checked.masked;
+        withheld += checked.withheld;
+        for (version, rows) in checked.other_versions {
+            *other_versions.entry(version).or_default() += rows;
+        }
+    }
+    if options.rederive.is_none() {
+        report.unchecked.push("columns against the original bytes: --rederive does it".into());
+    }
+    for (version, rows) in other_versions {
+        report
+            .unchecked
+            .push(format!("columns of {rows} rows by `{version}`: this version has another normalizer"));
+    }
+    if masked > 0 {
+        report.unchecked.push(format!("{masked} masked values: the mask key is not here"));
+    }
+    if withheld > 0 {
+        report.unchecked.push(format!("columns of {withheld} withheld rows"));
+    }
+    Ok(())
+}
+
+fn in_range(object: &SealedObject, options: &Options<'_>) -> bool {
+    if object.leaf < options.first_leaf {
+        return false;
+    }
+    match (object.rows.time_min, object.rows.time_max) {
+        (Some(min), Some(max)) => {
+            options.to.is_none_or(|to| min < to) && options.from.is_none_or(|from| max >= from)
+        }
+        // Rows without a time belong to every range.
+        _ => true,
+    }
+}
+
+/// Uids looked at at once when a partition has several objects; more are looked at in passes.
+const UIDS_AT_ONCE: u64 = 2 << 20;
+
+/// No event stands twice in a partition.
+fn check_copies(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    for objects in readable.partitions.values() {
+        if objects.len() < 2 || !objects.iter().any(|o| in_range(o, options)) {
+            continue;
+        }
+        let rows: u64 = objects.iter().map(|o| o.rows.count).sum();
+        let passes = rows.div_ceil(UIDS_AT_ONCE).max(1);
+        for pass in 0..passes {
+            let mut uids: Vec<Uid> = Vec::new();
+            for object in objects {
+                // A missing or damaged object has its own finding.
+                let Ok(reader) = objects::open(store, &object.object.key) else { continue };
+                for batch in reader.batches(&Projection::Columns(Vec::new()), Selection::All) {
+                    let Ok(batch) = batch else { break };
+                    uids.extend(batch.rows().map(|r| r.uid).filter(|u| pass_of(u, passes) == pass));
+                }
+            }
+            uids.sort_unstable();
+            let twice: BTreeSet<Uid> = uids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+            report.findings.extend(twice.iter().map(|uid| {
+                Finding::new(Code::Dup, uid.to_string(), "the event stands in more than one archive object")
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Uids are hashes: their first bytes spread them evenly over the passes.
+fn pass_of(uid: &Uid, passes: u64) -> u64 {
+    uid.0[..4].iter().fold(0, |n, b| n << 8 | u64::from(*b)) % passes
+}
+
+/// What sources sent under one id.
+fn check_conflicts(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    let broken: HashSet<String> = report.failures().map(|f| f.element.clone()).collect();
+    let wanted = |o: &SealedObject| in_range(o, options) && !broken.contains(&o.object.key);
+    let findings = &mut report.findings;
+    let found = conflicts::find(store, readable, &wanted, &mut |conflict: Conflict| {
+        findings.push(finding_of(&conflict));
+        Ok(())
+    });
+    match found {
+        Err(e) if e.code == "Fatal.ArchiveDamaged" => {
+            report.unchecked.push(format!("conflicts: {}", e.message));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn finding_of(conflict: &Conflict) -> Finding {
+    let uids: Vec<String> = conflict.events.iter().map(|(_, e)| e.uid.to_string()).collect();
+    let claim = conflict.events.first().and_then(|(_, e)| e.claim());
+    let (dataset, scope, id, _) = claim.unwrap_or_default();
+    let (code, how) = if conflict.differs { (Code::Conflict, "content") } else { (Code::Variant, "text") };
+    Finding::new(
+        code,
+        format!("{dataset} {scope} {id}"),
+        format!("{} events of this id differ in {how}: {}", uids.len(), uids.join(", ")),
+    )
+}
+
+/// Files that nothing sealed names.
+fn check_unnamed(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    quarantine: &HashSet<String>,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    if options.writing {
+        return Ok(());
+    }
+    let objects = readable.object_keys();
+    for key in store.list("archive/")? {
+        if !objects.contains(key.as_str()) {
+            report.findings.push(Finding::new(
+                Code::FileUnlisted,
+                key,
+                "no entry of the log names this file",
+            ));
+        }
+    }
+    for key in store.list("detail/")? {
+        if !readable.details.contains_key(&key) {
+            report.findings.push(Finding::new(
+                Code::FileUnlisted,
+                key,
+                "no entry of the log names this file",
+            ));
+        }
+    }
+    for key in store.list("quarantine/")? {
+        if !quarantine.contains(&key) {
+            let message = "no entry of the log names this entry yet; the next run seals it";
+            report.findings.push(Finding::new(Code::Unsealed, key, message));
+        }
+    }
+    Ok(())
+}

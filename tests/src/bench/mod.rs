@@ -1,0 +1,202 @@
+//! Benches with bars: each figure is a ratio within one run, or a bound on memory.
+//!
+//! Times are CPU times of one thread or one process; two noisy cores give no others that mean anything.
+
+pub mod child;
+pub mod floor;
+pub mod memory;
+pub mod peers;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a figure must hold: its ratio where it has a baseline, else its value.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Bar {
+    /// At least this.
+    AtLeast(f64),
+    /// At most this.
+    AtMost(f64),
+    /// Less than this.
+    Below(f64),
+}
+
+impl Bar {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bar) => value >= bar,
+            Self::AtMost(bar) => value <= bar,
+            Self::Below(bar) => value < bar,
+        }
+    }
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(bar) => write!(f, ">= {bar}"),
+            Self::AtMost(bar) => write!(f, "<= {bar}"),
+            Self::Below(bar) => write!(f, "< {bar}"),
+        }
+    }
+}
+
+/// One measured figure.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Figure {
+    /// Bench and what was measured, e.g. `peers: DuckDB, lines`.
+    pub name: String,
+    /// The measured value.
+    pub value: f64,
+    /// Unit of value and baseline.
+    pub unit: &'static str,
+    /// What it is compared with, measured in the same run.
+    pub baseline: Option<f64>,
+    /// What the figure must hold; without one it is only reported.
+    pub bar: Option<Bar>,
+}
+
+impl Figure {
+    /// Value against baseline.
+    pub fn ratio(&self) -> Option<f64> {
+        self.baseline.map(|baseline| self.value / baseline)
+    }
+
+    /// Whether the bar holds.
+    pub fn pass(&self) -> Option<bool> {
+        self.bar.map(|bar| bar.holds(self.ratio().unwrap_or(self.value)))
+    }
+
+    /// The figure as one line of JSON.
+    pub fn json(&self) -> String {
+        let number = |n: Option<f64>| n.map_or_else(|| "null".to_owned(), |n| format!("{n:.3}"));
+        let bar = self.bar.map_or_else(|| "null".to_owned(), |bar| format!("\"{bar}\""));
+        let pass = self.pass().map_or_else(|| "null".to_owned(), |pass| pass.to_string());
+        format!(
+            r#"{{"name":"{}","value":{:.3},"unit":"{}","baseline":{},"ratio":{},"bar":{bar},"pass":{pass}}}"#,
+            self.name,
+            self.value,
+            self.unit,
+            number(self.baseline),
+            number(self.ratio()),
+        )
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |n: Option<f64>| n.map_or_else(|| "-".to_owned(), short);
+        write!(
+            f,
+            "{:<44} {:>10} {:<15} {:>10} {:>7} {:>9}  {}",
+            self.name,
+            short(self.value),
+            self.unit,
+            number(self.baseline),
+            number(self.ratio()),
+            self.bar.map_or_else(|| "-".to_owned(), |bar| bar.to_string()),
+            match self.pass() {
+                Some(true) => "pass",
+                Some(false) => "FAIL",
+                None => "-",
+            },
+        )
+    }
+}
+
+/// The heading of the lines that figures print.
+pub fn heading() -> String {
+    format!(
+        "{:<44} {:>10} {:<15} {:>10} {:>7} {:>9}  {}",
+        "name", "value", "unit", "baseline", "ratio", "bar", "pass"
+    )
+}
+
+/// Three digits that matter, or all before the point.
+fn short(n: f64) -> String {
+    match n.abs() {
+        0.0 => "0".to_owned(),
+        a if a >= 100.0 => format!("{n:.0}"),
+        a if a >= 10.0 => format!("{n:.1}"),
+        a if a >= 1.0 => format!("{n:.2}"),
+        _ => format!("{n:.3}"),
+    }
+}
+
+/// Where benches find things, and how long they may take.
+pub struct Setting {
+    /// The binary under test.
+    pub keytrail: PathBuf,
+    /// A Python with DuckDB, pyarrow and orjson.
+    pub python: PathBuf,
+    /// Scripts of the peers.
+    pub peers: PathBuf,
+    /// Longer forms.
+    pub full: bool,
+}
+
+/// Keeps a command away from the user's own keys.
+pub fn isolate(command: &mut Command, scratch: &Path) {
+    command.env("KEYTRAIL_KEY_DIR", scratch.join("keys"));
+}
+
+/// What stopped a bench.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// A bench.
+pub struct Bench {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it measures.
+    pub about: &'static str,
+    /// Runs it.
+    pub run: fn(&Setting) -> Result<Vec<Figure>, Failure>,
+}
+
+/// All benches, in the order in which they run.
+pub const BENCHES: [Bench; 2] = [
+    Bench {
+        name: "memory",
+        about: "peak memory of `keytrail run` on one large object over 400 days and 3 datasets",
+        run: memory::run,
+    },
+    Bench {
+        name: "peers",
+        about: "`keytrail run` against DuckDB and a Python loader, same columns, one core",
+        run: peers::run,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure() -> Figure {
+        Figure {
+            name: "ingest: gz to Parquet".to_owned(),
+            value: 60.0,
+            unit: "k events/s",
+            baseline: Some(100.0),
+            bar: Some(Bar::AtLeast(0.55)),
+        }
+    }
+
+    #[test]
+    fn a_bar_holds_the_ratio_where_there_is_a_baseline() {
+        assert_eq!(figure().pass(), Some(true));
+        assert_eq!(Figure { value: 54.0, ..figure() }.pass(), Some(false));
+        let memory = Figure { value: 255.9, baseline: None, bar: Some(Bar::Below(256.0)), ..figure() };
+        assert_eq!(memory.pass(), Some(true));
+        assert_eq!(Figure { bar: None, ..figure() }.pass(), None);
+    }
+
+    #[test]
+    fn json_has_exactly_the_agreed_keys() {
+        let value: serde_json::Value = serde_json::from_str(&figure().json()).expect("JSON");
+        let keys: Vec<_> = value.as_object().expect("object").keys().map(String::as_str).collect();
+        assert_eq!(keys, ["bar", "baseline", "name", "pass", "ratio", "unit", "value"]);
+        assert_eq!(value["ratio"], 0.6);
+        assert_eq!(value["bar"], ">= 0.55");
+    }
+}

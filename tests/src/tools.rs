@@ -1,0 +1,51 @@
+//! Where tests and benches find what `tests/run tools` installed and built.
+
+use std::env;
+use std::path::PathBuf;
+
+/// keytrail's cache: `${XDG_CACHE_HOME:-$HOME/.cache}/keytrail`.
+fn cache() -> PathBuf {
+    let base = env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+    base.unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache"))
+        .join("keytrail")
+}
+
+/// The path that `variable` names, else the default; it must be there.
+fn path(variable: &str, default: impl FnOnce() -> PathBuf, made_by: &str) -> PathBuf {
+    let path = env::var_os(variable).map_or_else(default, PathBuf::from);
+    assert!(path.exists(), "`{}` is not there: run `{made_by}` first", path.display());
+    path
+}
+
+fn tools() -> PathBuf {
+    path("KEYTRAIL_TOOLS", || cache().join("tools"), "tests/run tools")
+}
+
+/// The release build of `keytrail` (`KEYTRAIL_BIN`).
+pub fn keytrail() -> PathBuf {
+    let default = || {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache().join("target"), PathBuf::from);
+        target.join("release/keytrail")
+    };
+    path("KEYTRAIL_BIN", default, "tests/run build")
+}
+
+/// A Python with DuckDB, pyarrow, orjson and jsonschema.
+pub fn python() -> PathBuf {
+    path("KEYTRAIL_PYTHON", || tools().join("venv/bin/python"), "tests/run tools")
+}
+
+/// The OpenBao server and client.
+pub fn openbao() -> PathBuf {
+    path("KEYTRAIL_OPENBAO", || tools().join("venv/bin/bao"), "tests/run tools")
+}
+
+/// Tessera's check of a tlog-tiles log (`tests/fsck`): `-key FILE -url file:///DIR/`.
+pub fn fsck() -> PathBuf {
+    path("KEYTRAIL_FSCK", || tools().join("fsck"), "tests/run tools")
+}
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
