@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
-use keytrail_normalize::framing;
 use keytrail_pipeline::input::{self, Input, Limits};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
@@ -29,7 +28,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
             threads,
             format: args.source.map(Into::into),
             limits: Limits {
-                framing: framing::Limits {
+                framing: input::FramingLimits {
                     max_record_bytes: usize::try_from(args.max_record_size).unwrap_or(usize::MAX),
                 },
                 max_inflated_bytes: args.max_inflated_size,

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use keytrail_ledger::LogKeys;
 use keytrail_model::Fatal;
+use keytrail_pipeline::LogKeys;
 use keytrail_pipeline::export::{self, RANGE, Range};
 use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
 
