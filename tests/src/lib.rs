@@ -7,5 +7,6 @@
 
 pub mod bench;
 pub mod load;
+pub mod oracle;
 pub mod tools;
 pub mod trail;
