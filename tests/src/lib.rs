@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod load;
+pub mod openbao;
 pub mod oracle;
 pub mod tools;
 pub mod trail;

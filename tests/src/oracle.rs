@@ -16,6 +16,7 @@ use crate::trail::Ran;
 ///
 /// # Panics
 /// With what it printed, if it found something wrong.
+#[track_caller]
 pub fn oracle_in<A: AsRef<OsStr>>(folder: &Path, name: &str, args: impl IntoIterator<Item = A>) -> Ran {
     let script = tools::root().join(format!("tests/oracles/{name}.py"));
     let output = Command::new(tools::python())
@@ -34,6 +35,7 @@ pub fn oracle_in<A: AsRef<OsStr>>(folder: &Path, name: &str, args: impl IntoIter
 ///
 /// # Panics
 /// With what it printed, if it found something wrong.
+#[track_caller]
 pub fn oracle<A: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = A>) -> Value {
     oracle_in(&tools::root(), name, args).json()
 }
