@@ -211,8 +211,8 @@ impl Auditor<'_> {
             tiles: Vec::new(),
             parents: Vec::new(),
             // The empty tail is known.
-            entries_tail: (size.is_multiple_of(WIDTH)).then(Vec::new),
-            tiles_tail: (size.is_multiple_of(WIDTH)).then(Vec::new),
+            entries_tail: size.is_multiple_of(WIDTH).then(Vec::new),
+            tiles_tail: size.is_multiple_of(WIDTH).then(Vec::new),
             bad: BTreeSet::new(),
         };
         for index in 0..blocks.min(limit) {
