@@ -252,14 +252,16 @@ impl From<Output> for Ran {
 #[must_use]
 #[track_caller]
 pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("`{value}` is no string")).to_owned()
+    let Some(text) = value.as_str() else { panic!("`{value}` is no string") };
+    text.to_owned()
 }
 
 /// The number of a JSON number.
 #[must_use]
 #[track_caller]
 pub fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("`{value}` is no count"))
+    let Some(number) = value.as_u64() else { panic!("`{value}` is no count") };
+    number
 }
 
 /// Copies a folder with all that is in it.

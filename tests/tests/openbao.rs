@@ -144,11 +144,14 @@ fn pairs(trail: &Trail) -> (BTreeMap<String, (Value, Value)>, Vec<String>) {
          keytrail_vault_namespace as namespace from {archive} order by timestamp, phase",
     );
     let mut calls: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for row in rows {
-        calls.entry(text(&row["id"])).or_default().push(row);
-    }
     let mut pairs = BTreeMap::new();
     let mut singles = Vec::new();
+    for row in rows {
+        match row["id"].as_str() {
+            Some(id) => calls.entry(id.to_owned()).or_default().push(row),
+            None => singles.push(text(&row["path"])),
+        }
+    }
     for (id, rows) in calls {
         match <[Value; 2]>::try_from(rows) {
             Ok([a, b]) if a["phase"] == "request" && b["phase"] == "response" => {
@@ -203,8 +206,9 @@ fn calls_are_read_as_they_were_made() {
 
     // Two rows a call.
     let (pairs, singles) = pairs(&trail);
-    let probes = singles.iter().filter(|path| *path == "sys/audit/test").count();
-    assert_eq!(probes, singles.len(), "only the device's probe has no partner: {singles:?}");
+    // The device's own probe, and the mounts that a server in development mode makes before anyone calls.
+    let own = ["sys/audit/test", "sys/mounts/secret"];
+    assert!(singles.iter().all(|path| own.contains(&path.as_str())), "records without a partner: {singles:?}");
     assert!(pairs.len() >= calls.made, "{} calls made, {} recorded", calls.made, pairs.len());
     for (request, response) in pairs.values() {
         for column in ["path", "action", "class", "key", "store", "batch", "ip", "scope", "user", "provider", "namespace"] {
