@@ -1,8 +1,10 @@
 //! `keytrail run`.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
-use keytrail_pipeline::input::{self, Input, Limits};
+use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
 
@@ -21,7 +23,8 @@ use crate::{exit, print_bytes, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
-    let inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
+    let mut inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
+    leave_out(&args.data.data, &args.inputs, &mut inputs);
     let threads = threads(args.threads);
     let options = Options {
         ingest: ingest::Options {
@@ -53,8 +56,10 @@ pub fn run_inputs(
     let started = Instant::now();
     let summary = folder.with_trail(|trail| keytrail_pipeline::run(trail, inputs, options, &progress, &stop));
     progress.bar.finish_and_clear();
+    // A run that failed later may have sealed before.
+    let remembered = folder.remember();
     let summary = summary?;
-    folder.remember()?;
+    remembered?;
     let ingested = started.elapsed();
     let report = verify::verify(
         folder.store(),
@@ -76,6 +81,28 @@ pub fn run_inputs(
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
     Ok(exit_code(&summary, &report))
+}
+
+/// The data folder is no input, though it may lie in a folder that is: each run would read what the last
+/// one wrote.
+fn leave_out(data: &Path, args: &[OsString], inputs: &mut Vec<Input>) {
+    let Ok(data) = std::fs::canonicalize(data) else { return };
+    // Globs are no paths.
+    let apart = |arg: &OsString| {
+        std::fs::canonicalize(arg).is_ok_and(|p| !data.starts_with(&p) && !p.starts_with(&data))
+    };
+    if args.iter().all(apart) {
+        return;
+    }
+    let before = inputs.len();
+    inputs.retain(|input| match &input.source {
+        Source::Path(path) => !std::fs::canonicalize(path).is_ok_and(|p| p.starts_with(&data)),
+        _ => true,
+    });
+    if inputs.len() < before {
+        let left_out = (before - inputs.len()) as u64;
+        tell(&format!("{} files of the data folder itself are left out", count(left_out)));
+    }
 }
 
 /// Cores to use.
