@@ -206,7 +206,7 @@ fn many_small_inputs_are_sealed_in_parts() {
 fn sources_that_are_not_judged_have_no_conflicts() {
     let line = |salt: u32, i: u32| {
         format!(
-            r#"{{"time":"2024-02-09T10:22:01.5Z","type":"request","auth":{{"client_token":"hmac-sha256:{salt}"}},"request":{{"id":"0f9b0d9a-0000-0000-0000-{i:012}","operation":"read","path":"transit/keys/a"}}}}
+            r#"{{"time":"2023-02-09T10:22:01.5Z","type":"request","auth":{{"client_token":"hmac-sha256:{salt}"}},"request":{{"id":"0f9b0d9a-0000-0000-0000-{i:012}","operation":"read","path":"transit/keys/a"}}}}
 "#
         )
     };
