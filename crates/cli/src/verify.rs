@@ -92,9 +92,12 @@ pub fn verdict(report: &Report) -> String {
 /// What the head's signature is worth.
 fn trust(report: &Report) -> &'static str {
     match (report.authentic, report.continues) {
-        (true, true) => "authentic by the given keys, continues the known head",
-        (true, false) => "authentic by the given keys",
-        (false, _) => "consistent only: key and head came from the archive itself",
+        (Some(true), Some(true)) => "authentic by the given keys, continues the known head",
+        (Some(true), Some(false)) => "authentic by the given keys, does not continue the known head",
+        (Some(true), None) => "authentic by the given keys",
+        (Some(false), _) => "not authentic: the given keys do not prove this log",
+        (None, Some(true)) => "consistent only: the key came from the archive itself; continues the known head",
+        (None, _) => "consistent only: key and head came from the archive itself",
     }
 }
 
