@@ -96,7 +96,9 @@ fn trust(report: &Report) -> &'static str {
         (Some(true), Some(false)) => "authentic by the given keys, does not continue the known head",
         (Some(true), None) => "authentic by the given keys",
         (Some(false), _) => "not authentic: the given keys do not prove this log",
-        (None, Some(true)) => "consistent only: the key came from the archive itself; continues the known head",
+        (None, Some(true)) => {
+            "consistent only: the key came from the archive itself; continues the known head"
+        }
         (None, _) => "consistent only: key and head came from the archive itself",
     }
 }

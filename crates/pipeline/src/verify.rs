@@ -227,9 +227,11 @@ fn check_objects(
     let wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
     let all = readable.objects().count();
     if wanted.len() < all {
-        report
-            .unchecked
-            .push(format!("{} of {all} archive objects: {}", all - wanted.len(), outside(options)));
+        report.unchecked.push(format!(
+            "{} of {all} archive objects: {}",
+            all - wanted.len(),
+            outside(options)
+        ));
     }
     let check = ObjectCheck { store, rederive: options.rederive };
     let queue = Mutex::new(wanted.into_iter());
