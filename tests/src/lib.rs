@@ -8,5 +8,7 @@
 pub mod bench;
 pub mod forge;
 pub mod load;
+pub mod openbao;
+pub mod oracle;
 pub mod tools;
 pub mod trail;

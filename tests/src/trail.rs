@@ -207,6 +207,7 @@ impl Ran {
     /// # Panics
     /// With all that it printed, if it did not.
     #[must_use]
+    #[track_caller]
     pub fn success(self) -> Self {
         self.exits(0)
     }
@@ -216,6 +217,7 @@ impl Ran {
     /// # Panics
     /// With all that it printed, if it did not.
     #[must_use]
+    #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "exit code\n-- out:\n{}\n-- err:\n{}", self.stdout, self.stderr);
         self
@@ -223,6 +225,7 @@ impl Ran {
 
     /// Standard output as one JSON value.
     #[must_use]
+    #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|e| panic!("{e}\n-- out:\n{}\n-- err:\n{}", self.stdout, self.stderr))
@@ -247,14 +250,18 @@ impl From<Output> for Ran {
 
 /// The text of a JSON string.
 #[must_use]
+#[track_caller]
 pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("`{value}` is no string")).to_owned()
+    let Some(text) = value.as_str() else { panic!("`{value}` is no string") };
+    text.to_owned()
 }
 
 /// The number of a JSON number.
 #[must_use]
+#[track_caller]
 pub fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("`{value}` is no count"))
+    let Some(number) = value.as_u64() else { panic!("`{value}` is no count") };
+    number
 }
 
 /// Copies a folder with all that is in it.

@@ -11,7 +11,7 @@ use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
 use crate::args::{ExportArgs, VerifyArgs};
 use crate::folder::{Folder, read_file};
 use crate::terminal::{bytes, count, escape};
-use crate::{exit, print};
+use crate::{exit, print, print_bytes};
 
 /// What a bundle says about itself.
 const INSTRUCTIONS: &str = include_str!("bundle.md");
@@ -51,11 +51,8 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
             writing: folder.in_use(),
         },
     )?;
-    if args.json {
-        print(&as_json(&report));
-    } else {
-        print(&as_text(&report));
-    }
+    // The verdict is the exit code, whoever reads the report.
+    let _read = print_bytes(if args.json { as_json(&report) } else { as_text(&report) }.as_bytes());
     Ok(if report.failures().next().is_some() { ExitCode::from(exit::FINDINGS) } else { ExitCode::SUCCESS })
 }
 
@@ -73,29 +70,35 @@ fn text_file(path: &std::path::Path) -> Result<String, Fatal> {
         .map_err(|_| Fatal::new("Config.File", format!("`{}` is not UTF-8", path.display())))
 }
 
-/// One line: good or not, and what was proven.
-pub fn verdict(report: &Report) -> String {
+/// One line: good or not, and what was proven; `trust` says what the head's signature is worth.
+pub fn verdict(report: &Report, trust: &str) -> String {
     let failures = report.failures().count() as u64;
     let told = report.findings.len() as u64 - failures;
-    let mut out = if failures == 0 { "good".to_owned() } else { format!("{} FINDINGS", count(failures)) };
+    let mut out = match failures {
+        0 => "good".to_owned(),
+        1 => "NOT GOOD, 1 finding".to_owned(),
+        n => format!("NOT GOOD, {} findings", count(n)),
+    };
     let _infallible = write!(
         out,
         ": {} objects, {} rows{}; {}",
         count(report.objects),
         count(report.rows),
         if told > 0 { format!(", {} conflicts or decisions to look at", count(told)) } else { String::new() },
-        trust(report)
+        trust
     );
     out
 }
 
 /// What the head's signature is worth.
 fn trust(report: &Report) -> &'static str {
+    let good = report.failures().next().is_none();
     match (report.authentic, report.continues) {
         (Some(true), Some(true)) => "authentic by the given keys, continues the known head",
         (Some(true), Some(false)) => "authentic by the given keys, does not continue the known head",
         (Some(true), None) => "authentic by the given keys",
         (Some(false), _) => "not authentic: the given keys do not prove this log",
+        (None, _) if !good => "not consistent; key and head came from the archive itself",
         (None, Some(true)) => {
             "consistent only: the key came from the archive itself; continues the known head"
         }
@@ -116,7 +119,7 @@ fn as_text(report: &Report) -> String {
         let _infallible =
             writeln!(out, "log {}, size {}, root {}", escape(&c.origin), c.size, c.root_base64());
     }
-    let _infallible = writeln!(out, "{}", verdict(report));
+    let _infallible = writeln!(out, "{}", verdict(report, trust(report)));
     out
 }
 

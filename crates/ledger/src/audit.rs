@@ -163,13 +163,13 @@ impl Auditor<'_> {
     }
 
     fn missing(&mut self, path: &str) {
-        self.find(Code::FileMissing, path, "the log's head asks for this file");
+        self.find(Code::FileMissing, path, "it is not there, and a log of this size has it");
     }
 
     /// The head as it stands there, and whether its words can be trusted.
     fn head(&mut self, keys: Option<&LogKeys>) -> Result<(Option<Checkpoint>, bool), String> {
         let Some(bytes) = (self.read)(CHECKPOINT)? else {
-            self.find(Code::FileMissing, CHECKPOINT, "the log has no head");
+            self.find(Code::FileMissing, CHECKPOINT, "it is not there: the log has no signed head");
             return Ok((None, false));
         };
         let stands = Note::parse(&bytes).and_then(|n| Checkpoint::parse_body(&n.text));
@@ -214,8 +214,8 @@ impl Auditor<'_> {
             tiles: Vec::new(),
             parents: Vec::new(),
             // The empty tail is known.
-            entries_tail: (size.is_multiple_of(WIDTH)).then(Vec::new),
-            tiles_tail: (size.is_multiple_of(WIDTH)).then(Vec::new),
+            entries_tail: size.is_multiple_of(WIDTH).then(Vec::new),
+            tiles_tail: size.is_multiple_of(WIDTH).then(Vec::new),
             bad: BTreeSet::new(),
         };
         for index in 0..blocks.min(limit) {

@@ -30,6 +30,9 @@ pub const LOCK: &str = "log-staging/lock";
 /// Every lost swap is another sealer's progress; one that loses that often gives up.
 const MAX_ATTEMPTS: u32 = 1_000;
 
+/// Takes an entry of the log: its index and its bytes. An error ends the reading.
+pub type EachEntry<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Fatal> + 'a;
+
 /// A log and who signs it.
 #[derive(Clone, Copy)]
 pub struct Log<'a> {
@@ -315,7 +318,7 @@ pub fn read_entries(
     size: u64,
     from: u64,
     to: u64,
-    each: &mut dyn FnMut(u64, &[u8]) -> Result<(), Fatal>,
+    each: &mut EachEntry<'_>,
 ) -> Result<(), Fatal> {
     let to = to.min(size);
     let mut next = from;

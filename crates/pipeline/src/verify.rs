@@ -80,7 +80,7 @@ impl Report {
 /// Verifies a trail. An error means that it could not be verified; what is wrong with it is in the report.
 pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report::default();
-    let (readable, all_entries) = check_log(store, options, &mut report)?;
+    let (readable, all_entries) = check_log(store, options, ATTEMPTS, &mut report)?;
     let (listed, all_details) = check_details(store, &readable, options, &mut report)?;
     check_objects(store, &readable, options, &mut report)?;
     check_copies(store, &readable, options, &mut report)?;
@@ -98,10 +98,14 @@ pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fa
     Ok(report)
 }
 
+/// How often the log is read again when a writer changed it meanwhile.
+const ATTEMPTS: u32 = 10;
+
 /// The log itself; gives what its entries name, and whether all of them could be believed.
 fn check_log(
     store: &dyn BlobStore,
     options: &Options<'_>,
+    attempts: u32,
     report: &mut Report,
 ) -> Result<(Readable, bool), Fatal> {
     let files: Vec<String> =
@@ -109,12 +113,17 @@ fn check_log(
     if files.is_empty() {
         return Err(Fatal::new("Fatal.NotVerified", "there is no log: `log/` is empty or missing"));
     }
+    let before = store.get("log/checkpoint")?;
     let mut entries = Vec::new();
     let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
     let audited: Audit = audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
         entries.push((entry.index, entry.agrees, Manifest::parse(entry.bytes)));
     })
     .map_err(|e| Fatal::new("Fatal.NotVerified", e))?;
+    // A run that appended meanwhile shows as damage that is not there: look again at what it left.
+    if options.writing && attempts > 0 && store.get("log/checkpoint")? != before {
+        return check_log(store, options, attempts - 1, report);
+    }
     let bundles = blamed(&audited.findings, Level::Entries);
     let tiles = blamed(&audited.findings, Level::Hashes(0));
     let (mut readable, mut believed) = (Readable::default(), 0);
@@ -134,7 +143,8 @@ fn check_log(
         }
     }
     let head_differs = |f: &Finding| matches!(f.code, Code::Fork | Code::Rollback);
-    report.continues = options.known.as_ref().map(|_| !audited.findings.iter().any(head_differs));
+    report.continues =
+        options.known.as_ref().map(|_| audited.authentic && !audited.findings.iter().any(head_differs));
     report.authentic = options.pinned.then_some(audited.authentic);
     report.findings.extend(audited.findings);
     report.checkpoint = audited.checkpoint;
@@ -165,7 +175,7 @@ fn check_details(
     for (key, sealed) in &readable.details {
         let mut wrong = |code, message: String| report.findings.push(Finding::new(code, key, message));
         let Some(bytes) = store.get(key)? else {
-            wrong(Code::FileMissing, "the log names this detail object".into());
+            wrong(Code::FileMissing, "it is not there, and the log names it".into());
             continue;
         };
         if Hash::of(&bytes) != sealed.sha256 {
@@ -197,7 +207,7 @@ fn check_details(
                     report.findings.push(Finding::new(
                         Code::FileMissing,
                         key,
-                        "the log names this quarantine entry",
+                        format!("it is not there; sealed was one with the SHA-256 {sha256}"),
                     ));
                     continue;
                 }
@@ -321,7 +331,9 @@ fn check_copies(
         if objects.len() < 2 || !objects.iter().any(|o| in_range(o, options)) {
             continue;
         }
-        let rows: u64 = objects.iter().map(|o| o.rows.count).sum();
+        // A manifest may claim any count; a row takes more than a byte of its file.
+        let bytes = |o: &SealedObject| store.open(&o.object.key).map_or(0, |b| b.map_or(0, |b| b.len()));
+        let rows: u64 = objects.iter().map(|o| o.rows.count.min(bytes(o))).sum();
         let passes = rows.div_ceil(UIDS_AT_ONCE).max(1);
         for pass in 0..passes {
             let mut uids: Vec<Uid> = Vec::new();
@@ -400,9 +412,15 @@ fn unnamed(
             continue;
         }
         let (code, message) = if prefix == "quarantine/" {
-            (Code::Unsealed, "no entry of the log names this entry yet; the next run seals it")
+            (
+                Code::Unsealed,
+                "no entry of the log names it: put there by somebody else, or by a run that was killed; the next run seals it",
+            )
         } else {
-            (Code::FileUnlisted, "no entry of the log names this file")
+            (
+                Code::FileUnlisted,
+                "no entry of the log names it: put there by somebody else, or left by a run that was killed",
+            )
         };
         report.findings.push(Finding::new(code, key, message));
     }
