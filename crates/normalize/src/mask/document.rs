@@ -130,6 +130,9 @@ mod tests {
         assert!(!masked("{\"sessionToken\":\"never ends").contains("never"));
         assert!(!masked("\"plaintext\":[[1,2").contains('1'));
         assert!(!masked("{\"plaintext\"\u{0}: \"hunter2\"").contains("zzz"));
-        assert_eq!(Masker::new(&[7; 32]).mask_document(Some(Format::Vault), b"\xff\x00{}"), "\u{fffd}\u{0}{}");
+        assert_eq!(
+            Masker::new(&[7; 32]).mask_document(Some(Format::Vault), b"\xff\x00{}"),
+            "\u{fffd}\u{0}{}"
+        );
     }
 }
