@@ -1,11 +1,12 @@
 //! Where the archive's time goes: nanoseconds for each row and stage, on CloudTrail-like rows of 1.6 kB.
 //!
-//! `cargo run --release -p keytrail-archive --example stages [ROWS]`. Figures are of one run on one
-//! machine; compare them with each other, not with another day's.
+//! `cargo run --release -p keytrail-archive --example stages [ROWS]`. Two figures a line: CPU time of the
+//! main thread (Linux), which other load on the machine does not change, and time that passed. They are
+//! of one run on one machine: compare them with each other, not with another day's.
 
 use std::error::Error;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use keytrail_archive::{
@@ -79,28 +80,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     deduplicate(n)
 }
 
-/// A third of the rows' bytes stay in memory: a file shuffled over 400 days.
+/// A file shuffled over 400 days, with the default budget.
 fn shuffled(n: u64) -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("keytrail-stages-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let mut sorter = Sorter::new(&folder, 64 << 20)?;
-    let (mut slices, mut dice, mut spent) = (0u64, Dice(2), std::time::Duration::ZERO);
+    let (mut slices, mut dice, mut spent) = (0u64, Dice(2), Spent::default());
     let mut out = |_: &Partition, rows: &[Row<'_>]| -> Result<(), Fatal> {
         slices += u64::from(!rows.is_empty());
         Ok(())
     };
     for i in 0..n.div_ceil(ROWS_OF_A_BUFFER) {
         let rows = events(&mut dice, i * ROWS_OF_A_BUFFER, 400);
-        let start = Instant::now();
+        let start = Spent::now();
         sorter.push(rows, &mut out)?;
-        spent += start.elapsed();
+        spent.add(start.elapsed());
     }
     let runs = sorter.runs();
-    let start = Instant::now();
+    let start = Spent::now();
     sorter.finish(&mut out)?;
-    spent += start.elapsed();
+    spent.add(start.elapsed());
     std::fs::remove_dir_all(&folder)?;
-    println!("{:>8.0} ns  spill and merge, 400 days, {runs} runs, {slices} slices", per(spent, n));
+    spent.print(&format!("spill and merge, 400 days, {runs} runs, {slices} slices"), n);
     Ok(())
 }
 
@@ -159,14 +160,41 @@ fn write(
 }
 
 fn timed<T>(name: &str, n: u64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+    let start = Spent::now();
     let out = work();
-    println!("{:>8.0} ns  {name}", per(start.elapsed(), n));
+    start.elapsed().print(name, n);
     out
 }
 
-fn per(spent: std::time::Duration, n: u64) -> f64 {
-    spent.as_nanos() as f64 / n as f64
+/// Nanoseconds.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    cpu: u64,
+    wall: u64,
+}
+
+impl Spent {
+    /// Since some moment.
+    fn now() -> Self {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let cpu = stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Self { cpu, wall: START.elapsed().as_nanos() as u64 }
+    }
+
+    fn elapsed(self) -> Self {
+        let now = Self::now();
+        Self { cpu: now.cpu - self.cpu, wall: now.wall - self.wall }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.cpu += other.cpu;
+        self.wall += other.wall;
+    }
+
+    fn print(self, name: &str, n: u64) {
+        println!("{:>7} ns CPU {:>7} ns passed  {name}", self.cpu / n, self.wall / n);
+    }
 }
 
 fn uid(n: u64) -> Uid {

@@ -1,5 +1,6 @@
 //! Rows to Arrow arrays: one builder a column, touched only by rows that set it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -21,12 +22,12 @@ enum Builder {
 }
 
 impl Builder {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: Kind, rows: usize) -> Self {
         match kind {
-            Kind::Text | Kind::Binary => Self::Text(StringBuilder::new()),
-            Kind::Int => Self::Int(Int64Builder::new()),
-            Kind::Bool => Self::Bool(BooleanBuilder::new()),
-            Kind::Time => Self::Time(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
+            Kind::Text | Kind::Binary => Self::Text(StringBuilder::with_capacity(rows, rows * 16)),
+            Kind::Int => Self::Int(Int64Builder::with_capacity(rows)),
+            Kind::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
+            Kind::Time => Self::Time(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC")),
             Kind::List => Self::List(ListBuilder::new(StringBuilder::new()).with_field(schema::item())),
         }
     }
@@ -92,14 +93,24 @@ pub(crate) struct Added<'a> {
     pub inputs: &'a [String],
 }
 
-/// The arrays of all columns but `event_original`, by [`Column::index`]; that one stays `None`.
-pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Vec<Option<ArrayRef>>, Fatal> {
+/// What is built of rows.
+pub(crate) struct Built {
+    /// All columns but `event_original`, by [`Column::index`]; that one stays `None`.
+    pub arrays: Vec<Option<ArrayRef>>,
+    /// The values of `keytrail_normalizer`.
+    pub normalizers: BTreeSet<String>,
+}
+
+/// The arrays of a row group.
+pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Built, Fatal> {
     let mut builders: Vec<Option<Builder>> = Column::ALL.iter().map(|_| None).collect();
     let mut put = |row: usize, column: Column, value: Encoded<'_>| {
-        let b = builders[column.index()].get_or_insert_with(|| Builder::new(column.kind()));
+        let b = builders[column.index()].get_or_insert_with(|| Builder::new(column.kind(), rows.len()));
         b.skip_to(row);
         b.append(value);
     };
+    // Neighbours are mostly of one normalizer; the set takes care of the rest.
+    let mut normalizers: Vec<&str> = Vec::new();
     let mut hex = [0; 64];
     let mut input = String::new();
     for (i, row) in rows.iter().enumerate() {
@@ -107,6 +118,12 @@ pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Vec<Option<Ar
         for (column, value) in columns(row.columns) {
             if column.derived() {
                 put(i, column, value);
+            }
+            if column == Column::KeytrailNormalizer
+                && let Encoded::Text(name) = value
+                && normalizers.last() != Some(&name)
+            {
+                normalizers.push(name);
             }
         }
         put(i, Column::EventHash, Encoded::Text(hex_text(&head.hash.0, &mut hex)));
@@ -133,7 +150,7 @@ pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Vec<Option<Ar
         }
         (c, None) => Some(new_null_array(&schema::data_type(c.kind()), rows.len())),
     });
-    Ok(arrays.collect())
+    Ok(Built { arrays: arrays.collect(), normalizers: normalizers.into_iter().map(str::to_owned).collect() })
 }
 
 fn hex_text<'a>(bytes: &[u8], out: &'a mut [u8; 64]) -> &'a str {

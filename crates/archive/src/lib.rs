@@ -9,6 +9,7 @@
 //!
 //! The columns are those of [`keytrail_model::Column`]; `schemas/archive.md` documents them.
 
+mod batch;
 mod columns;
 mod error;
 pub mod name;

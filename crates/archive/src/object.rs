@@ -13,7 +13,6 @@ use std::thread;
 use arrow_array::ArrayRef;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::row::{Encoded, columns};
 use keytrail_model::{Column, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -22,7 +21,7 @@ use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 use sha2::{Digest, Sha256};
 
-use crate::columns::{Added, build, originals};
+use crate::columns::{Added, Built, build, originals};
 use crate::error::from_parquet;
 use crate::name::{NameParts, object_key};
 use crate::schema;
@@ -185,7 +184,8 @@ impl<W: Write + Send> ObjectWriter<W> {
     fn write_group(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<(), Fatal> {
         let at = |e| from_parquet("row group of an archive object", &e);
         let writers = self.groups.create_column_writers(self.row_groups()).map_err(at)?;
-        let chunks = encode(rows, added, writers, self.threads)?;
+        let (chunks, normalizers) = encode(rows, added, writers, self.threads)?;
+        self.normalizers.extend(normalizers);
         let mut group = self.file.next_row_group().map_err(at)?;
         for chunk in chunks {
             chunk.append_to_row_group(&mut group).map_err(at)?;
@@ -200,12 +200,6 @@ impl<W: Write + Send> ObjectWriter<W> {
         if let Some(t) = row.head.time {
             self.time_min = Some(self.time_min.map_or(t.0, |m| m.min(t.0)));
             self.time_max = Some(self.time_max.map_or(t.0, |m| m.max(t.0)));
-        }
-        let normalizer = columns(row.columns).find(|(c, _)| *c == Column::KeytrailNormalizer);
-        if let Some((_, Encoded::Text(name))) = normalizer
-            && !self.normalizers.contains(name)
-        {
-            self.normalizers.insert(name.to_owned());
         }
     }
 }
@@ -244,16 +238,28 @@ fn row_groups<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]
     })
 }
 
-/// One column of a row group, to be encoded by any thread.
+/// Rows that are turned into arrays at a time: the arrays of all columns then fit the processor's cache,
+/// and their memory is used again instead of being mapped anew.
+const STEP_ROWS: usize = 4096;
+
+/// The next rows of one column of a row group, to be encoded by any thread.
 struct Job {
     column: Column,
-    writer: ArrowColumnWriter,
+    writer: Box<ArrowColumnWriter>,
     /// None: `event_original`, read from the rows.
     array: Option<ArrayRef>,
+    /// Nothing comes after them.
+    last: bool,
+}
+
+/// What a job leaves.
+enum Done {
+    Open(Box<ArrowColumnWriter>),
+    Closed(Box<ArrowColumnChunk>),
 }
 
 impl Job {
-    fn run(mut self, rows: &[Row<'_>]) -> Result<(Column, ArrowColumnChunk), ParquetError> {
+    fn run(mut self, rows: &[Row<'_>]) -> Result<(Column, Done), ParquetError> {
         let schema = schema::arrow();
         let field = schema.field(self.column.index());
         match self.array {
@@ -271,17 +277,50 @@ impl Job {
                 }
             }
         }
-        Ok((self.column, self.writer.close()?))
+        let done =
+            if self.last { Done::Closed(Box::new(self.writer.close()?)) } else { Done::Open(self.writer) };
+        Ok((self.column, done))
     }
 }
 
-/// The column chunks of a row group, in the schema's order.
+/// The column chunks of a row group, in the schema's order, and the normalizers of its rows.
 fn encode(
     rows: &[Row<'_>],
     added: &Added<'_>,
     writers: Vec<ArrowColumnWriter>,
     threads: usize,
-) -> Result<Vec<ArrowColumnChunk>, Fatal> {
+) -> Result<(Vec<ArrowColumnChunk>, BTreeSet<String>), Fatal> {
+    let mut columns: Vec<(Column, Done)> =
+        Column::ALL.into_iter().zip(writers.into_iter().map(|w| Done::Open(Box::new(w)))).collect();
+    let mut normalizers = BTreeSet::new();
+    let steps = rows.len().div_ceil(STEP_ROWS);
+    for (i, step) in rows.chunks(STEP_ROWS).enumerate() {
+        let step = encode_step(step, added, columns, i + 1 == steps, threads)?;
+        columns = step.columns;
+        normalizers.extend(step.normalizers);
+    }
+    columns.sort_by_key(|(column, _)| *column);
+    let closed = columns.into_iter().filter_map(|(_, done)| match done {
+        Done::Closed(chunk) => Some(*chunk),
+        // The last step closes all of them, and a row group has rows.
+        Done::Open(_) => None,
+    });
+    Ok((closed.collect(), normalizers))
+}
+
+/// What a step leaves.
+struct Step {
+    columns: Vec<(Column, Done)>,
+    normalizers: BTreeSet<String>,
+}
+
+fn encode_step(
+    rows: &[Row<'_>],
+    added: &Added<'_>,
+    columns: Vec<(Column, Done)>,
+    last: bool,
+    threads: usize,
+) -> Result<Step, Fatal> {
     let (jobs_in, jobs) = mpsc::channel::<Job>();
     let jobs = Mutex::new(jobs);
     // Threads take jobs as they get free: the original bytes are half of the work and go first.
@@ -299,20 +338,22 @@ fn encode(
     };
     let panicked = || ParquetError::General("a thread that encoded columns panicked".into());
     thread::scope(|scope| {
-        let mut waiting = Vec::new();
-        for (column, writer) in Column::ALL.into_iter().zip(writers) {
+        let mut waiting = Vec::with_capacity(columns.len());
+        for (column, done) in columns {
+            let Done::Open(writer) = done else { continue };
             if column == Column::EventOriginal {
                 // The receiver lives as long as `jobs`: sending cannot fail.
-                let _ = jobs_in.send(Job { column, writer, array: None });
+                let _ = jobs_in.send(Job { column, writer, array: None, last });
             } else {
                 waiting.push((column, writer));
             }
         }
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let arrays = build(rows, added);
-        if let Ok(arrays) = &arrays {
+        let built = build(rows, added);
+        if let Ok(Built { arrays, .. }) = &built {
             for (column, writer) in waiting {
-                let _ = jobs_in.send(Job { column, writer, array: arrays[column.index()].clone() });
+                let array = arrays[column.index()].clone();
+                let _ = jobs_in.send(Job { column, writer, array, last });
             }
         }
         drop(jobs_in);
@@ -324,10 +365,9 @@ fn encode(
                 Ok(all)
             });
         }
-        arrays?;
-        let mut chunks = done.map_err(|e| from_parquet("columns of an archive object", &e))?;
-        chunks.sort_by_key(|(column, _)| *column);
-        Ok(chunks.into_iter().map(|(_, chunk)| chunk).collect())
+        let normalizers = built?.normalizers;
+        let done = done.map_err(|e| from_parquet("columns of an archive object", &e))?;
+        Ok(Step { columns: done, normalizers })
     })
 }
 

@@ -21,7 +21,7 @@ pub const CREATED_BY: &str = "keytrail";
 const STATISTICS_BYTES: usize = 48;
 
 /// Uncompressed bytes of a data page, checked every [`WRITE_BATCH_ROWS`] rows.
-pub(crate) const PAGE_BYTES: usize = 1 << 20;
+pub(crate) const PAGE_BYTES: usize = 1 << 18;
 const WRITE_BATCH_ROWS: usize = 1024;
 
 /// Where the time goes: original bytes are 1.4 times cheaper at level 1 for 2 % more of them.
@@ -68,7 +68,7 @@ pub enum Storage {
     Pruning,
     /// No dictionary, zstd level 1, no statistics: nearly every value is one of a kind.
     Unique,
-    /// No dictionary, zstd level 1, no statistics, pages of about 1 MiB.
+    /// No dictionary, zstd level 1, no statistics, pages of about 256 KiB: one row costs no more to read.
     Original,
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use keytrail_normalize::Format;
+use keytrail_pipeline::Format;
 
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
 #[derive(Parser, Debug)]

@@ -6,10 +6,9 @@ use std::process::ExitCode;
 
 use keytrail_model::row::{Encoded, columns};
 use keytrail_model::{Column, Fatal, Kind, Timestamp};
-use keytrail_normalize::{Format, Masker};
-use keytrail_pipeline::conflicts;
 use keytrail_pipeline::explain::{self, Explained};
 use keytrail_pipeline::objects::StoredEvent;
+use keytrail_pipeline::{Format, Masker, conflicts};
 
 use crate::args::{ExplainArgs, ReadArgs};
 use crate::folder::Folder;

@@ -7,11 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use keytrail_adapters::local::{FolderLock, KeyFile, LocalCheckpoint, LocalStore, SystemClock, secret};
-use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
 use keytrail_model::{Fatal, Hash};
-use keytrail_normalize::Masker;
-use keytrail_pipeline::Trail;
 use keytrail_pipeline::readable::Readable;
+use keytrail_pipeline::{Checkpoint, LogKeys, Masker, Trail, VerifierKey};
 use keytrail_ports::{BlobStore, Clock, Signer};
 
 const KEYS: &str = "keys/log.keys";

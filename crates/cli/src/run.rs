@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
-use keytrail_normalize::framing;
 use keytrail_pipeline::input::{self, Input, Limits};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
@@ -29,7 +28,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
             threads,
             format: args.source.map(Into::into),
             limits: Limits {
-                framing: framing::Limits {
+                framing: input::FramingLimits {
                     max_record_bytes: usize::try_from(args.max_record_size).unwrap_or(usize::MAX),
                 },
                 max_inflated_bytes: args.max_inflated_size,
@@ -171,7 +170,7 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
         s.checkpoint.root_base64(),
         fingerprint
     );
-    let _infallible = writeln!(out, "verify   {}", crate::verify::verdict(report));
+    let _infallible = writeln!(out, "verify   {}", crate::verify::verdict(report, "signed by this key"));
     out
 }
 

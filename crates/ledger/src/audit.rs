@@ -25,6 +25,9 @@ use crate::tree::{fold, perfect_root};
 /// one by one, then no more.
 const MAX_MISSING_BLOCKS: u64 = 1_000;
 
+/// Reads a file of the log by its path in the log's folder; `None`: there is no such file.
+pub type ReadFile<'a> = dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + 'a;
+
 /// An entry as its bundle has it.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditedEntry<'a> {
@@ -58,7 +61,7 @@ pub struct Audit {
 /// A log that a writer extends meanwhile can show findings that are not there when it is read again:
 /// callers hold the writer off or repeat while the checkpoint changes.
 pub fn audit(
-    read: &dyn Fn(&str) -> Result<Option<Vec<u8>>, String>,
+    read: &ReadFile<'_>,
     files: &[String],
     keys: Option<&LogKeys>,
     known: Option<&Checkpoint>,
@@ -88,7 +91,7 @@ pub fn audit(
 }
 
 struct Auditor<'a> {
-    read: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, String>,
+    read: &'a ReadFile<'a>,
     files: BTreeSet<&'a str>,
     findings: Vec<Finding>,
 }
@@ -208,8 +211,8 @@ impl Auditor<'_> {
             tiles: Vec::new(),
             parents: Vec::new(),
             // The empty tail is known.
-            entries_tail: (size % WIDTH == 0).then(Vec::new),
-            tiles_tail: (size % WIDTH == 0).then(Vec::new),
+            entries_tail: size.is_multiple_of(WIDTH).then(Vec::new),
+            tiles_tail: size.is_multiple_of(WIDTH).then(Vec::new),
             bad: BTreeSet::new(),
         };
         for index in 0..blocks.min(limit) {

@@ -332,7 +332,7 @@ pub(crate) mod tests {
     #[test]
     fn nothing_is_built_on_damage() {
         let (files, size, root) = log(&[300]);
-        let mut try_with = |change: &dyn Fn(&mut Files)| {
+        let try_with = |change: &dyn Fn(&mut Files)| {
             let mut files = files.clone();
             change(&mut files);
             append(size, &root, &mut |p| Ok(files.get(p).cloned()), [&b"x"[..]]).unwrap_err().to_string()

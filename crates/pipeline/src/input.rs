@@ -15,7 +15,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
-use keytrail_normalize::framing::{self, Frame, Splitter};
+pub use keytrail_normalize::framing::Limits as FramingLimits;
+use keytrail_normalize::framing::{Frame, Splitter};
 use sha2::{Digest, Sha256};
 
 /// A gzip file is inflated at once when it is at most this large, and what it holds at most
@@ -62,7 +63,7 @@ impl Input {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Limits of its records.
-    pub framing: framing::Limits,
+    pub framing: FramingLimits,
     /// Compressed input is read up to this many inflated bytes.
     pub max_inflated_bytes: u64,
     /// A chunk is handed on when its bytes reach this size; a larger frame makes a chunk of its own.
@@ -71,7 +72,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { framing: framing::Limits::default(), max_inflated_bytes: 8 << 30, chunk_bytes: 4 << 20 }
+        Self { framing: FramingLimits::default(), max_inflated_bytes: 8 << 30, chunk_bytes: 4 << 20 }
     }
 }
 

@@ -24,5 +24,8 @@ mod sink;
 pub mod trail;
 pub mod verify;
 
+// What binaries need of the stages' types: they depend on the pipeline alone.
+pub use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
+pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};
 pub use trail::Trail;

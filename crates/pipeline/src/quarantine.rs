@@ -110,11 +110,11 @@ pub fn put(
     Ok(QuarantineItem { key, sha256 })
 }
 
+/// Takes the key of an entry, and the entry or why it cannot be read.
+pub type EachEntry<'a> = dyn FnMut(&str, Result<Entry, String>) -> Result<(), Fatal> + 'a;
+
 /// All entries, ascending by id; `each` gets an error text for one that cannot be read.
-pub fn entries(
-    store: &dyn BlobStore,
-    each: &mut dyn FnMut(&str, Result<Entry, String>) -> Result<(), Fatal>,
-) -> Result<(), Fatal> {
+pub fn entries(store: &dyn BlobStore, each: &mut EachEntry<'_>) -> Result<(), Fatal> {
     for key in store.list("quarantine/")? {
         let entry = match store.get(&key)? {
             Some(stored) => Entry::parse(&key, &stored),

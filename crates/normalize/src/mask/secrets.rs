@@ -20,7 +20,7 @@ pub(super) fn next(text: &[u8], from: usize) -> Option<Range<usize>> {
         }
         let end = word_end(text, i + 1);
         // Short words can only announce a secret, or be the first group of a card number.
-        if (end - i >= 10 || (end - i == 4 && b.is_ascii_digit()))
+        if (end - i >= 13 || *b == b'-' || (end - i == 4 && b.is_ascii_digit()))
             && let Some(found) = in_word(text, i, end)
         {
             return Some(found);
@@ -64,6 +64,11 @@ fn in_word(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
 /// A token that begins in the word at `start..end` and goes on behind the dot after it.
 fn before_dot(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     let word = &text[start..end];
+    let last = word[word.len() - 1];
+    // Most words are ruled out before what follows is looked at.
+    if word.len() < 10 && !matches!(last, b's' | b'b' | b'r') {
+        return None;
+    }
     let joined = &text[end + 1..word_end(text, end + 1)];
     if joined.len() < 8 {
         return None;
@@ -259,11 +264,17 @@ const BEFORE_EQUALS: [&[u8]; 4] = [b"secret", b"token", b"signature", b"pin"];
 
 /// The value behind `password=`, `"client_secret": "` and their like, or behind `Bearer`. The word ends at `end`.
 fn named_value(text: &[u8], word: &[u8], end: usize) -> Option<Range<usize>> {
-    // The last letter of a name rules out nearly all words.
-    if !matches!(word.last()?.to_ascii_lowercase(), b'd' | b'e' | b'y' | b't' | b'n' | b'g' | b'r') {
+    // The length and the last letter of a name rule out nearly all words.
+    if word.len() < 3
+        || !matches!(word.last()?.to_ascii_lowercase(), b'd' | b'e' | b'y' | b't' | b'n' | b'g' | b'r')
+    {
         return None;
     }
     let mut at = end;
+    let next = text.get(end + 1).copied().unwrap_or_default();
+    if text[at] == b' ' && word.len() != 6 && !matches!(next, b'=' | b':' | b' ' | b'"' | b'\'' | b'\\') {
+        return None;
+    }
     if text[at] == b' ' && word.eq_ignore_ascii_case(b"bearer") {
         let from = at + 1;
         return (!hidden(text, from)).then(|| from..value_end(text, from)).filter(|value| value.len() >= 16);
