@@ -1,9 +1,13 @@
 //! What tests and benches of keytrail share; no part of the product.
 //!
-//! What it is: the seeded load generator, the benches, and where to find the tools that tests use. What it
-//! is not: the generator uses no code of keytrail, so that a mistake there cannot hide itself here.
+//! What it is: the seeded load generator, the benches, a trail to run commands on, and where to find the
+//! tools that tests use. What it is not: the generator uses no code of keytrail, so that a mistake there
+//! cannot hide itself here.
 //! In: options. Out: log files, figures.
 
 pub mod bench;
 pub mod load;
+pub mod openbao;
+pub mod oracle;
 pub mod tools;
+pub mod trail;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,7 +68,7 @@ the disk is full, the run was stopped), 78 configuration, 64 usage.")]
 pub struct RunArgs {
     /// Files, folders, globs, or `-` for standard input
     #[arg(required = true, value_name = "INPUT")]
-    pub inputs: Vec<String>,
+    pub inputs: Vec<OsString>,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
 use crate::args::{ExportArgs, VerifyArgs};
 use crate::folder::{Folder, read_file};
 use crate::terminal::{bytes, count, escape};
-use crate::{exit, print};
+use crate::{exit, print, print_bytes};
 
 /// What a bundle says about itself.
 const INSTRUCTIONS: &str = include_str!("bundle.md");
@@ -51,11 +51,8 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
             writing: folder.in_use(),
         },
     )?;
-    if args.json {
-        print(&as_json(&report));
-    } else {
-        print(&as_text(&report));
-    }
+    // The verdict is the exit code, whoever reads the report.
+    let _read = print_bytes(if args.json { as_json(&report) } else { as_text(&report) }.as_bytes());
     Ok(if report.failures().next().is_some() { ExitCode::from(exit::FINDINGS) } else { ExitCode::SUCCESS })
 }
 

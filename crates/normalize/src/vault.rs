@@ -338,7 +338,8 @@ fn who<'a>(
     };
     let tried = route.login.flatten().map(|u| ctx.masker.scrub(u.to_owned()));
     let name = username.or(scrubbed(auth.display_name)).or(tried);
-    for user in [&name, &role].into_iter().flatten() {
+    let id = scrubbed(auth.entity_id);
+    for user in [&id, &name, &role].into_iter().flatten() {
         e.add(Column::RelatedUser, user.clone());
     }
     e.maybe(Column::UserName, name);
@@ -348,7 +349,7 @@ fn who<'a>(
         e.add(Column::RelatedUser, user.clone());
         e.text(Column::UserTargetName, user);
     }
-    e.maybe(Column::UserId, scrubbed(auth.entity_id));
+    e.maybe(Column::UserId, id);
     e.maybe(Column::KeytrailActorAccessKeyId, auth.accessor.or(token_accessor).map(|a| accessor(a, ctx)));
     // `default` is Go's zero value: no token was looked up.
     e.maybe(Column::KeytrailActorType, auth.token_type.filter(|t| t.0 != "default").map(|t| t.0));

@@ -79,7 +79,7 @@ fn session_tokens_reach_no_column_and_no_terminal() {
         let Ok(rows) = event(record.as_bytes()) else { continue };
         let mut tokens = Vec::new();
         under(&value, &["sessionToken", "secretAccessKey", "secretString"], &mut tokens);
-        let shown = masker.mask_document(Format::CloudTrail, rows.row(0).original);
+        let shown = masker.mask_document(Some(Format::CloudTrail), rows.row(0).original);
         for token in tokens {
             tokens_seen += 1;
             let head = &token[..token.len().min(24)];
@@ -107,7 +107,7 @@ fn listed_fields_reach_no_column() {
             let head = format!("{{\"eventName\":\"X\",\"eventSource\":\"{source}.amazonaws.com\",");
             let record = format!("{head}{}", &body[1..]);
             assert!(!texts(&event(record.as_bytes()).unwrap()).contains("canary"), "{record}");
-            let shown = masker.mask_document(Format::CloudTrail, record.as_bytes());
+            let shown = masker.mask_document(Some(Format::CloudTrail), record.as_bytes());
             assert!(!shown.contains("canary"), "{shown}");
             assert!(serde_json::from_str::<Value>(&shown).is_ok(), "{shown}");
         }
@@ -171,8 +171,8 @@ fn damaged_records_are_read_or_refused() {
             }
             let text = String::from_utf8_lossy(&damaged);
             cloudtrail::recognises(&text);
-            let shown = masker.mask_document(Format::CloudTrail, &damaged);
-            assert_eq!(masker.mask_document(Format::CloudTrail, shown.as_bytes()), shown);
+            let shown = masker.mask_document(Some(Format::CloudTrail), &damaged);
+            assert_eq!(masker.mask_document(Some(Format::CloudTrail), shown.as_bytes()), shown);
             let scrubbed = masker.scrub(text);
             assert_eq!(masker.scrub(scrubbed.as_ref()), scrubbed);
         }

@@ -1,0 +1,136 @@
+"""`readers.py ROOT DATA [EXPLAINED]`: DuckDB and pyarrow read the same rows, as `schemas/archive.md` documents them.
+
+EXPLAINED holds what `keytrail explain --json` printed, one object a line: keytrail must show what the readers read.
+Prints {rows, columns, values, nulls, objects, explained}.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import re
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from archive import by_duckdb, by_pyarrow, check, documented, files
+
+TYPES = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "bytes": pa.binary(),
+    "time": pa.timestamp("us", tz="UTC"),
+}
+# Columns whose values are nearly all different: documented as plain and without statistics.
+UNIQUE = {"event_original", "event_hash", "event_id", "keytrail_uid", "keytrail_group", "keytrail_input", "keytrail_ledger_prev"}
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+def day_of(micros):
+    """The partition of a time; what lies before 2006 counts as no time."""
+    if micros is None or micros < 1_136_073_600_000_000:
+        return "undated"
+    return (EPOCH + datetime.timedelta(microseconds=micros)).strftime("%Y-%m-%d")
+
+
+def schema(path, columns):
+    arrow = pq.read_schema(path)
+    check(arrow.names == [name for name, _, _ in columns], f"{path}: columns differ from those documented")
+    for field, (name, _, kind) in zip(arrow, columns):
+        if kind == "list of texts":
+            check(pa.types.is_list(field.type) and field.type.value_type == pa.string(), f"{path}: {name} is {field.type}")
+            check(not field.type.value_field.nullable, f"{path}: items of {name} may be null")
+        else:
+            check(field.type == TYPES[kind], f"{path}: {name} is {field.type}, documented as {kind}")
+
+
+def layout(path):
+    """Metadata, compression and statistics of a file."""
+    meta = pq.read_metadata(path)
+    check(meta.created_by.split()[0] == "keytrail", f"{path}: created by {meta.created_by}")
+    check(meta.metadata == {b"keytrail.schema": b"1"}, f"{path}: metadata {meta.metadata}")
+    check(meta.format_version == "1.0", f"{path}: format {meta.format_version}")
+    for group in range(meta.num_row_groups):
+        check(meta.row_group(group).num_rows <= 65_536, f"{path}: a row group of {meta.row_group(group).num_rows} rows")
+        for i in range(meta.num_columns):
+            column = meta.row_group(group).column(i)
+            name = column.path_in_schema.split(".")[0]
+            check(column.compression == "ZSTD", f"{path}: {name} is {column.compression}")
+            dictionary = "RLE_DICTIONARY" in column.encodings or "PLAIN_DICTIONARY" in column.encodings
+            # A dictionary of booleans would be no smaller.
+            if column.physical_type != "BOOLEAN":
+                check(dictionary == (name not in UNIQUE), f"{path}: {name} has encodings {column.encodings}")
+            statistics = column.statistics
+            if name in UNIQUE:
+                check(statistics is None or not statistics.has_min_max, f"{path}: {name} has statistics")
+            elif statistics is None or not statistics.has_min_max:
+                check(statistics and statistics.null_count == column.num_values, f"{path}: {name} lacks statistics")
+
+
+def order(path, data):
+    """Rows sorted by time, undated ones last, then uid; the name says the first time; returns the day's rows."""
+    table = pq.read_table(path, columns=["timestamp", "keytrail_uid", "event_dataset"], partitioning=None)
+    times = table["timestamp"].cast(pa.int64()).to_pylist()
+    keys = [(t is None, t or 0, uid) for t, uid in zip(times, table["keytrail_uid"].to_pylist())]
+    start = 0
+    meta = pq.read_metadata(path)
+    for group in range(meta.num_row_groups):
+        end = start + meta.row_group(group).num_rows
+        check(keys[start:end] == sorted(keys[start:end]), f"{path}: row group {group} is not sorted by time")
+        start = end
+    dataset, day, name = os.path.relpath(path, os.path.join(data, "archive")).split(os.sep)
+    check({f"dataset={d}" for d in table["event_dataset"].to_pylist()} == {dataset}, f"{path}: rows of another dataset")
+    check({f"day={day_of(t)}" for t in times} == {day}, f"{path}: rows of another day")
+    dated = [t for t in times if day_of(t) != "undated"]
+    first = (EPOCH + datetime.timedelta(microseconds=min(dated))).strftime("%Y%m%dT%H%M%SZ") if dated else "undated"
+    check(re.fullmatch(first + r"-[0-9a-f]{16}\.parquet", name), f"{path}: expected a name that starts with {first}")
+
+
+def explained(path, rows, columns):
+    """What keytrail shows of an event is what the readers read; returns how many it showed."""
+    column_of = {field: (name, kind) for name, field, kind in columns}
+    lines = open(path, encoding="utf-8").read().splitlines()
+    for line in lines:
+        event = json.loads(line)["event"]
+        row = rows[event["uid"]]
+        shown = {"keytrail_uid": event["uid"], "event_hash": event["hash"], "keytrail_input": event["input"]}
+        for field, value in event["fields"].items():
+            name, kind = column_of[field]
+            if kind == "time":
+                value = datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
+                value = (value - EPOCH) // datetime.timedelta(microseconds=1)
+            shown[name] = value
+        # The original is shown masked, and these two are the archive's own business.
+        hidden = {"event_original", "event_ingested", "keytrail_group", "dataset", "day"}
+        read = {n: v for n, v in row.items() if v is not None and n not in hidden}
+        check(shown == read, f"{event['uid']}: explain shows\n{shown}\nreaders read\n{read}")
+    return len(lines)
+
+
+def main(root, data, explains=None):
+    columns = documented(root)
+    for path in files(data):
+        schema(path, columns)
+        layout(path)
+        order(path, data)
+    duck, arrow = by_duckdb(data), by_pyarrow(data)
+    check(duck.keys() == arrow.keys(), f"DuckDB reads {len(duck)} rows, pyarrow {len(arrow)}, or other ones")
+    values = nulls = 0
+    for uid, row in duck.items():
+        check(row.keys() == arrow[uid].keys(), f"{uid}: the readers differ in columns")
+        for name, value in row.items():
+            check(value == arrow[uid][name], f"{uid}: {name}: DuckDB reads {value!r}, pyarrow {arrow[uid][name]!r}")
+            values, nulls = values + 1, nulls + (value is None)
+            check(value != [] and value != "", f"{uid}: {name} is empty, expected null")
+        check(row["day"] == day_of(row["timestamp"]), f"{uid}: day={row['day']}, time {row['timestamp']}")
+        check(row["dataset"] == row["event_dataset"], f"{uid}: dataset={row['dataset']}")
+        check(row["event_hash"] == hashlib.sha256(row["event_original"]).hexdigest(), f"{uid}: event_hash is not the hash of the original")
+    days = sorted({row["day"] for row in duck.values()})
+    check("undated" not in days or days[-1] == "undated", "`undated` does not sort last")
+    print(json.dumps({"rows": len(duck), "columns": len(columns), "values": values, "nulls": nulls, "objects": len(files(data)),
+                      "days": days, "explained": explained(explains, duck, columns) if explains else 0}))
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,299 @@
+//! A trail of its own for a test: a data folder and a key folder that go when the test ends, and the
+//! `keytrail` commands on them.
+//!
+//! What it is: how a user's terminal looks to a test. What it is not: no code of the product; what is
+//! asserted comes from exit codes, printed text and JSON, and the files.
+//! In: arguments. Out: exit codes, text, JSON.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::tools;
+
+/// A data folder (`data/`) and the folder of its keys (`keys/`), side by side in a temporary folder.
+pub struct Trail {
+    folder: tempfile::TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Default for Trail {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Trail {
+    /// A trail that does not exist yet: its data folder is not there, its key folder is empty.
+    #[must_use]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("keys")).expect("a folder for keys");
+        Self { folder }
+    }
+
+    /// A copy of this trail, data and keys, byte for byte: to damage, or to go back to.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        copy_folder(&self.keys(), &copy.keys());
+        if self.data().exists() {
+            copy_folder(&self.data(), &copy.data());
+        }
+        copy
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The folder of the signing and mask keys, outside the data folder.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    /// A path beside data and keys, for inputs and what a test keeps: it goes with the trail.
+    #[must_use]
+    pub fn aside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes an input beside data and keys; its path.
+    pub fn input(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.aside(name);
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("its folder is made");
+        fs::write(&path, bytes).expect("an input is written");
+        path
+    }
+
+    /// `keytrail ARGS...` with `KEYTRAIL_DATA` and `KEYTRAIL_KEY_DIR` set to this trail; not started.
+    #[must_use]
+    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(tools::keytrail());
+        command
+            .args(args)
+            .env("KEYTRAIL_DATA", self.data())
+            .env("KEYTRAIL_KEY_DIR", self.keys())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `keytrail ARGS...` to its end.
+    pub fn keytrail<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
+        self.command(args).output().expect("keytrail starts").into()
+    }
+
+    /// Runs `keytrail ARGS...` with these bytes on standard input.
+    pub fn keytrail_fed<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, input: &[u8]) -> Ran {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("keytrail starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        thread::scope(|scope| {
+            // It may end without reading all of its input.
+            scope.spawn(move || drop(stdin.write_all(input)));
+            child.wait_with_output().expect("it ends").into()
+        })
+    }
+
+    /// `keytrail run ARGS...` (inputs and options).
+    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
+        self.keytrail(with("run", args))
+    }
+
+    /// `keytrail run --json ARGS...`, which must exit with 0; its summary.
+    pub fn run_json<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Value {
+        self.keytrail(with("run", args).into_iter().chain(["--json".into()])).success().json()
+    }
+
+    /// `keytrail verify`.
+    pub fn verify(&self) -> Ran {
+        self.keytrail(["verify"])
+    }
+
+    /// `keytrail verify --json ARGS...`: its exit code and report.
+    pub fn verify_json<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> (Option<i32>, Value) {
+        let ran = self.keytrail(with("verify", args).into_iter().chain(["--json".into()]));
+        (ran.code, ran.json())
+    }
+
+    /// The log's verifier keys, written to a file beside the data, as an auditor has them from elsewhere.
+    pub fn trusted_keys(&self) -> PathBuf {
+        let keys = self.keytrail(["log", "key"]).success();
+        self.input("trusted.keys", keys.stdout)
+    }
+
+    /// Every file of the data folder and its SHA-256, by path in the data folder.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
+        let data = self.data();
+        walk(&data, &mut |path| {
+            let name = path.strip_prefix(&data).expect("below it").to_str().expect("UTF-8").to_owned();
+            files.insert(name, hex(&Sha256::digest(fs::read(path).expect("readable"))));
+        });
+        files
+    }
+
+    /// The archive's objects, by path in the data folder.
+    #[must_use]
+    pub fn objects(&self) -> Vec<String> {
+        let data = self.data();
+        let mut objects = Vec::new();
+        walk(&data.join("archive"), &mut |path| {
+            if path.extension().is_some_and(|e| e == "parquet") {
+                objects.push(path.strip_prefix(&data).expect("below it").to_str().expect("UTF-8").to_owned());
+            }
+        });
+        objects
+    }
+
+    /// Rows of an SQL query by DuckDB, which knows nothing of keytrail: `{archive}` in it stands for the
+    /// archive's files as a table. One object a row, by the columns' names.
+    pub fn query(&self, sql: &str) -> Vec<Value> {
+        const SCRIPT: &str = "import sys, json, duckdb\n\
+            q = duckdb.sql(sys.argv[1])\n\
+            for row in q.fetchall():\n    print(json.dumps(dict(zip(q.columns, row)), default=str))\n";
+        let table = format!(
+            "read_parquet('{}/archive/**/*.parquet', hive_partitioning=true, union_by_name=true, \
+             hive_types={{'day': VARCHAR}})",
+            self.data().display()
+        );
+        let output = Command::new(tools::python())
+            .args(["-c", SCRIPT, &sql.replace("{archive}", &table)])
+            .output()
+            .expect("python starts");
+        let ran = Ran::from(output).success();
+        ran.stdout.lines().map(|row| serde_json::from_str(row).expect("JSON")).collect()
+    }
+
+    /// (uid, event hash) of every row, sorted: what the archive holds, whatever way it came in.
+    pub fn events(&self) -> Vec<(String, String)> {
+        self.query("select keytrail_uid, event_hash from {archive} order by all")
+            .iter()
+            .map(|row| (text(&row["keytrail_uid"]), text(&row["event_hash"])))
+            .collect()
+    }
+}
+
+impl Ran {
+    /// Itself, if it exited with 0.
+    ///
+    /// # Panics
+    /// With all that it printed, if it did not.
+    #[must_use]
+    #[track_caller]
+    pub fn success(self) -> Self {
+        self.exits(0)
+    }
+
+    /// Itself, if it exited with this code.
+    ///
+    /// # Panics
+    /// With all that it printed, if it did not.
+    #[must_use]
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "exit code\n-- out:\n{}\n-- err:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as one JSON value.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("{e}\n-- out:\n{}\n-- err:\n{}", self.stdout, self.stderr))
+    }
+
+    /// Standard output as JSON, one object a line.
+    #[must_use]
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8 on standard output"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8 on standard error"),
+        }
+    }
+}
+
+/// The text of a JSON string.
+#[must_use]
+#[track_caller]
+pub fn text(value: &Value) -> String {
+    let Some(text) = value.as_str() else { panic!("`{value}` is no string") };
+    text.to_owned()
+}
+
+/// The number of a JSON number.
+#[must_use]
+#[track_caller]
+pub fn number(value: &Value) -> u64 {
+    let Some(number) = value.as_u64() else { panic!("`{value}` is no count") };
+    number
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the folder is made");
+    for entry in fs::read_dir(from).expect("the folder is read") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a file is copied");
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The files below a folder in the order of their names; nothing if it is not there.
+fn walk(folder: &Path, file: &mut dyn FnMut(&Path)) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() { walk(&path, file) } else { file(&path) }
+    }
+}
+
+fn with<A: AsRef<OsStr>>(command: &str, args: impl IntoIterator<Item = A>) -> Vec<std::ffi::OsString> {
+    std::iter::once(command.into()).chain(args.into_iter().map(|a| a.as_ref().to_owned())).collect()
+}
