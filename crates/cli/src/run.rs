@@ -170,7 +170,7 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
         s.checkpoint.root_base64(),
         fingerprint
     );
-    let _infallible = writeln!(out, "verify   {}", crate::verify::verdict(report));
+    let _infallible = writeln!(out, "verify   {}", crate::verify::verdict(report, "signed by this key"));
     out
 }
 

@@ -73,8 +73,8 @@ fn text_file(path: &std::path::Path) -> Result<String, Fatal> {
         .map_err(|_| Fatal::new("Config.File", format!("`{}` is not UTF-8", path.display())))
 }
 
-/// One line: good or not, and what was proven.
-pub fn verdict(report: &Report) -> String {
+/// One line: good or not, and what was proven; `trust` says what the head's signature is worth.
+pub fn verdict(report: &Report, trust: &str) -> String {
     let failures = report.failures().count() as u64;
     let told = report.findings.len() as u64 - failures;
     let mut out = if failures == 0 { "good".to_owned() } else { format!("{} FINDINGS", count(failures)) };
@@ -84,7 +84,7 @@ pub fn verdict(report: &Report) -> String {
         count(report.objects),
         count(report.rows),
         if told > 0 { format!(", {} conflicts or decisions to look at", count(told)) } else { String::new() },
-        trust(report)
+        trust
     );
     out
 }
@@ -111,7 +111,7 @@ fn as_text(report: &Report) -> String {
         let _infallible =
             writeln!(out, "log {}, size {}, root {}", escape(&c.origin), c.size, c.root_base64());
     }
-    let _infallible = writeln!(out, "{}", verdict(report));
+    let _infallible = writeln!(out, "{}", verdict(report, trust(report)));
     out
 }
 

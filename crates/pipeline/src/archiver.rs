@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use keytrail_archive::{Finished, Sorter};
+use keytrail_archive::Sorter;
 use keytrail_model::manifest::{InputItem, ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::{Counts, Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
 use keytrail_normalize::Format;
@@ -204,15 +204,13 @@ impl<'a> Archiver<'a> {
         };
         let mut manifests = Vec::new();
         for s in staged {
-            let Finished { out, object, rows, .. } = s.object;
-            drop(out);
-            let object = match self.trail.store.put_file_if_absent(&object.key, &s.path)? {
-                Put::Created => object,
-                Put::Exists => self.stored_object(object, &rows)?,
+            let object = match self.trail.store.put_file_if_absent(&s.object.key, &s.path)? {
+                Put::Created => s.object,
+                Put::Exists => self.stored_object(s.object, &s.rows)?,
             };
             self.written.0 += 1;
             self.written.1 += object.bytes;
-            manifests.push(manifest(ManifestKind::Add, Some(object), Some(rows)));
+            manifests.push(manifest(ManifestKind::Add, Some(object), Some(s.rows)));
         }
         if manifests.is_empty() {
             manifests.push(manifest(ManifestKind::Inputs, None, None));

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keytrail_archive::{Entries, UidIndex};
+use keytrail_archive::{Entries, ReadAt, UidIndex};
 use keytrail_model::row::Head;
 use keytrail_model::{Fatal, Hash, Partition, Uid};
 use keytrail_ports::BlobStore;
@@ -27,8 +27,14 @@ pub(crate) enum Verdict {
     Shares(Vec<Uid>),
 }
 
-/// Filters in memory, in bytes.
-const FILTER_BYTES: usize = 64 << 20;
+/// Indexes of sealed objects in memory, in bytes: filters of large ones, small ones whole.
+const INDEX_BYTES: usize = 64 << 20;
+
+/// An index up to this size is held whole, a larger one is read where it is looked into.
+const HELD_BYTES: u64 = 64 << 10;
+
+/// What an index takes beside its filter, at most, if it is held whole.
+const EACH_BYTES: usize = HELD_BYTES as usize;
 
 /// Judges rows.
 pub(crate) struct Dedup<'a> {
@@ -59,8 +65,8 @@ impl<'a> Dedup<'a> {
         self.sealed.push((partition.clone(), indexes));
         let mut bytes = 0;
         let keep = self.sealed.iter().rev().take_while(|(_, list)| {
-            bytes += list.iter().map(|i| i.memory_bytes()).sum::<usize>();
-            bytes <= FILTER_BYTES
+            bytes += list.iter().map(|i| i.memory_bytes() + EACH_BYTES).sum::<usize>();
+            bytes <= INDEX_BYTES
         });
         let keep = keep.count().max(1);
         self.sealed.drain(..self.sealed.len() - keep);
@@ -104,12 +110,24 @@ fn index_key(object: &Hash) -> String {
     format!("state/uids/{object}")
 }
 
+/// Small indexes are held in memory: a partition can have more objects than a process may have open files.
+fn held(blob: Arc<dyn ReadAt>, key: &str) -> Result<Arc<dyn ReadAt>, Fatal> {
+    let failed = |e: std::io::Error| Fatal::new("Fatal.Store", format!("cannot read `{key}`: {e}"));
+    let size = blob.size().map_err(failed)?;
+    if size > HELD_BYTES {
+        return Ok(blob);
+    }
+    let mut bytes = vec![0; size as usize];
+    blob.read_at(0, &mut bytes).map_err(failed)?;
+    Ok(Arc::new(bytes))
+}
+
 /// An object's index, made again where it is missing or unreadable.
 fn open_index(store: &dyn BlobStore, object: &SealedObject) -> Result<UidIndex, Fatal> {
     let sha256 = object.object.sha256;
     let key = index_key(&sha256);
     if let Some(blob) = objects::blob(store, &key)?
-        && let Ok(index) = UidIndex::open(blob, true)
+        && let Ok(index) = UidIndex::open(held(blob, &key)?, true)
         && (*index.object(), index.count()) == (sha256, object.rows.count)
     {
         return Ok(index);
@@ -119,5 +137,7 @@ fn open_index(store: &dyn BlobStore, object: &SealedObject) -> Result<UidIndex, 
     let mut bytes = Vec::new();
     entries.write(&sha256, &mut bytes)?;
     store.replace(&key, &bytes)?;
-    UidIndex::open(Arc::new(bytes), true).map_err(|e| objects::at(&key, e))
+    let blob = objects::blob(store, &key)?
+        .ok_or_else(|| Fatal::new("Fatal.Store", format!("`{key}` was written and is not there")))?;
+    UidIndex::open(held(blob, &key)?, true).map_err(|e| objects::at(&key, e))
 }

@@ -114,10 +114,7 @@ pub fn put(
 pub type EachEntry<'a> = dyn FnMut(&str, Result<Entry, String>) -> Result<(), Fatal> + 'a;
 
 /// All entries, ascending by id; `each` gets an error text for one that cannot be read.
-pub fn entries(
-    store: &dyn BlobStore,
-    each: &mut EachEntry<'_>,
-) -> Result<(), Fatal> {
+pub fn entries(store: &dyn BlobStore, each: &mut EachEntry<'_>) -> Result<(), Fatal> {
     for key in store.list("quarantine/")? {
         let entry = match store.get(&key)? {
             Some(stored) => Entry::parse(&key, &stored),

@@ -6,6 +6,7 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 
 use keytrail_archive::{Finished, ObjectReader, ObjectWriter};
+use keytrail_model::manifest::{ObjectRef, RowsRef, RunItem};
 use keytrail_model::row::{Head, Row};
 use keytrail_model::{Counts, Fatal, Partition, Timestamp, Uid};
 use keytrail_normalize::Format;
@@ -48,7 +49,8 @@ struct Open {
 
 /// A finished object in the scratch folder.
 pub(crate) struct Staged {
-    pub object: Finished<BufWriter<File>>,
+    pub object: ObjectRef,
+    pub rows: RowsRef,
     pub partition: Partition,
     pub path: PathBuf,
 }
@@ -143,8 +145,9 @@ impl<'a> Sink<'a> {
 
     fn finish(&mut self, open: Open) -> Result<(), Fatal> {
         let partition = open.writer.partition().clone();
-        let object = open.writer.finish()?;
-        self.staged.push(Staged { object, partition, path: open.path });
+        // The file is closed here: a seal can have more objects than a process may have open files.
+        let Finished { object, rows, out: _ } = open.writer.finish()?;
+        self.staged.push(Staged { object, rows, partition, path: open.path });
         Ok(())
     }
 
@@ -155,17 +158,17 @@ impl<'a> Sink<'a> {
         }
         let mut staged = std::mem::take(&mut self.staged);
         staged.sort_by(|a, b| {
-            (&a.partition, a.object.rows.time_min, &a.object.object.key).cmp(&(
+            (&a.partition, a.rows.time_min, &a.object.key).cmp(&(
                 &b.partition,
-                b.object.rows.time_min,
-                &b.object.object.key,
+                b.rows.time_min,
+                &b.object.key,
             ))
         });
         Ok(staged)
     }
 
     /// Runs of chained records since the last call.
-    pub fn take_runs(&mut self) -> Vec<keytrail_model::manifest::RunItem> {
+    pub fn take_runs(&mut self) -> Vec<RunItem> {
         self.chains.take()
     }
 

@@ -79,7 +79,7 @@ impl Report {
 /// Verifies a trail. An error means that it could not be verified; what is wrong with it is in the report.
 pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report { authentic: options.pinned, ..Report::default() };
-    let readable = check_log(store, options, &mut report)?;
+    let readable = check_log(store, options, ATTEMPTS, &mut report)?;
     let listed = check_details(store, &readable, options, &mut report)?;
     check_objects(store, &readable, options, &mut report)?;
     check_copies(store, &readable, options, &mut report)?;
@@ -89,13 +89,22 @@ pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fa
     Ok(report)
 }
 
+/// How often the log is read again when a writer changed it meanwhile.
+const ATTEMPTS: u32 = 10;
+
 /// The log itself; gives what its entries name.
-fn check_log(store: &dyn BlobStore, options: &Options<'_>, report: &mut Report) -> Result<Readable, Fatal> {
+fn check_log(
+    store: &dyn BlobStore,
+    options: &Options<'_>,
+    attempts: u32,
+    report: &mut Report,
+) -> Result<Readable, Fatal> {
     let files: Vec<String> =
         store.list("log/")?.iter().filter_map(|f| f.strip_prefix("log/")).map(str::to_owned).collect();
     if files.is_empty() {
         return Err(Fatal::new("Fatal.NotVerified", "there is no log: `log/` is empty or missing"));
     }
+    let before = store.get("log/checkpoint")?;
     let mut readable = Readable::default();
     let mut findings = Vec::new();
     let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
@@ -109,6 +118,10 @@ fn check_log(store: &dyn BlobStore, options: &Options<'_>, report: &mut Report) 
         }
     })
     .map_err(|e| Fatal::new("Fatal.NotVerified", e.to_string()))?;
+    // A run that appended meanwhile shows as damage that is not there: look again at what it left.
+    if options.writing && attempts > 0 && store.get("log/checkpoint")? != before {
+        return check_log(store, options, attempts - 1, report);
+    }
     report.findings.extend(audited.findings);
     report.findings.extend(findings);
     report.continues = options.known.is_some();
