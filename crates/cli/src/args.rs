@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,7 +68,7 @@ the disk is full, the run was stopped), 78 configuration, 64 usage.")]
 pub struct RunArgs {
     /// Files, folders, globs, or `-` for standard input
     #[arg(required = true, value_name = "INPUT")]
-    pub inputs: Vec<String>,
+    pub inputs: Vec<OsString>,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
@@ -127,8 +128,8 @@ Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and 
 pub struct VerifyArgs {
     #[command(flatten)]
     pub data: DataArgs,
-    /// Verify an exported bundle instead of a data folder
-    #[arg(long, value_name = "DIR", conflicts_with = "data")]
+    /// Verify an exported bundle instead of a data folder (which is then not looked at)
+    #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Archive objects with events from this time on (RFC 3339, or a date)
     #[arg(long, value_name = "TIME", value_parser = time)]

@@ -1,7 +1,6 @@
 //! `keytrail explain` and `keytrail conflicts`: events for people.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use keytrail_model::row::{Encoded, columns};
@@ -12,8 +11,8 @@ use keytrail_pipeline::{Format, Masker, conflicts};
 
 use crate::args::{ExplainArgs, ReadArgs};
 use crate::folder::Folder;
-use crate::print;
-use crate::terminal::{escape, escape_bytes};
+use crate::terminal::{escape, escape_bytes, json_line};
+use crate::{print, print_bytes};
 
 /// Shows one event.
 pub fn explain(args: &ExplainArgs) -> Result<ExitCode, Fatal> {
@@ -23,9 +22,7 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode, Fatal> {
     let found = explain::explain(folder.store(), &readable, &checkpoint, &args.uid)?;
     if args.raw {
         let original = found.event.original.as_deref().ok_or_else(withheld)?;
-        std::io::stdout()
-            .write_all(original)
-            .map_err(|e| Fatal::new("Fatal.Output", format!("cannot write to standard output: {e}")))?;
+        print_bytes(original);
         return Ok(ExitCode::SUCCESS);
     }
     let (masker, _) = folder.masker_for_reading()?;
@@ -85,7 +82,7 @@ fn as_json(found: &Explained, masker: &Masker) -> String {
             "origin": found.checkpoint.origin,
         },
     });
-    format!("{all}\n")
+    json_line(&all)
 }
 
 fn event_json(event: &StoredEvent, masker: &Masker) -> serde_json::Value {
@@ -147,7 +144,7 @@ pub fn conflicts(args: &ReadArgs) -> Result<ExitCode, Fatal> {
             let one = serde_json::json!({
                 "kind": kind, "dataset": claim.0, "scope": claim.1, "id": claim.2, "phase": claim.3, "events": events,
             });
-            print(&format!("{one}\n"));
+            print(&json_line(&one));
             return Ok(());
         }
         let mut out = String::new();

@@ -42,8 +42,8 @@ impl Folder {
     /// Opens a folder for `run`: takes its lock, makes what a new trail needs.
     pub fn open_for_writing(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
         let store = LocalStore::open(root)?;
-        let command = std::env::args().collect::<Vec<_>>().join(" ");
-        let lock = FolderLock::acquire(&store, &command, SystemClock.now())?;
+        let command: Vec<_> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+        let lock = FolderLock::acquire(&store, &command.join(" "), SystemClock.now())?;
         store.clear_temporary()?;
         let key_dir = key_dir_or_default(key_dir)?;
         outside(root, &key_dir)?;

@@ -27,7 +27,7 @@ pub fn log(command: LogCommand) -> Result<ExitCode, Fatal> {
             let mut folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
             let keys = folder.rotate_key(args.finish)?;
             print(&format!("{keys}"));
-            eprintln!("give these lines to whoever verifies this trail");
+            crate::tell("give these lines to whoever verifies this trail");
         }
     }
     Ok(ExitCode::SUCCESS)

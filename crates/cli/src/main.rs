@@ -12,6 +12,7 @@ mod run;
 mod terminal;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         Command::Log(command) => log::log(command),
     };
     done.unwrap_or_else(|fatal| {
-        eprintln!("keytrail: {}", terminal::escape(&fatal.message));
+        tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));
         if verifying { ExitCode::from(exit::NOT_VERIFIED) } else { exit::of(&fatal) }
     })
 }
@@ -78,14 +79,28 @@ mod exit {
     }
 }
 
-/// Prints to standard output; a reader that went away ends the program quietly, as pipes do.
+/// Prints a part of a list to standard output; a reader that went away ends the program quietly, as pipes
+/// do.
 pub(crate) fn print(text: &str) {
-    use std::io::Write;
-    if let Err(e) = std::io::stdout().lock().write_all(text.as_bytes()) {
-        if e.kind() == std::io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
-        }
-        eprintln!("keytrail: cannot write to standard output: {e}");
-        std::process::exit(i32::from(exit::FATAL));
+    if !print_bytes(text.as_bytes()) {
+        std::process::exit(0);
     }
+}
+
+/// Prints bytes to standard output; whether anybody still reads them. The exit code is for the caller.
+pub(crate) fn print_bytes(bytes: &[u8]) -> bool {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => false,
+        Err(e) => {
+            tell(&format!("keytrail: cannot write to standard output: {e}"));
+            std::process::exit(i32::from(exit::FATAL));
+        }
+    }
+}
+
+/// Prints a line to standard error. One that nobody can read (a closed pipe, a full disk) ends no run.
+pub(crate) fn tell(line: &str) {
+    let _unread = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }

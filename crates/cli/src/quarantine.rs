@@ -1,6 +1,5 @@
 //! `keytrail quarantine`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use keytrail_model::{Fatal, Timestamp};
@@ -9,8 +8,8 @@ use keytrail_pipeline::{Options, ingest, quarantine};
 
 use crate::args::{QuarantineCommand, QuarantineShowArgs, ReadArgs, ReplayArgs};
 use crate::folder::Folder;
-use crate::print;
-use crate::terminal::{bytes, escape, escape_bytes};
+use crate::terminal::{bytes, escape, escape_bytes, json_line};
+use crate::{print, print_bytes, tell};
 
 /// Lists, shows or replays.
 pub fn quarantine(command: QuarantineCommand) -> Result<ExitCode, Fatal> {
@@ -31,7 +30,7 @@ fn list(args: &ReadArgs) -> Result<ExitCode, Fatal> {
                     "offset": e.header.offset, "reason": e.header.reason,
                     "received": Timestamp(e.header.received).to_rfc3339(),
                 });
-                print(&format!("{one}\n"));
+                print(&json_line(&one));
             }
             Ok(e) => print(&format!(
                 "{}  {:<20} {:>10}  {}@{}  {}\n",
@@ -42,7 +41,7 @@ fn list(args: &ReadArgs) -> Result<ExitCode, Fatal> {
                 e.header.offset,
                 escape(&e.header.reason)
             )),
-            Err(e) => eprintln!("keytrail: {}: {}", escape(key), escape(&e)),
+            Err(e) => tell(&format!("keytrail: {}: {}", escape(key), escape(&e))),
         }
         Ok(())
     })?;
@@ -53,9 +52,7 @@ fn show(args: &QuarantineShowArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_reading(&args.data.data, args.keys.key_dir.as_deref())?;
     let entry = quarantine::find(folder.store(), &args.id)?;
     if args.raw {
-        std::io::stdout()
-            .write_all(&entry.original)
-            .map_err(|e| Fatal::new("Fatal.Output", format!("cannot write to standard output: {e}")))?;
+        print_bytes(&entry.original);
         return Ok(ExitCode::SUCCESS);
     }
     let (masker, _) = folder.masker_for_reading()?;
@@ -79,15 +76,12 @@ fn replay(args: &ReplayArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     let mut inputs = Vec::new();
     if args.ids.is_empty() {
-        quarantine::entries(folder.store(), &mut |key, entry| {
-            let entry = entry.map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))?;
-            inputs.push(Input { name: entry.key, source: Source::Bytes(entry.original) });
-            Ok(())
-        })?;
+        let keys = folder.store().list("quarantine/")?;
+        inputs.extend(keys.into_iter().map(|name| Input { name, source: Source::Quarantine }));
     }
     for id in &args.ids {
         let entry = quarantine::find(folder.store(), id)?;
-        inputs.push(Input { name: entry.key, source: Source::Bytes(entry.original) });
+        inputs.push(Input { name: entry.key, source: Source::Quarantine });
     }
     let threads = crate::run::threads(None);
     let options = Options {

@@ -17,7 +17,7 @@ use keytrail_pipeline::{Options, Progress, Summary, ingest};
 use crate::args::RunArgs;
 use crate::folder::Folder;
 use crate::terminal::{bytes, count, escape};
-use crate::{exit, print};
+use crate::{exit, print_bytes, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
@@ -70,11 +70,10 @@ pub fn run_inputs(
             writing: true,
         },
     )?;
-    if json {
-        print(&as_json(&summary));
-    } else {
-        print(&as_text(&folder.fingerprint()?, &summary, &report, ingested));
-    }
+    let text =
+        if json { as_json(&summary) } else { as_text(&folder.fingerprint()?, &summary, &report, ingested) };
+    // What was done and its exit code stand, whoever reads the summary.
+    let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
     Ok(exit_code(&summary, &report))
 }
@@ -101,19 +100,19 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
     if summary.total.rejected > 0 {
         let codes: Vec<String> =
             summary.rejected.iter().map(|(code, n)| format!("{code} {}", count(*n))).collect();
-        eprintln!(
+        tell(&format!(
             "warning: {} of {} records rejected ({}); they are kept: keytrail quarantine list --data {}",
             count(summary.total.rejected),
             count(summary.total.read),
             codes.join(", "),
             escape(&folder.root().display().to_string()),
-        );
+        ));
     }
     if summary.stopped {
-        eprintln!("stopped: what was read is sealed; run the same command again to go on");
+        tell("stopped: what was read is sealed; run the same command again to go on");
     }
     for finding in report.failures() {
-        eprintln!("finding: {}", escape(&finding.to_string()));
+        tell(&format!("finding: {}", escape(&finding.to_string())));
     }
 }
 
@@ -242,13 +241,18 @@ impl Progress for Display {
             self.bar.set_message(format!("{} records, {}", count(records), bytes(read)));
         } else if self.last.get().elapsed() >= PLAIN_INTERVAL {
             self.last.set(Instant::now());
-            eprintln!("read {} records, {}, {inputs} of {} inputs", count(records), bytes(read), self.inputs);
+            tell(&format!(
+                "read {} records, {}, {inputs} of {} inputs",
+                count(records),
+                bytes(read),
+                self.inputs
+            ));
         }
     }
 
     fn sealed(&self, tree_size: u64, rows: u64) {
         if self.plain {
-            eprintln!("sealed {} new rows, log size {tree_size}", count(rows));
+            tell(&format!("sealed {} new rows, log size {tree_size}", count(rows)));
         }
     }
 }

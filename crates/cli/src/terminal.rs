@@ -21,6 +21,24 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// A line of JSON in which no character is raw that [`escape`] would escape: between its strings there is
+/// none.
+pub fn json_line(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    let mut out = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if c.is_control() || invisible(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _infallible = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('\n');
+    out
+}
+
 /// Escapes bytes: valid UTF-8 as text, the rest as `\xNN`.
 pub fn escape_bytes(bytes: &[u8]) -> String {
     let mut out = String::new();
@@ -74,6 +92,14 @@ mod tests {
         assert_eq!(escape("user\u{202e}nimda"), "user\\u{202e}nimda");
         assert_eq!(escape("grün\n"), "grün\\n");
         assert_eq!(escape_bytes(b"ok\xff\x9b31m"), "ok\\xff\\x9b31m");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let value = serde_json::json!({"a\u{9b}31m": ["user\u{202e}nimda", "\u{e0041}\u{1b}\n"]});
+        let line = json_line(&value);
+        assert_eq!(line.trim_end().chars().filter(|c| c.is_control() || invisible(*c)).count(), 0);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
 use crate::args::{ExportArgs, VerifyArgs};
 use crate::folder::{Folder, read_file};
 use crate::terminal::{bytes, count, escape};
-use crate::{exit, print};
+use crate::{exit, print, print_bytes};
 
 /// What a bundle says about itself.
 const INSTRUCTIONS: &str = include_str!("bundle.md");
@@ -51,11 +51,8 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
             writing: folder.in_use(),
         },
     )?;
-    if args.json {
-        print(&as_json(&report));
-    } else {
-        print(&as_text(&report));
-    }
+    // The verdict is the exit code, whoever reads the report.
+    let _read = print_bytes(if args.json { as_json(&report) } else { as_text(&report) }.as_bytes());
     Ok(if report.failures().next().is_some() { ExitCode::from(exit::FINDINGS) } else { ExitCode::SUCCESS })
 }
 
@@ -77,7 +74,11 @@ fn text_file(path: &std::path::Path) -> Result<String, Fatal> {
 pub fn verdict(report: &Report, trust: &str) -> String {
     let failures = report.failures().count() as u64;
     let told = report.findings.len() as u64 - failures;
-    let mut out = if failures == 0 { "good".to_owned() } else { format!("{} FINDINGS", count(failures)) };
+    let mut out = match failures {
+        0 => "good".to_owned(),
+        1 => "NOT GOOD, 1 finding".to_owned(),
+        n => format!("NOT GOOD, {} findings", count(n)),
+    };
     let _infallible = write!(
         out,
         ": {} objects, {} rows{}; {}",
@@ -91,10 +92,17 @@ pub fn verdict(report: &Report, trust: &str) -> String {
 
 /// What the head's signature is worth.
 fn trust(report: &Report) -> &'static str {
+    let good = report.failures().next().is_none();
     match (report.authentic, report.continues) {
-        (true, true) => "authentic by the given keys, continues the known head",
-        (true, false) => "authentic by the given keys",
-        (false, _) => "consistent only: key and head came from the archive itself",
+        (Some(true), Some(true)) => "authentic by the given keys, continues the known head",
+        (Some(true), Some(false)) => "authentic by the given keys, does not continue the known head",
+        (Some(true), None) => "authentic by the given keys",
+        (Some(false), _) => "not authentic: the given keys do not prove this log",
+        (None, _) if !good => "not consistent; key and head came from the archive itself",
+        (None, Some(true)) => {
+            "consistent only: the key came from the archive itself; continues the known head"
+        }
+        (None, _) => "consistent only: key and head came from the archive itself",
     }
 }
 

@@ -72,3 +72,18 @@ impl Rejection {
         Self { code, reason: reason.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Reject;
+
+    #[test]
+    fn codes_are_documented() {
+        let document = include_str!("../../../schemas/manifest.md");
+        for reject in Reject::ALL {
+            let row = format!("| `{}` | {} |", reject.code(), reject.doc());
+            assert!(document.contains(&row), "schemas/manifest.md lacks: {row}");
+            assert_eq!(Reject::by_code(reject.code()), Some(reject));
+        }
+    }
+}

@@ -12,13 +12,13 @@ use keytrail_normalize::Format;
 use keytrail_ports::Put;
 
 use crate::ingest::{Normalized, Rejected};
-use crate::input::{Input, InputSummary};
+use crate::input::{Input, InputSummary, Source};
 use crate::readable::{Readable, TakenIn};
 use crate::recover::{Recovered, mark_clean};
 use crate::run::{Options, Summary};
 use crate::sink::{Sink, Staged, source_of};
 use crate::trail::{Trail, scratch_error};
-use crate::{objects, quarantine};
+use crate::{concurrent, objects, quarantine};
 
 /// Inflated input between two seals: bounds what a killed run has to read again.
 const SEAL_BYTES: u64 = 1 << 30;
@@ -33,6 +33,7 @@ const SEAL_REJECTS: usize = 20_000;
 pub struct Archiver<'a> {
     trail: &'a Trail<'a>,
     inputs: Vec<String>,
+    replayed: Vec<bool>,
     readable: Readable,
     sorter: Sorter,
     sink: Sink<'a>,
@@ -64,6 +65,7 @@ impl<'a> Archiver<'a> {
             sink: Sink::new(trail, options.object_bytes, options.ingest.threads),
             trail,
             inputs: inputs.iter().map(|i| i.name.clone()).collect(),
+            replayed: inputs.iter().map(|i| i.source == Source::Quarantine).collect(),
             first_leaf: recovered.readable.size,
             taken: recovered.taken,
             readable: recovered.readable,
@@ -82,9 +84,18 @@ impl<'a> Archiver<'a> {
     /// Takes the records of a chunk. Rejected ones are durable in quarantine on return.
     pub fn add(&mut self, mut records: Normalized) -> Result<(), Fatal> {
         let read = (records.rows.len() + records.rejects.len()) as u64;
-        *self.reads.entry(records.input).or_default() += read;
+        if self.replayed[records.input as usize] {
+            // What is refused again stays in the entry that it came from.
+            *self.reads.entry(records.input).or_default() += records.rows.len() as u64;
+        } else {
+            *self.reads.entry(records.input).or_default() += read;
+            self.quarantine(records.input, &records.rejects)?;
+        }
         for reject in &records.rejects {
-            self.quarantine(records.input, reject)?;
+            let counts = self.total.entry(reject.format.map_or("unknown", Format::name)).or_default();
+            counts.read += 1;
+            counts.rejected += 1;
+            *self.rejected.entry(reject.rejection.code.code()).or_default() += 1;
         }
         for row in records.rows.rows() {
             self.total.entry(source_of(row.head)).or_default().read += 1;
@@ -99,23 +110,16 @@ impl<'a> Archiver<'a> {
             .push(records.rows, &mut |partition, rows| sink.append(partition, rows, now, inputs, readable))
     }
 
-    fn quarantine(&mut self, input: u32, reject: &Rejected) -> Result<(), Fatal> {
-        let key = quarantine::key_of(reject.rejection.code.code(), &reject.original);
-        if self.taken.quarantine.insert(key) {
-            let item = quarantine::put(
-                self.trail.store,
-                &reject.rejection,
-                &self.inputs[input as usize],
-                reject.offset,
-                self.trail.clock.now(),
-                &reject.original,
-            )?;
-            self.pending.quarantine.push(item);
-        }
-        let counts = self.total.entry(reject.format.map_or("unknown", Format::name)).or_default();
-        counts.read += 1;
-        counts.rejected += 1;
-        *self.rejected.entry(reject.rejection.code.code()).or_default() += 1;
+    fn quarantine(&mut self, input: u32, rejects: &[Rejected]) -> Result<(), Fatal> {
+        let taken = &mut self.taken.quarantine;
+        let mut is_new =
+            |r: &Rejected| taken.insert(quarantine::key_of(r.rejection.code.code(), &r.original));
+        let new: Vec<&Rejected> = rejects.iter().filter(|r| is_new(r)).collect();
+        let (store, received) = (self.trail.store, self.trail.clock.now());
+        let name = &self.inputs[input as usize];
+        self.pending.quarantine.extend(concurrent::each(&new, |r| {
+            quarantine::put(store, &r.rejection, name, r.offset, received, &r.original)
+        })?);
         Ok(())
     }
 
@@ -140,7 +144,9 @@ impl<'a> Archiver<'a> {
         self.ordinals.clear();
         let read = self.reads.remove(&input).unwrap_or_default();
         self.input_bytes += summary.bytes;
-        if self.taken.inputs.insert(summary.sha256) {
+        // A quarantine entry is sealed as such; it is an input where it gave rows.
+        let is_input = read > 0 || !self.replayed[input as usize];
+        if is_input && self.taken.inputs.insert(summary.sha256) {
             let object = self.inputs[input as usize].clone();
             self.pending.inputs.push(InputItem {
                 bytes: summary.bytes,
@@ -202,9 +208,11 @@ impl<'a> Archiver<'a> {
             rows,
             version: 1,
         };
+        let store = self.trail.store;
+        let puts = concurrent::each(&staged, |s| Ok(store.put_file_if_absent(&s.object.key, &s.path)?))?;
         let mut manifests = Vec::new();
-        for s in staged {
-            let object = match self.trail.store.put_file_if_absent(&s.object.key, &s.path)? {
+        for (s, put) in staged.into_iter().zip(puts) {
+            let object = match put {
                 Put::Created => s.object,
                 Put::Exists => self.stored_object(s.object, &s.rows)?,
             };

@@ -1,7 +1,7 @@
 //! Events that share their producer's key and are not the same (ARCHITECTURE rule 4): equal as JSON
 //! values is a variant (information), else a conflict (a finding). Neither is "the first".
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use keytrail_archive::{Projection, Selection};
 use keytrail_model::{Column, Fatal};
@@ -16,12 +16,19 @@ use crate::same_value::same_value;
 pub struct Conflict {
     /// They differ as JSON values; otherwise only in their text.
     pub differs: bool,
-    /// The archive object and the event, in the order of the log and of rows.
+    /// The archive object and the event, in the order of the log and of rows. Beyond the first 100 they
+    /// are without columns and original.
     pub events: Vec<(String, StoredEvent)>,
 }
 
 /// Groups held in memory at once (8 bytes each and what sorting takes); more are looked at in passes.
 const GROUPS_AT_ONCE: u64 = 4 << 20;
+
+/// Groups whose events are in memory at once.
+const SHARED_AT_ONCE: usize = 10_000;
+
+/// Events of one claim that are kept whole; of more, which only a hostile source sends, the uid is kept.
+const WHOLE_EVENTS: usize = 100;
 
 /// All conflicts and variants among `objects`, each handed over once.
 pub fn find(
@@ -35,8 +42,8 @@ pub fn find(
     let passes = rows.div_ceil(GROUPS_AT_ONCE).max(1);
     for pass in 0..passes {
         let shared = shared_groups(store, &objects, pass, passes)?;
-        if !shared.is_empty() {
-            judge(store, &objects, &shared, each)?;
+        for some in shared.chunks(SHARED_AT_ONCE) {
+            judge(store, &objects, some, each)?;
         }
     }
     Ok(())
@@ -48,7 +55,7 @@ fn shared_groups(
     objects: &[&SealedObject],
     pass: u64,
     passes: u64,
-) -> Result<HashSet<u64>, Fatal> {
+) -> Result<Vec<u64>, Fatal> {
     let projection = Projection::Columns(vec![Column::KeytrailGroup, Column::KeytrailScope]);
     let mut groups = Vec::new();
     for object in objects {
@@ -67,27 +74,33 @@ fn shared_groups(
         }
     }
     groups.sort_unstable();
-    Ok(groups.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect())
+    let mut shared: Vec<u64> = groups.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+    shared.dedup();
+    Ok(shared)
 }
 
 fn judge(
     store: &dyn BlobStore,
     objects: &[&SealedObject],
-    shared: &HashSet<u64>,
+    shared: &[u64],
     each: &mut dyn FnMut(Conflict) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
     let mut claims: BTreeMap<[String; 4], Vec<(String, StoredEvent)>> = BTreeMap::new();
     for object in objects {
         let key = &object.object.key;
         let reader = objects::open(store, key)?;
-        let events =
-            objects::pick(&reader, &|_, group| shared.contains(&group)).map_err(|e| objects::at(key, e))?;
-        for event in events {
+        objects::pick(&reader, &|_, group| shared.binary_search(&group).is_ok(), &mut |mut event| {
             let claim = event.claim().map(|(d, s, i, p)| [d, s, i, p].map(str::to_owned));
             if let Some(claim) = claim {
-                claims.entry(claim).or_default().push((key.clone(), event));
+                let events = claims.entry(claim).or_default();
+                if events.len() >= WHOLE_EVENTS {
+                    event.original = None;
+                    event.columns.clear();
+                }
+                events.push((key.clone(), event));
             }
-        }
+        })
+        .map_err(|e| objects::at(key, e))?;
     }
     for (_, events) in claims {
         let first = events[0].1.uid;
@@ -98,7 +111,8 @@ fn judge(
     Ok(())
 }
 
-/// Whether any two of them differ as JSON values. A withheld original can be compared with nothing.
+/// Whether any two of them differ as JSON values. An original that is withheld or not kept can be
+/// compared with nothing.
 fn differs(events: &[(String, StoredEvent)]) -> bool {
     let first = events[0].1.original.as_deref();
     events[1..].iter().any(|(_, e)| match (first, e.original.as_deref()) {

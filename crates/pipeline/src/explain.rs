@@ -36,16 +36,17 @@ pub fn explain(
     for object in readable.objects() {
         let key = &object.object.key;
         let reader = objects::open(store, key)?;
-        let events = objects::pick(&reader, &|uid, _| uid.hex().starts_with(prefix.as_bytes()))
-            .map_err(|e| objects::at(key, e))?;
-        for event in events {
-            if found.as_ref().is_some_and(|(f, _)| f.uid != event.uid) {
-                return Err(Fatal::new(
-                    "Usage.NotFound",
-                    format!("more than one event's uid starts with `{prefix}`, give more digits"),
-                ));
-            }
+        let mut several = false;
+        objects::pick(&reader, &|uid, _| uid.hex().starts_with(prefix.as_bytes()), &mut |event| {
+            several |= found.as_ref().is_some_and(|(f, _)| f.uid != event.uid);
             found = Some((event, object));
+        })
+        .map_err(|e| objects::at(key, e))?;
+        if several {
+            return Err(Fatal::new(
+                "Usage.NotFound",
+                format!("more than one event's uid starts with `{prefix}`, give more digits"),
+            ));
         }
     }
     let (event, object) = found

@@ -4,6 +4,7 @@
 //! channel of its own with room for one chunk, and the consumer drains the channels in the order of
 //! the inputs: what comes out does not depend on the number of cores, and memory is bounded by it.
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -11,7 +12,8 @@ use keytrail_model::row::Provenance;
 use keytrail_model::{Fatal, Reject, Rejection, RowBuffer};
 use keytrail_normalize::{Context, Format, normalize};
 
-use crate::input::{self, Chunk, Input, InputSummary, Limits};
+use crate::input::{self, Chunk, Input, InputSummary, Limits, Source};
+use crate::quarantine;
 use crate::trail::Trail;
 
 /// What one chunk of an input became.
@@ -115,9 +117,11 @@ fn claim<'a, I: Iterator<Item = (&'a Input, u32)>>(
 fn lane(trail: &Trail<'_>, input: &Input, number: u32, options: &Options, results: &SyncSender<Message>) {
     let mut format = options.format;
     let gone = || Fatal::new("Fatal.Stopped", "the run was stopped");
-    let read = input::read(input, &options.limits, &mut |chunk| {
-        let done = normalize_chunk(trail, number, &chunk, options.format, &mut format);
-        results.send(Message::Chunk(done)).map_err(|_| gone())
+    let read = loaded(trail, input).and_then(|input| {
+        input::read(&input, &options.limits, &mut |chunk| {
+            let done = normalize_chunk(trail, number, &chunk, options.format, &mut format);
+            results.send(Message::Chunk(done)).map_err(|_| gone())
+        })
     });
     let last = match read {
         Ok(summary) => Message::End(summary),
@@ -125,6 +129,15 @@ fn lane(trail: &Trail<'_>, input: &Input, number: u32, options: &Options, result
     };
     // Nobody is left to tell when this fails.
     let _consumer_gone = results.send(last);
+}
+
+/// The input, with a quarantine entry's bytes.
+fn loaded<'a>(trail: &Trail<'_>, input: &'a Input) -> Result<Cow<'a, Input>, Fatal> {
+    if input.source != Source::Quarantine {
+        return Ok(Cow::Borrowed(input));
+    }
+    let entry = quarantine::get(trail.store, &input.name)?;
+    Ok(Cow::Owned(Input { name: entry.key, source: Source::Bytes(entry.original) }))
 }
 
 fn drain(
@@ -152,7 +165,8 @@ fn normalize_chunk(
     detected: &mut Option<Format>,
 ) -> Normalized {
     let ctx = Context { now: trail.clock.now(), masker: trail.masker };
-    let mut rows = RowBuffer::with_capacity(chunk.frames.len(), chunk.data.len());
+    // A row is the record and, about as large, its columns.
+    let mut rows = RowBuffer::with_capacity(chunk.frames.len(), 2 * chunk.data.len());
     let mut rejects = Vec::new();
     for frame in &chunk.frames {
         let bytes = chunk.bytes(frame);

@@ -8,6 +8,7 @@
 //! What cannot be read is no error of the run: it leaves as one bad frame with its reason, as a record
 //! that cannot be read does.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -49,6 +50,9 @@ pub enum Source {
     Stdin,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// A quarantine entry, whose key is the input's name: it is tried again. It is loaded when its turn
+    /// comes, so that all of them can be given at once.
+    Quarantine,
 }
 
 impl Input {
@@ -133,6 +137,7 @@ pub fn read(
         Source::Path(path) => open(path).map(|f| Box::new(f) as _),
         Source::Stdin => Ok(Box::new(io::stdin().lock())),
         Source::Bytes(bytes) => Ok(Box::new(&bytes[..])),
+        Source::Quarantine => Err(io::Error::other("expected the bytes of the quarantine entry")),
     };
     let summary = read_from(opened, limits, &mut frames);
     frames.flush();
@@ -147,23 +152,24 @@ pub fn read(
 ///
 /// In folders, hidden files count; symbolic links are not followed, and what is no regular file is left
 /// out. A link or pipe named itself is read. A path or glob that leads nowhere is an error that names it.
-pub fn expand(args: &[String]) -> Result<Vec<Input>, String> {
+pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
     let mut inputs = Vec::new();
     for arg in args {
         if arg == "-" {
             if inputs.iter().any(|i: &Input| i.source == Source::Stdin) {
                 return Err("`-` is given twice, standard input can be read once".to_owned());
             }
-            inputs.push(Input { name: arg.clone(), source: Source::Stdin });
+            inputs.push(Input { name: "-".to_owned(), source: Source::Stdin });
             continue;
         }
         let path = Path::new(arg);
-        match fs::metadata(path) {
-            Ok(m) => add(path, m.is_dir(), &mut inputs),
-            Err(_) if arg.contains(['*', '?', '[']) => {
+        let name = printable(path);
+        match (fs::metadata(path), arg.to_str().filter(|a| a.contains(['*', '?', '[']))) {
+            (Ok(m), _) => add(path, m.is_dir(), &mut inputs),
+            (Err(_), Some(pattern)) => {
                 let before = inputs.len();
-                let matches = glob::glob(arg)
-                    .map_err(|e| format!("`{arg}` is no glob: {} at its character {}", e.msg, e.pos))?;
+                let matches = glob::glob(pattern)
+                    .map_err(|e| format!("`{name}` is no glob: {} at its character {}", e.msg, e.pos))?;
                 // A folder that the glob could not look into is an input that cannot be read.
                 let mut paths: Vec<PathBuf> =
                     matches.map(|m| m.unwrap_or_else(|e| e.path().to_path_buf())).collect();
@@ -172,10 +178,10 @@ pub fn expand(args: &[String]) -> Result<Vec<Input>, String> {
                     add(&path, path.is_dir(), &mut inputs);
                 }
                 if inputs.len() == before {
-                    return Err(format!("`{arg}` matches no file"));
+                    return Err(format!("`{name}` matches no file"));
                 }
             }
-            Err(e) => return Err(format!("`{arg}` cannot be read: {}", e.kind())),
+            (Err(e), None) => return Err(format!("`{name}` cannot be read: {}", e.kind())),
         }
     }
     Ok(inputs)

@@ -6,6 +6,7 @@
 
 mod archiver;
 mod chain;
+mod concurrent;
 pub mod conflicts;
 mod dedup;
 pub mod explain;

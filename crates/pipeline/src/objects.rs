@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection};
+use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::row::{Encoded, columns};
+use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal, Hash, Uid};
 use keytrail_ports::{BlobRead, BlobStore, StoreError};
 
@@ -77,10 +77,6 @@ pub struct StoredEvent {
     pub row: u64,
     /// SHA-256 of the original.
     pub hash: Hash,
-    /// Row digest under `rows_root`.
-    pub digest: Hash,
-    /// Index of the producer's key.
-    pub group: u64,
     /// When it was read, microseconds since 1970.
     pub ingested: Option<i64>,
     /// Object and offset that it was read from.
@@ -94,10 +90,7 @@ pub struct StoredEvent {
 impl StoredEvent {
     /// A column's text.
     pub fn text(&self, wanted: Column) -> Option<&str> {
-        columns(&self.columns).find_map(|(column, value)| match value {
-            Encoded::Text(text) if column == wanted => Some(text),
-            _ => None,
-        })
+        text(&self.columns, wanted)
     }
 
     /// What makes two events claim the same place with their producer; `None` when its source is not
@@ -112,11 +105,15 @@ impl StoredEvent {
     }
 }
 
-/// The rows of an object for which `wanted` says so, by uid and group.
+/// With more rows than this an object is read from end to end, with fewer row by row.
+const ROWS_ONE_BY_ONE: usize = 16;
+
+/// Hands over the rows of an object for which `wanted` says so, by uid and group, in file order.
 pub(crate) fn pick(
     reader: &ObjectReader,
     wanted: &dyn Fn(&Uid, u64) -> bool,
-) -> Result<Vec<StoredEvent>, ReadError> {
+    each: &mut dyn FnMut(StoredEvent),
+) -> Result<(), ReadError> {
     let mut numbers = Vec::new();
     for batch in reader.batches(&Projection::index(), Selection::All) {
         for row in batch?.rows() {
@@ -125,26 +122,33 @@ pub(crate) fn pick(
             }
         }
     }
-    numbers.into_iter().map(|n| row(reader, n)).collect()
-}
-
-/// One row of an object.
-pub(crate) fn row(reader: &ObjectReader, number: u64) -> Result<StoredEvent, ReadError> {
-    for batch in reader.batches(&Projection::All, Selection::Row(number)) {
-        if let Some(row) = batch?.rows().next() {
-            let hash = row.hash.unwrap_or_default();
-            return Ok(StoredEvent {
-                uid: row.uid,
-                row: row.number,
-                hash,
-                digest: keytrail_model::row::digest(&row.uid, &hash, row.columns),
-                group: row.group.unwrap_or_default(),
-                ingested: row.ingested.map(|t| t.0),
-                input: row.input.unwrap_or_default().to_owned(),
-                columns: row.columns.to_vec(),
-                original: row.original.map(<[u8]>::to_vec),
-            });
+    if numbers.len() <= ROWS_ONE_BY_ONE {
+        for number in numbers {
+            for batch in reader.batches(&Projection::All, Selection::Row(number)) {
+                batch?.rows().for_each(|row| each(copied(&row)));
+            }
+        }
+        return Ok(());
+    }
+    for batch in reader.batches(&Projection::All, Selection::All) {
+        for row in batch?.rows() {
+            if numbers.binary_search(&row.number).is_ok() {
+                each(copied(&row));
+            }
         }
     }
-    Err(ReadError::Damaged(format!("there is no row {number}")))
+    Ok(())
+}
+
+fn copied(row: &StoredRow<'_>) -> StoredEvent {
+    let hash = row.hash.unwrap_or_default();
+    StoredEvent {
+        uid: row.uid,
+        row: row.number,
+        hash,
+        ingested: row.ingested.map(|t| t.0),
+        input: row.input.unwrap_or_default().to_owned(),
+        columns: row.columns.to_vec(),
+        original: row.original.map(<[u8]>::to_vec),
+    }
 }

@@ -125,16 +125,19 @@ pub fn entries(store: &dyn BlobStore, each: &mut EachEntry<'_>) -> Result<(), Fa
     Ok(())
 }
 
+/// The entry of that key.
+pub fn get(store: &dyn BlobStore, key: &str) -> Result<Entry, Fatal> {
+    let damaged = |e: String| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}"));
+    let stored = store.get(key)?.ok_or_else(|| damaged("the entry is gone".into()))?;
+    Entry::parse(key, &stored).map_err(damaged)
+}
+
 /// The entry whose id starts with `prefix`, if there is exactly one.
 pub fn find(store: &dyn BlobStore, prefix: &str) -> Result<Entry, Fatal> {
     let wanted = format!("quarantine/{prefix}");
     let keys = store.list(&wanted)?;
     match keys.as_slice() {
-        [key] => {
-            let stored = store.get(key)?.unwrap_or_default();
-            Entry::parse(key, &stored)
-                .map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))
-        }
+        [key] => get(store, key),
         [] => Err(Fatal::new("Usage.NotFound", format!("no quarantine entry `{prefix}`"))),
         many => Err(Fatal::new(
             "Usage.NotFound",

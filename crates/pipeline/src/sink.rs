@@ -24,8 +24,12 @@ const MAX_OPEN: usize = 64;
 /// Row groups of an object; each has its place in the footer.
 const MAX_ROW_GROUPS: usize = 4_096;
 
-/// Rows whose producer key another event has, compared at one seal at most; more count as conflicts.
+/// Rows of a partition whose producer key another event has, compared at one seal at most: a hostile
+/// source can send any number. Those beyond count as conflicts; `verify` and `conflicts` look at all.
 const MAX_SUSPECTS: usize = 10_000;
+
+/// How many of them are in memory at once, with up to 8 others each.
+const SUSPECTS_AT_ONCE: usize = 1_000;
 
 /// Rows waiting to be sealed.
 pub(crate) struct Sink<'a> {
@@ -188,19 +192,24 @@ impl<'a> Sink<'a> {
         let mut suspects = std::mem::take(&mut self.suspects);
         suspects.sort_by(|a, b| a.partition.cmp(&b.partition));
         for group in suspects.chunk_by(|a, b| a.partition == b.partition) {
-            let compared = &group[..group.len().min(MAX_SUSPECTS)];
-            let mut wanted: Vec<Uid> =
-                compared.iter().flat_map(|s| s.others.iter().copied().chain([s.new])).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            let events = self.fetch(&group[0].partition, &wanted, staged, readable)?;
-            for suspect in group {
-                let counts = self.counts.entry(suspect.source).or_default();
-                match differs(suspect, &events) {
-                    None => {}
-                    Some(true) => counts.conflicts += 1,
-                    Some(false) => counts.variants += 1,
+            let (compared, beyond) = group.split_at(group.len().min(MAX_SUSPECTS));
+            for some in compared.chunks(SUSPECTS_AT_ONCE) {
+                let mut wanted: Vec<Uid> =
+                    some.iter().flat_map(|s| s.others.iter().copied().chain([s.new])).collect();
+                wanted.sort_unstable();
+                wanted.dedup();
+                let events = self.fetch(&group[0].partition, &wanted, staged, readable)?;
+                for suspect in some {
+                    let counts = self.counts.entry(suspect.source).or_default();
+                    match differs(suspect, &events) {
+                        None => {}
+                        Some(true) => counts.conflicts += 1,
+                        Some(false) => counts.variants += 1,
+                    }
                 }
+            }
+            for suspect in beyond {
+                self.counts.entry(suspect.source).or_default().conflicts += 1;
             }
         }
         Ok(())
@@ -219,7 +228,9 @@ impl<'a> Sink<'a> {
         for s in staged.iter().filter(|s| s.partition == *partition) {
             let file = File::open(&s.path).map_err(|e| scratch_error("open", &s.path, &e))?;
             let reader = ObjectReader::open(std::sync::Arc::new(file))?;
-            events.extend(objects::pick(&reader, &is_wanted)?.into_iter().map(|e| (e.uid, e)));
+            objects::pick(&reader, &is_wanted, &mut |e| {
+                events.insert(e.uid, e);
+            })?;
         }
         for sealed in readable.partitions.get(partition).into_iter().flatten() {
             if events.len() == wanted.len() {
@@ -227,8 +238,10 @@ impl<'a> Sink<'a> {
             }
             let key = &sealed.object.key;
             let reader = objects::open(self.trail.store, key)?;
-            let found = objects::pick(&reader, &is_wanted).map_err(|e| objects::at(key, e))?;
-            events.extend(found.into_iter().map(|e| (e.uid, e)));
+            objects::pick(&reader, &is_wanted, &mut |e| {
+                events.insert(e.uid, e);
+            })
+            .map_err(|e| objects::at(key, e))?;
         }
         Ok(events)
     }

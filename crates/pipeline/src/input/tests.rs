@@ -218,7 +218,7 @@ fn arguments_become_inputs_in_a_stable_order() {
     symlink(root, root.join("a/loop")).unwrap();
     symlink(root.join("z"), root.join("a/link")).unwrap();
     let names = |args: &[&str]| {
-        let args: Vec<String> = args.iter().map(|a| root.join(a).to_str().unwrap().to_owned()).collect();
+        let args: Vec<OsString> = args.iter().map(|a| root.join(a).into()).collect();
         let inputs = expand(&args)?;
         let short = |i: Input| i.name[root.to_str().unwrap().len() + 1..].to_owned();
         Ok::<_, String>(inputs.into_iter().map(short).collect::<Vec<_>>())
@@ -229,7 +229,7 @@ fn arguments_become_inputs_in_a_stable_order() {
     let root_name = root.to_str().unwrap();
     assert_eq!(names(&["gone"]).unwrap_err(), format!("`{root_name}/gone` cannot be read: entity not found"));
     assert_eq!(names(&["a/*.txt"]).unwrap_err(), format!("`{root_name}/a/*.txt` matches no file"));
-    assert_eq!(expand(&["-".to_owned()]).unwrap(), [Input { name: "-".to_owned(), source: Source::Stdin }]);
-    assert!(expand(&["-".to_owned(), "-".to_owned()]).unwrap_err().contains("twice"));
+    assert_eq!(expand(&["-".into()]).unwrap(), [Input { name: "-".to_owned(), source: Source::Stdin }]);
+    assert!(expand(&["-".into(), "-".into()]).unwrap_err().contains("twice"));
     assert_eq!(Input::path(std::ffi::OsStr::from_bytes(b"a\xff/\xc3\xa9")).name, "a\\xff/\u{e9}");
 }
