@@ -94,6 +94,11 @@ impl Folder {
         &self.root
     }
 
+    /// The folders that keytrail writes itself: the data folder's, and that of the private keys.
+    pub fn own(&self) -> Vec<PathBuf> {
+        [Some(&self.root), self.key_dir.as_ref()].into_iter().flatten().cloned().collect()
+    }
+
     /// Its files.
     pub fn store(&self) -> &dyn BlobStore {
         &self.store

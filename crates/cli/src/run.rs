@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,7 +24,6 @@ use crate::{exit, print_bytes, tell};
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
     let mut inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
-    leave_out(&args.data.data, &args.inputs, &mut inputs);
     let threads = threads(args.threads);
     let options = Options {
         ingest: ingest::Options {
@@ -41,6 +40,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         object_bytes: args.object_size,
     };
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    leave_out(&folder.own(), &args.inputs, &mut inputs);
     run_inputs(&folder, &inputs, &options, args.json)
 }
 
@@ -83,25 +83,28 @@ pub fn run_inputs(
     Ok(exit_code(&summary, &report))
 }
 
-/// The data folder is no input, though it may lie in a folder that is: each run would read what the last
-/// one wrote.
-fn leave_out(data: &Path, args: &[OsString], inputs: &mut Vec<Input>) {
-    let Ok(data) = std::fs::canonicalize(data) else { return };
+/// The folders of data and of keys are no input, though they may lie in a folder that is: each run would
+/// read what the last one wrote, and private keys would end in quarantine.
+fn leave_out(own: &[PathBuf], args: &[OsString], inputs: &mut Vec<Input>) {
+    let own: Vec<PathBuf> = own.iter().filter_map(|p| std::fs::canonicalize(p).ok()).collect();
     // Globs are no paths.
     let apart = |arg: &OsString| {
-        std::fs::canonicalize(arg).is_ok_and(|p| !data.starts_with(&p) && !p.starts_with(&data))
+        std::fs::canonicalize(arg)
+            .is_ok_and(|p| own.iter().all(|own| !own.starts_with(&p) && !p.starts_with(own)))
     };
     if args.iter().all(apart) {
         return;
     }
     let before = inputs.len();
     inputs.retain(|input| match &input.source {
-        Source::Path(path) => !std::fs::canonicalize(path).is_ok_and(|p| p.starts_with(&data)),
+        Source::Path(path) => {
+            !std::fs::canonicalize(path).is_ok_and(|p| own.iter().any(|own| p.starts_with(own)))
+        }
         _ => true,
     });
     if inputs.len() < before {
         let left_out = (before - inputs.len()) as u64;
-        tell(&format!("{} files of the data folder itself are left out", count(left_out)));
+        tell(&format!("{} files of keytrail's own data and key folders are left out", count(left_out)));
     }
 }
 
@@ -281,5 +284,25 @@ impl Progress for Display {
         if self.plain {
             tell(&format!("sealed {} new rows, log size {tree_size}", count(rows)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keytrail_reads_no_files_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["trail/quarantine/x", "keys/log-0.key", "a.log", "trail.log"] {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), b"x").unwrap();
+        }
+        let args = [dir.path().as_os_str().to_owned(), at("keys/../keys/*").into_os_string()];
+        let mut inputs = input::expand(&args).unwrap();
+        assert_eq!(inputs.len(), 5);
+        leave_out(&[at("trail"), at("keys"), at("missing")], &args, &mut inputs);
+        assert_eq!(inputs, [Input::path(at("a.log")), Input::path(at("trail.log"))]);
     }
 }
