@@ -1,5 +1,8 @@
 //! The main job over stores in memory: what one run leaves for the next, also when it was killed.
 
+// Helpers of tests panic as tests do; clippy knows tests by their attribute alone.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
