@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keytrail_archive::{ObjectReader, Projection, ReadError, Selection, StoredRow};
 use keytrail_ledger::{Code, Finding};
-use keytrail_model::manifest::RowsRef;
+use keytrail_model::manifest::{ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::{Encoded, Provenance, columns, digest, text};
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
@@ -46,7 +46,9 @@ impl ObjectCheck<'_> {
         let finding = |code, message: String| Finding::new(code, key.clone(), message);
         if let Some(message) = self.changed(sealed)? {
             let code = if message.is_empty() { Code::FileMissing } else { Code::ObjectMismatch };
-            let message = if message.is_empty() { "the log names this object".into() } else { message };
+            let ObjectRef { bytes, sha256, .. } = &sealed.object;
+            let gone = || format!("it is not there; sealed were {bytes} bytes with the SHA-256 {sha256}");
+            let message = if message.is_empty() { gone() } else { message };
             checked.findings.push(finding(code, message));
             return Ok(checked);
         }

@@ -31,13 +31,13 @@ const CLEAN: &str = "state/clean";
 pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
     let head = trail.log().recover()?;
     if let Some(known) = trail.known
-        && (head.size < known.size || (head.size == known.size && head.root != known.root))
+        && !trail.log().continues(known, &head)?
     {
         return Err(Fatal::new(
             "Fatal.LogRollback",
             format!(
-                "the log has size {} and root {}, but its key signed size {} and root {} before: \
-                 the data folder is an older or another copy",
+                "the log has size {} and root {} and does not continue what its key signed before, size {} and \
+                 root {}: the data folder is an older or another copy",
                 head.size, head.root, known.size, known.root
             ),
         ));
