@@ -60,11 +60,39 @@ impl Masker {
         Cow::Owned(out)
     }
 
+    /// A tag over bytes that are to be recognised as this trail's own, with the purpose put first.
+    pub fn tagger(&self, purpose: &[u8]) -> Tagger {
+        let mut mac = self.mac.clone();
+        mac.update(purpose);
+        Tagger(mac)
+    }
+
     /// A record's original bytes for people's eyes: the values of the source's secret fields (of any
     /// source's, where it is not known) masked, all other strings scrubbed, everything else as it came. Bytes that are not UTF-8 are shown as
     /// U+FFFD, and what is not JSON is scrubbed as text. Control characters are the terminal's matter.
     pub fn mask_document(&self, format: Option<Format>, original: &[u8]) -> String {
         document::mask(self, format, &String::from_utf8_lossy(original))
+    }
+}
+
+/// HMAC-SHA-256 in the making, under the mask key.
+#[derive(Clone)]
+pub struct Tagger(Hmac<Sha256>);
+
+impl Tagger {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The tag over all of them.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into_bytes().into()
+    }
+
+    /// Whether `tag` is over all of them, in constant time.
+    pub fn matches(self, tag: &[u8]) -> bool {
+        self.0.verify_slice(tag).is_ok()
     }
 }
 

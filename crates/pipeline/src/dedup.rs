@@ -6,15 +6,17 @@
 //! budget, and the entries of objects that are not sealed yet.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use keytrail_archive::{Entries, ReadAt, UidIndex};
 use keytrail_model::row::Head;
 use keytrail_model::{Fatal, Hash, Partition, Uid};
-use keytrail_ports::BlobStore;
+use keytrail_normalize::Masker;
 
 use crate::objects;
 use crate::readable::{Readable, SealedObject};
+use crate::trail::Trail;
 
 /// What a row is to the archive.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,9 +41,12 @@ const HELD_BYTES: u64 = 64 << 10;
 /// What an index takes beside its filter, at most, if it is held whole.
 const EACH_BYTES: usize = HELD_BYTES as usize;
 
+/// What the tag of an index is over, before its bytes.
+const TAG_DOMAIN: &[u8] = b"keytrail/uids/1\n";
+
 /// Judges rows.
 pub(crate) struct Dedup<'a> {
-    store: &'a dyn BlobStore,
+    trail: &'a Trail<'a>,
     /// Indexes of sealed objects, by partition; those used longest ago go first.
     sealed: Vec<(Partition, Vec<UidIndex>)>,
     /// Events that are written and not sealed, by partition.
@@ -50,8 +55,8 @@ pub(crate) struct Dedup<'a> {
 
 impl<'a> Dedup<'a> {
     /// Nothing is written yet.
-    pub fn new(store: &'a dyn BlobStore) -> Self {
-        Self { store, sealed: Vec::new(), fresh: BTreeMap::new() }
+    pub fn new(trail: &'a Trail<'a>) -> Self {
+        Self { trail, sealed: Vec::new(), fresh: BTreeMap::new() }
     }
 
     /// Makes a partition's sealed objects known; call it before its rows are judged.
@@ -63,7 +68,7 @@ impl<'a> Dedup<'a> {
         }
         let mut indexes = Vec::new();
         for object in readable.partitions.get(partition).into_iter().flatten() {
-            indexes.push(open_index(self.store, object)?);
+            indexes.push(open_index(self.trail, object)?);
         }
         self.sealed.push((partition.clone(), indexes));
         let (mut bytes, mut files) = (0, 0);
@@ -114,34 +119,94 @@ fn index_key(object: &Hash) -> String {
     format!("state/uids/{object}")
 }
 
-/// Small indexes are held in memory: a partition can have more objects than a process may have open files.
-fn held(blob: Arc<dyn ReadAt>, key: &str) -> Result<Arc<dyn ReadAt>, Fatal> {
-    let failed = |e: std::io::Error| Fatal::new("Fatal.Store", format!("cannot read `{key}`: {e}"));
-    let size = blob.size().map_err(failed)?;
-    if size > HELD_BYTES {
-        return Ok(blob);
+/// What an index file ends with: HMAC-SHA-256 over all before it, under the trail's mask key. Without it
+/// whoever can write to `state/` could name events that never came, and they would be dropped as
+/// duplicates when they do.
+const TAG_BYTES: u64 = 32;
+
+/// Bytes read at a time to check the tag.
+const READ_BYTES: usize = 1 << 20;
+
+/// The part of a file before its tag.
+struct Untagged(Arc<dyn ReadAt>);
+
+impl ReadAt for Untagged {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()?.checked_sub(TAG_BYTES).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
-    let mut bytes = vec![0; size as usize];
-    blob.read_at(0, &mut bytes).map_err(failed)?;
-    Ok(Arc::new(bytes))
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buf)
+    }
 }
 
-/// An object's index, made again where it is missing or unreadable.
-fn open_index(store: &dyn BlobStore, object: &SealedObject) -> Result<UidIndex, Fatal> {
+/// An index file whose tag is right; small ones are held in memory, since a partition can have more
+/// objects than a process may have open files.
+fn authentic(blob: Arc<dyn ReadAt>, masker: &Masker) -> io::Result<Option<Arc<dyn ReadAt>>> {
+    let index = Untagged(blob);
+    let size = index.size()?;
+    let mut tagger = masker.tagger(TAG_DOMAIN);
+    let mut held = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let mut part = vec![0; READ_BYTES.min(usize::try_from(size - at).unwrap_or(READ_BYTES))];
+        index.read_at(at, &mut part)?;
+        tagger.update(&part);
+        at += part.len() as u64;
+        if size <= HELD_BYTES {
+            held.extend_from_slice(&part);
+        }
+    }
+    let mut tag = [0; TAG_BYTES as usize];
+    index.0.read_at(size, &mut tag)?;
+    if !tagger.matches(&tag) {
+        return Ok(None);
+    }
+    Ok(Some(if size <= HELD_BYTES { Arc::new(held) } else { Arc::new(index) }))
+}
+
+/// An object's index, made again where it is missing, unreadable or not ours.
+fn open_index(trail: &Trail<'_>, object: &SealedObject) -> Result<UidIndex, Fatal> {
     let sha256 = object.object.sha256;
     let key = index_key(&sha256);
-    if let Some(blob) = objects::blob(store, &key)?
-        && let Ok(index) = UidIndex::open(held(blob, &key)?, true)
-        && (*index.object(), index.count()) == (sha256, object.rows.count)
-    {
+    let stored = || -> Result<Option<UidIndex>, Fatal> {
+        let Some(blob) = objects::blob(trail.store, &key)? else { return Ok(None) };
+        let Ok(Some(index)) = authentic(blob, trail.masker) else { return Ok(None) };
+        let index = UidIndex::open(index, true).ok();
+        Ok(index.filter(|i| (*i.object(), i.count()) == (sha256, object.rows.count)))
+    };
+    if let Some(index) = stored()? {
         return Ok(index);
     }
-    let reader = objects::open(store, &object.object.key)?;
+    let reader = objects::open(trail.store, &object.object.key)?;
     let entries = Entries::read(&reader).map_err(|e| objects::at(&object.object.key, e))?;
     let mut bytes = Vec::new();
     entries.write(&sha256, &mut bytes)?;
-    store.replace(&key, &bytes)?;
-    let blob = objects::blob(store, &key)?
-        .ok_or_else(|| Fatal::new("Fatal.Store", format!("`{key}` was written and is not there")))?;
-    UidIndex::open(held(blob, &key)?, true).map_err(|e| objects::at(&key, e))
+    let mut tagger = trail.masker.tagger(TAG_DOMAIN);
+    tagger.update(&bytes);
+    bytes.extend(tagger.finish());
+    trail.store.replace(&key, &bytes)?;
+    stored()?.ok_or_else(|| Fatal::new("Fatal.Store", format!("`{key}` was written and does not read back")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_somebody_else_made_is_not_believed() {
+        let (ours, theirs) = (Masker::new(&[1; 32]), Masker::new(&[2; 32]));
+        for size in [0, 10, HELD_BYTES as usize + 1] {
+            let mut bytes = vec![7; size];
+            let mut tagger = ours.tagger(TAG_DOMAIN);
+            tagger.update(&bytes);
+            bytes.extend(tagger.finish());
+            let read = |bytes: &[u8], masker| authentic(Arc::new(bytes.to_vec()), masker).unwrap();
+            assert_eq!(read(&bytes, &ours).unwrap().size().unwrap(), size as u64);
+            assert!(read(&bytes, &theirs).is_none());
+            bytes[0] ^= 1;
+            assert!(read(&bytes, &ours).is_none());
+        }
+        assert!(authentic(Arc::new(vec![0; 31]), &ours).is_err());
+    }
 }

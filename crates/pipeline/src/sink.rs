@@ -28,6 +28,9 @@ const MAX_ROW_GROUPS: usize = 4_096;
 /// source can send any number. Those beyond count as conflicts; `verify` and `conflicts` look at all.
 const MAX_SUSPECTS: usize = 10_000;
 
+/// How many wait for a seal; those beyond count as conflicts at once.
+const SUSPECTS_HELD: usize = 100_000;
+
 /// How many of them are in memory at once, with up to 8 others each.
 const SUSPECTS_AT_ONCE: usize = 1_000;
 
@@ -74,7 +77,7 @@ impl<'a> Sink<'a> {
             trail,
             object_bytes,
             threads,
-            dedup: Dedup::new(trail.store),
+            dedup: Dedup::new(trail),
             chains: Chains::default(),
             open: Vec::new(),
             staged: Vec::new(),
@@ -106,8 +109,12 @@ impl<'a> Sink<'a> {
                     continue;
                 }
                 Verdict::Shares(others) if is_judged(row) => {
-                    let new = row.head.uid;
-                    self.suspects.push(Suspect { partition: partition.clone(), source, new, others });
+                    if self.suspects.len() < SUSPECTS_HELD {
+                        let new = row.head.uid;
+                        self.suspects.push(Suspect { partition: partition.clone(), source, new, others });
+                    } else {
+                        counts.conflicts += 1;
+                    }
                 }
                 Verdict::New | Verdict::Shares(_) => {}
             }
