@@ -45,7 +45,10 @@ impl Answer {
     /// If there is none.
     #[must_use]
     pub fn data(&self, name: &str) -> String {
-        self.body["data"][name].as_str().unwrap_or_else(|| panic!("`data.{name}` is missing: {self:?}")).to_owned()
+        self.body["data"][name]
+            .as_str()
+            .unwrap_or_else(|| panic!("`data.{name}` is missing: {self:?}"))
+            .to_owned()
     }
 }
 
@@ -122,7 +125,13 @@ impl OpenBao {
     }
 
     /// HTTP 1.0, so that the body ends with the connection.
-    fn try_call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> std::io::Result<Answer> {
+    fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> std::io::Result<Answer> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut request = format!("{method} /v1/{path} HTTP/1.0\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {

@@ -70,26 +70,47 @@ fn use_it(bao: &OpenBao) -> Calls {
     c.made("encrypt 2", 200, bao.call("transit/encrypt/payments", &plaintext));
     c.made("rewrap", 200, bao.call("transit/rewrap/payments", &json!({"ciphertext": first})));
     c.made("decrypt", 200, bao.call("transit/decrypt/payments", &json!({"ciphertext": first})));
-    c.made("batch", 200, bao.call("transit/encrypt/payments", &json!({"batch_input": vec![plaintext.clone(); 5]})));
+    c.made(
+        "batch",
+        200,
+        bao.call("transit/encrypt/payments", &json!({"batch_input": vec![plaintext.clone(); 5]})),
+    );
     let half = json!({"partial_failure_response_code": 207,
         "batch_input": [{"ciphertext": first}, {"ciphertext": "vault:v1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]});
     c.made("half", 207, bao.call("transit/decrypt/payments", &half));
-    let key = c.made("datakey", 200, bao.call("transit/datakey/plaintext/payments", &json!({}))).data("plaintext");
+    let key =
+        c.made("datakey", 200, bao.call("transit/datakey/plaintext/payments", &json!({}))).data("plaintext");
     c.secret(key);
 
     c.made("export refused", 400, bao.call("transit/export/encryption-key/payments", &Value::Null));
     let too_high = json!({"min_decryption_version": 99});
     c.made("version refused", 400, bao.call("transit/keys/payments/config", &too_high));
-    c.made("login refused", 400, bao.call_with(&[], "auth/userpass/login/nobody", &json!({"password": PASSWORD})));
+    c.made(
+        "login refused",
+        400,
+        bao.call_with(&[], "auth/userpass/login/nobody", &json!({"password": PASSWORD})),
+    );
     c.made("root", 200, bao.call("pki/root/generate/internal", &json!({"common_name": "Test Root"})));
-    c.made("role", 200, bao.call("pki/roles/web", &json!({"allowed_domains": "example.org", "allow_subdomains": true, "ttl": "1h"})));
+    c.made(
+        "role",
+        200,
+        bao.call(
+            "pki/roles/web",
+            &json!({"allowed_domains": "example.org", "allow_subdomains": true, "ttl": "1h"}),
+        ),
+    );
     c.made("issue refused", 400, bao.call("pki/issue/web", &json!({"common_name": "www.example.net"})));
     let issued = c.made("issue", 200, bao.call("pki/issue/web", &json!({"common_name": "www.example.org"})));
     let private = issued.data("private_key");
     c.secret(private.lines().nth(1).expect("PEM").to_owned());
 
-    c.made("create signer", 200, bao.call("transit/keys/signer", &json!({"type": "ed25519", "exportable": true})));
-    let signature = c.made("sign", 200, bao.call("transit/sign/signer", &json!({"input": b64("a")}))).data("signature");
+    c.made(
+        "create signer",
+        200,
+        bao.call("transit/keys/signer", &json!({"type": "ed25519", "exportable": true})),
+    );
+    let signature =
+        c.made("sign", 200, bao.call("transit/sign/signer", &json!({"input": b64("a")}))).data("signature");
     let verify = |input: &str| json!({"input": b64(input), "signature": signature});
     let good = c.made("verify", 200, bao.call("transit/verify/signer", &verify("a")));
     let bad = c.made("verify wrong", 200, bao.call("transit/verify/signer", &verify("b")));
@@ -108,7 +129,8 @@ fn use_it(bao: &OpenBao) -> Calls {
     c.made("read key", 200, bao.call_as(&token, "transit/keys/payments", &Value::Null));
     c.made("denied", 403, bao.call_as(&token, "transit/encrypt/payments", &plaintext));
     let wrapped = [("X-Vault-Token", ROOT), ("X-Vault-Wrap-TTL", "60s")];
-    let made = c.made("wrapped", 200, bao.call_with(&wrapped, "kv/data/db", &json!({"data": {"password": SECRET}})));
+    let made =
+        c.made("wrapped", 200, bao.call_with(&wrapped, "kv/data/db", &json!({"data": {"password": SECRET}})));
     c.secret(text(&made.body["wrap_info"]["token"]));
     c.made("read secret", 200, bao.call("kv/data/db", &Value::Null));
 
@@ -209,7 +231,11 @@ fn calls_are_read_as_they_were_made() {
     let written = fs::read(&file).expect("the audit file");
     let torn = Trail::new();
     let early = torn.run_json([torn.input("audit.jsonl", &written[..written.len() - 300])]);
-    assert_eq!((number(&early["rejected"]), number(&early["accepted"]) as usize), (1, expected.len() - 1), "{early}");
+    assert_eq!(
+        (number(&early["rejected"]), number(&early["accepted"]) as usize),
+        (1, expected.len() - 1),
+        "{early}"
+    );
     let late = torn.run_json([torn.input("audit.jsonl", &written)]);
     assert_eq!((number(&late["rejected"]), number(&late["accepted"])), (0, 1), "{late}");
     assert_eq!(torn.events(), trail.events());
@@ -218,10 +244,25 @@ fn calls_are_read_as_they_were_made() {
     let (pairs, singles) = pairs(&trail);
     // The device's own probe, and the mounts that a server in development mode makes before anyone calls.
     let own = ["sys/audit/test", "sys/mounts/secret"];
-    assert!(singles.iter().all(|path| own.contains(&path.as_str())), "records without a partner: {singles:?}");
+    assert!(
+        singles.iter().all(|path| own.contains(&path.as_str())),
+        "records without a partner: {singles:?}"
+    );
     assert!(pairs.len() >= calls.made, "{} calls made, {} recorded", calls.made, pairs.len());
     for (request, response) in pairs.values() {
-        for column in ["path", "action", "class", "key", "store", "batch", "ip", "scope", "user", "provider", "namespace"] {
+        for column in [
+            "path",
+            "action",
+            "class",
+            "key",
+            "store",
+            "batch",
+            "ip",
+            "scope",
+            "user",
+            "provider",
+            "namespace",
+        ] {
             assert_eq!(request[column], response[column], "{column}\n{request}\n{response}");
         }
         assert!(["unknown", "failure"].iter().any(|o| request["outcome"] == **o), "{request}");
@@ -240,11 +281,21 @@ fn calls_are_read_as_they_were_made() {
     let transit = |name: &str, action: &str, class: &str, version: Option<&str>| {
         let (request, response) = call(name);
         assert_eq!(
-            (&response["action"], &response["class"], &response["key"], &response["version"], &response["outcome"]),
+            (
+                &response["action"],
+                &response["class"],
+                &response["key"],
+                &response["version"],
+                &response["outcome"]
+            ),
             (&json!(action), &json!(class), &json!("payments"), &json!(version), &json!("success")),
             "{name}: {response}"
         );
-        assert_eq!((&request["store"], &request["outcome"]), (&json!("transit/"), &json!("unknown")), "{name}");
+        assert_eq!(
+            (&request["store"], &request["outcome"]),
+            (&json!("transit/"), &json!("unknown")),
+            "{name}"
+        );
         assert_eq!(response["decision"], "allow", "{name}");
     };
     transit("create", "transit/keys/create", "create", Some("1"));
@@ -261,7 +312,10 @@ fn calls_are_read_as_they_were_made() {
     let outcome = |name: &str| (text(&call(name).1["outcome"]), call(name).1["reason"].clone());
     assert_eq!(outcome("verify"), ("success".into(), Value::Null));
     assert_eq!(outcome("verify wrong"), ("failure".into(), json!("the signature or MAC is not valid")));
-    assert_eq!((&call("export").1["class"], &call("export").1["outcome"]), (&json!("export"), &json!("success")));
+    assert_eq!(
+        (&call("export").1["class"], &call("export").1["outcome"]),
+        (&json!("export"), &json!("success"))
+    );
     assert_eq!(call("login").1["categories"], json!(["authentication"]));
     assert_eq!(call("login").1["user"], "alice");
     let (_, team) = call("team encrypt");

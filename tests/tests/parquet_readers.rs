@@ -56,7 +56,9 @@ fn duckdb_pyarrow_and_keytrail_read_the_same() {
     assert_eq!(days.last(), Some(&json!("undated")));
     let (code, report) = trail.verify_json(["--rederive"]);
     assert_eq!((code, &report["rows"]), (Some(0), &read["rows"]), "{report}");
-    let by_source = trail.query("select keytrail_source s, count(distinct keytrail_uid) n from {archive} group by all order by 1");
+    let by_source = trail.query(
+        "select keytrail_source s, count(distinct keytrail_uid) n from {archive} group by all order by 1",
+    );
     let said: Vec<Value> = summary["sources"]
         .as_array()
         .expect("sources")
@@ -117,9 +119,12 @@ fn secrets_stay_in_the_original_bytes() {
     let mut events = Vec::new();
     for file in attack {
         let records: Value =
-            serde_json::from_slice(&fs::read(file.expect("an entry").path()).expect("readable")).expect("JSON");
+            serde_json::from_slice(&fs::read(file.expect("an entry").path()).expect("readable"))
+                .expect("JSON");
         let records = records["Records"].as_array().expect("records").clone();
-        events.extend(records.into_iter().filter(|e| !e["responseElements"]["credentials"]["sessionToken"].is_null()));
+        events.extend(
+            records.into_iter().filter(|e| !e["responseElements"]["credentials"]["sessionToken"].is_null()),
+        );
     }
     let mut second = events[0].clone();
     second["sourceIPAddress"] = "198.51.100.7".into();
@@ -181,7 +186,8 @@ fn readers_skip_row_groups_by_time() {
         late_percent: 0,
     });
     let load = trail.aside("load.json.gz");
-    write_gzip(&mut records, 40_000, Layout::Lines, 1, File::create(&load).expect("a file")).expect("written");
+    write_gzip(&mut records, 40_000, Layout::Lines, 1, File::create(&load).expect("a file"))
+        .expect("written");
     let summary = trail.run_json([load]);
     assert_eq!(number(&summary["accepted"]), 40_000);
 
@@ -192,5 +198,8 @@ fn readers_skip_row_groups_by_time() {
     assert!(groups >= 3, "{figures}");
     // What came in by time lies by time; a day that came in shuffled has a sorted stretch for each 64 MB of it.
     assert_eq!(number(&figures["overlaps"]), 0, "{figures}");
-    assert!(number(&figures["kept"]) <= 2, "an hour of the day lies in one row group, or on a bound: {figures}");
+    assert!(
+        number(&figures["kept"]) <= 2,
+        "an hour of the day lies in one row group, or on a bound: {figures}"
+    );
 }
