@@ -30,6 +30,13 @@ pub fn keytrail() -> PathBuf {
     path("KEYTRAIL_BIN", default, "tests/run build")
 }
 
+/// A release build of an example beside it, for benches.
+pub fn example(name: &str) -> PathBuf {
+    let path = keytrail().with_file_name("examples").join(name);
+    assert!(path.exists(), "`{}` is not there: run `tests/bench` first", path.display());
+    path
+}
+
 /// A Python with DuckDB, pyarrow, orjson and jsonschema.
 pub fn python() -> PathBuf {
     path("KEYTRAIL_PYTHON", || tools().join("venv/bin/python"), "tests/run tools")

@@ -192,6 +192,29 @@ impl Trail {
         ran.stdout.lines().map(|row| serde_json::from_str(row).expect("JSON")).collect()
     }
 
+    /// The log's entries at its published checkpoint, read as any reader of `tlog-tiles` would.
+    #[must_use]
+    pub fn manifests(&self) -> Vec<Value> {
+        let log = self.data().join("log");
+        let note = fs::read_to_string(log.join("checkpoint")).expect("a checkpoint");
+        let size: u64 = note.lines().nth(1).expect("a size").parse().expect("a number");
+        let mut manifests = Vec::new();
+        for tile in 0..size.div_ceil(256) {
+            let width = (size - tile * 256).min(256);
+            let partial = if width < 256 { format!(".p/{width}") } else { String::new() };
+            assert!(tile < 1000, "a log of more than 256,000 entries is not read here");
+            let bundle = fs::read(log.join(format!("tile/entries/{tile:03}{partial}"))).expect("a bundle");
+            let mut rest = bundle.as_slice();
+            while let Some((length, after)) = rest.split_first_chunk::<2>() {
+                let (entry, after) = after.split_at(u16::from_be_bytes(*length).into());
+                manifests.push(serde_json::from_slice(entry).expect("a manifest is JSON"));
+                rest = after;
+            }
+        }
+        assert_eq!(manifests.len() as u64, size);
+        manifests
+    }
+
     /// (uid, event hash) of every row, sorted: what the archive holds, whatever way it came in.
     pub fn events(&self) -> Vec<(String, String)> {
         self.query("select keytrail_uid, event_hash from {archive} order by all")
@@ -206,7 +229,6 @@ impl Ran {
     ///
     /// # Panics
     /// With all that it printed, if it did not.
-    #[must_use]
     #[track_caller]
     pub fn success(self) -> Self {
         self.exits(0)
@@ -216,7 +238,6 @@ impl Ran {
     ///
     /// # Panics
     /// With all that it printed, if it did not.
-    #[must_use]
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "exit code\n-- out:\n{}\n-- err:\n{}", self.stdout, self.stderr);

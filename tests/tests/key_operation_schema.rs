@@ -4,7 +4,9 @@ use std::fs;
 use std::process::Command;
 
 use keytrail_tests::load::{DAY_MICROS, Format, Load, Records};
+use keytrail_tests::oracle::{oracle, oracle_in};
 use keytrail_tests::tools;
+use keytrail_tests::trail::{Trail, number};
 
 const VALIDATE: &str = r#"
 import json, sys
@@ -49,4 +51,20 @@ fn examples_and_load_follow_the_schema() {
         .expect("python starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "3060");
+}
+
+/// The boundary is closed: what is almost a record is judged alike by the schema and by keytrail.
+#[test]
+fn keytrail_accepts_what_the_schema_does() {
+    let trail = Trail::new();
+    let file = trail.aside("changed.ndjson");
+    oracle_in(&tools::root(), "key_operations", ["write".into(), tools::root(), file.clone()]);
+    let summary = trail.run_json([file.as_os_str(), "--source".as_ref(), "key-operation".as_ref()]);
+
+    let figures = oracle("key_operations", ["judge".into(), tools::root(), trail.data(), file]);
+
+    assert_eq!(figures["records"], summary["read"]);
+    assert_eq!(figures["accepted"], summary["accepted"]);
+    assert!(number(&figures["valid"]) > 250 && number(&figures["records"]) > 2_500, "{figures}");
+    assert!(number(&figures["stricter"]) < 100, "{figures}");
 }

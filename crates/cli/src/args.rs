@@ -128,8 +128,8 @@ Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and 
 pub struct VerifyArgs {
     #[command(flatten)]
     pub data: DataArgs,
-    /// Verify an exported bundle instead of a data folder
-    #[arg(long, value_name = "DIR", conflicts_with = "data")]
+    /// Verify an exported bundle instead of a data folder (which is then not looked at)
+    #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Archive objects with events from this time on (RFC 3339, or a date)
     #[arg(long, value_name = "TIME", value_parser = time)]

@@ -74,7 +74,11 @@ fn text_file(path: &std::path::Path) -> Result<String, Fatal> {
 pub fn verdict(report: &Report, trust: &str) -> String {
     let failures = report.failures().count() as u64;
     let told = report.findings.len() as u64 - failures;
-    let mut out = if failures == 0 { "good".to_owned() } else { format!("{} FINDINGS", count(failures)) };
+    let mut out = match failures {
+        0 => "good".to_owned(),
+        1 => "NOT GOOD, 1 finding".to_owned(),
+        n => format!("NOT GOOD, {} findings", count(n)),
+    };
     let _infallible = write!(
         out,
         ": {} objects, {} rows{}; {}",
@@ -88,10 +92,17 @@ pub fn verdict(report: &Report, trust: &str) -> String {
 
 /// What the head's signature is worth.
 fn trust(report: &Report) -> &'static str {
+    let good = report.failures().next().is_none();
     match (report.authentic, report.continues) {
-        (true, true) => "authentic by the given keys, continues the known head",
-        (true, false) => "authentic by the given keys",
-        (false, _) => "consistent only: key and head came from the archive itself",
+        (Some(true), Some(true)) => "authentic by the given keys, continues the known head",
+        (Some(true), Some(false)) => "authentic by the given keys, does not continue the known head",
+        (Some(true), None) => "authentic by the given keys",
+        (Some(false), _) => "not authentic: the given keys do not prove this log",
+        (None, _) if !good => "not consistent; key and head came from the archive itself",
+        (None, Some(true)) => {
+            "consistent only: the key came from the archive itself; continues the known head"
+        }
+        (None, _) => "consistent only: key and head came from the archive itself",
     }
 }
 

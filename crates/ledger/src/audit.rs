@@ -35,7 +35,7 @@ pub struct AuditedEntry<'a> {
     pub index: u64,
     /// Its bytes.
     pub bytes: &'a [u8],
-    /// False where the level-0 tile says another hash (one of the two is wrong, and named).
+    /// The level-0 tile says the same hash. Where it does not, one of the two is wrong, and named.
     pub agrees: bool,
 }
 
@@ -47,6 +47,8 @@ pub struct Audit {
     /// The log's head: signed by the keys, or, where none were given, as it stands there. `None`: it is
     /// missing, or not what the keys signed.
     pub checkpoint: Option<Checkpoint>,
+    /// Entries that the log should have: the head's size, or where it cannot be trusted, that of the files.
+    pub size: u64,
     /// Whether given keys signed the head and its root is that of the entries and tiles. It proves
     /// authenticity only if the keys did not come from the archive itself.
     pub authentic: bool,
@@ -85,6 +87,7 @@ pub fn audit(
     }
     Ok(Audit {
         findings: a.findings,
+        size: truth.size,
         authentic: keys.is_some() && trusted && truth.proven,
         checkpoint: claimed.filter(|_| trusted),
     })
@@ -160,13 +163,13 @@ impl Auditor<'_> {
     }
 
     fn missing(&mut self, path: &str) {
-        self.find(Code::FileMissing, path, "the log's head asks for this file");
+        self.find(Code::FileMissing, path, "it is not there, and a log of this size has it");
     }
 
     /// The head as it stands there, and whether its words can be trusted.
     fn head(&mut self, keys: Option<&LogKeys>) -> Result<(Option<Checkpoint>, bool), String> {
         let Some(bytes) = (self.read)(CHECKPOINT)? else {
-            self.find(Code::FileMissing, CHECKPOINT, "the log has no head");
+            self.find(Code::FileMissing, CHECKPOINT, "it is not there: the log has no signed head");
             return Ok((None, false));
         };
         let stands = Note::parse(&bytes).and_then(|n| Checkpoint::parse_body(&n.text));
@@ -298,7 +301,7 @@ impl Auditor<'_> {
                     self.find(Code::LeafMismatch, &bundle.path(), why);
                 }
                 for (i, (bytes, hash)) in entries.iter().zip(&block.entries).enumerate() {
-                    let agrees = block.tile.as_ref().is_none_or(|t| t.get(i) == Some(hash));
+                    let agrees = block.tile.as_ref().is_some_and(|t| t.get(i) == Some(hash));
                     on_entry(AuditedEntry { index: index * WIDTH + i as u64, bytes, agrees });
                 }
             }

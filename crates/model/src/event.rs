@@ -41,7 +41,7 @@ pub struct AuditEvent<'a> {
     pub time: Option<Timestamp>,
     /// What makes it one of a kind.
     pub identity: Identity<'a>,
-    values: Box<[Value<'a>; COUNT]>,
+    values: Box<[Value<'a>]>,
 }
 
 impl<'a> AuditEvent<'a> {
@@ -51,7 +51,7 @@ impl<'a> AuditEvent<'a> {
             dataset,
             time: None,
             identity: Identity::default(),
-            values: Box::new([const { Value::Null }; COUNT]),
+            values: (0..COUNT).map(|_| Value::Null).collect(),
         };
         e.text(Column::EventDataset, dataset);
         e.text(Column::EventModule, module);

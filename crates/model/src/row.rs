@@ -150,12 +150,9 @@ impl RowBuffer {
         // A line with a prefix is no JSON text: its content is its bytes.
         let content =
             if original.first() == Some(&b'{') { json::content_digest(original) } else { Hash::of(original) };
-        let scope = columns(self.row(row).columns).find_map(|(column, value)| match value {
-            Encoded::Text(scope) if column == Column::KeytrailScope => Some(scope.to_owned()),
-            _ => None,
-        });
+        let scope = text(self.row(row).columns, Column::KeytrailScope).unwrap_or_default();
+        let (uid, group) = identify(self.heads[row].dataset, scope, &[], &content, ordinal);
         let head = &mut self.heads[row];
-        let (uid, group) = identify(head.dataset, &scope.unwrap_or_default(), &[], &content, ordinal);
         head.uid = uid;
         head.group = group;
         head.digest = digest(&uid, &head.hash, &self.arena[head.columns.0..head.columns.1]);
@@ -254,6 +251,20 @@ pub fn columns(mut bytes: &[u8]) -> impl Iterator<Item = (Column, Encoded<'_>)> 
     })
 }
 
+/// A text column of an encoded row, without a look at the values before it.
+pub fn text(bytes: &[u8], wanted: Column) -> Option<&str> {
+    let mut rest = bytes;
+    loop {
+        let (index, after) = rest.split_first()?;
+        let (len, after) = split_len(after)?;
+        let (value, after) = after.split_at_checked(len)?;
+        if usize::from(*index) == wanted.index() {
+            return std::str::from_utf8(value).ok();
+        }
+        rest = after;
+    }
+}
+
 fn split_len(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     Some((u32::from_be_bytes(*len) as usize, rest))
@@ -333,6 +344,8 @@ mod tests {
         assert!(got.contains(&(Column::SourcePort, Encoded::Int(443))));
         assert!(got.contains(&(Column::KeytrailReadOnly, Encoded::Bool(true))));
         assert!(!got.iter().any(|(c, _)| *c == Column::UserName));
+        assert_eq!(text(row.columns, Column::EventAction), Some("Decrypt"));
+        assert_eq!(text(row.columns, Column::UserName), None);
         let ips = got.iter().find_map(|(c, v)| match v {
             Encoded::List(l) if *c == Column::RelatedIp => Some(l.collect::<Vec<_>>()),
             _ => None,

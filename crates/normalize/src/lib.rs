@@ -9,6 +9,7 @@ pub mod cloudtrail;
 pub mod framing;
 pub mod key_operation;
 pub mod mask;
+mod object;
 pub mod vault;
 
 use keytrail_model::json::{self, MAX_DEPTH, ScanError};

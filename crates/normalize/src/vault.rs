@@ -359,7 +359,7 @@ fn who<'a>(
     };
     names(e, Column::KeytrailActorPolicies, own.into_iter().flatten().flatten(), ctx);
     let granting = auth.policy_results.and_then(|r| r.granting_policies).unwrap_or_default();
-    names(e, Column::KeytrailPolicyIds, granting.into_iter().filter_map(|p| p.name), ctx);
+    names(e, Column::KeytrailPolicyIds, granting.into_iter().filter_map(|p| p.0?.name), ctx);
 }
 
 /// Sets a list of names, sorted, each once. A record may hold a million of them.

@@ -105,6 +105,19 @@ fn the_lines_of_a_call_agree() {
 }
 
 #[test]
+fn an_array_is_no_object() {
+    let good = r#"{"type":"response","auth":{"policy_results":{"granting_policies":[{"name":"a"}]},"metadata":{}},
+                   "request":{"id":"1","namespace":{}},"response":{"auth":{},"wrap_info":{}}}"#;
+    assert_eq!(rows(&[good.into()]).len(), 1);
+    for field in ["auth", "policy_results", "metadata", "request", "namespace", "response", "wrap_info"] {
+        let start = good.find(&format!(r#""{field}":{{"#)).unwrap() + field.len() + 3;
+        let bad = format!(r#"{}["a","b","c","d"],"rest":{}"#, &good[..start], &good[start..]);
+        assert_eq!(rows(&[bad]).len(), 0, "{field}");
+    }
+    assert_eq!(rows(&[good.replace(r#"[{"name":"a"}]"#, r#"[["a"]]"#)]).len(), 0);
+}
+
+#[test]
 fn raw_secrets_reach_no_column() {
     let lines = lines("hostile");
     let secrets = [

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use keytrail_model::manifest::RunItem;
 use keytrail_model::merkle::leaf_hash;
-use keytrail_model::row::{Encoded, Row, columns};
+use keytrail_model::row::{Encoded, Row, columns, text};
 use keytrail_model::{Column, Hash};
 
 /// Runs that are contiguous in seq, by source and epoch.
@@ -25,17 +25,17 @@ struct Run {
 impl Chains {
     /// Takes a row; one without a chain is none of ours.
     pub fn add(&mut self, row: Row<'_>) {
-        let (mut source, mut epoch, mut seq, mut prev) = (None, None, None, None);
+        let Some(source) = text(row.columns, Column::KeytrailLedgerSource) else { return };
+        let (mut epoch, mut seq, mut prev) = (None, None, None);
         for (column, value) in columns(row.columns) {
             match (column, value) {
-                (Column::KeytrailLedgerSource, Encoded::Text(t)) => source = Some(t),
                 (Column::KeytrailLedgerEpoch, Encoded::Int(n)) => epoch = Some(n),
                 (Column::KeytrailLedgerSeq, Encoded::Int(n)) => seq = Some(n),
                 (Column::KeytrailLedgerPrev, Encoded::Text(t)) => prev = Some(t),
                 _ => {}
             }
         }
-        let (Some(source), Some(epoch), Some(seq)) = (source, epoch, seq) else { return };
+        let (Some(epoch), Some(seq)) = (epoch, seq) else { return };
         let runs = self.runs.entry((source.to_owned(), epoch)).or_default();
         let last_hash = leaf_hash(row.original);
         let mut run = Run { first_prev: prev.unwrap_or_default().to_owned(), last_seq: seq, last_hash };

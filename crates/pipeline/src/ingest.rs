@@ -165,7 +165,8 @@ fn normalize_chunk(
     detected: &mut Option<Format>,
 ) -> Normalized {
     let ctx = Context { now: trail.clock.now(), masker: trail.masker };
-    let mut rows = RowBuffer::with_capacity(chunk.frames.len(), chunk.data.len());
+    // A row is the record and, about as large, its columns.
+    let mut rows = RowBuffer::with_capacity(chunk.frames.len(), 2 * chunk.data.len());
     let mut rejects = Vec::new();
     for frame in &chunk.frames {
         let bytes = chunk.bytes(frame);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use keytrail_archive::{ObjectReader, Projection, ReadError, Selection, StoredRow};
 use keytrail_ledger::{Code, Finding};
-use keytrail_model::manifest::RowsRef;
+use keytrail_model::manifest::{ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::row::{Encoded, Provenance, columns, digest};
+use keytrail_model::row::{Encoded, Provenance, columns, digest, text};
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
 use keytrail_normalize::{Context, Format, normalize};
 use keytrail_ports::BlobStore;
@@ -46,7 +46,9 @@ impl ObjectCheck<'_> {
         let finding = |code, message: String| Finding::new(code, key.clone(), message);
         if let Some(message) = self.changed(sealed)? {
             let code = if message.is_empty() { Code::FileMissing } else { Code::ObjectMismatch };
-            let message = if message.is_empty() { "the log names this object".into() } else { message };
+            let ObjectRef { bytes, sha256, .. } = &sealed.object;
+            let gone = || format!("it is not there; sealed were {bytes} bytes with the SHA-256 {sha256}");
+            let message = if message.is_empty() { gone() } else { message };
             checked.findings.push(finding(code, message));
             return Ok(checked);
         }
@@ -113,7 +115,14 @@ impl ObjectCheck<'_> {
                         "`event_hash` is not the SHA-256 of `event_original`",
                     )),
                     Some(_) => {}
-                    None => out.withheld += 1,
+                    None => {
+                        out.withheld += 1;
+                        out.findings.push(Finding::new(
+                            Code::Withheld,
+                            element(),
+                            "its original bytes are not there, their hash is",
+                        ));
+                    }
                 }
                 if let Some(message) = misplaced(&row, expected) {
                     out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));
@@ -150,11 +159,7 @@ impl ObjectCheck<'_> {
 
 /// A row that does not belong into its partition.
 fn misplaced(row: &StoredRow<'_>, expected: &RowsRef) -> Option<String> {
-    let dataset = columns(row.columns).find_map(|(column, value)| match value {
-        Encoded::Text(t) if column == Column::EventDataset => Some(t),
-        _ => None,
-    });
-    if dataset != Some(expected.dataset.as_str()) {
+    if text(row.columns, Column::EventDataset) != Some(expected.dataset.as_str()) {
         return Some(format!("`event_dataset` is not that of its partition, `{}`", expected.dataset));
     }
     let day = Day::of(row.time).to_string();
@@ -171,13 +176,7 @@ fn derive_again(
     element: &dyn Fn() -> String,
 ) {
     let Some(original) = row.original else { return };
-    let text = |wanted| {
-        columns(row.columns).find_map(|(column, value)| match value {
-            Encoded::Text(t) if column == wanted => Some(t),
-            _ => None,
-        })
-    };
-    let version = text(Column::KeytrailNormalizer).unwrap_or_default();
+    let version = text(row.columns, Column::KeytrailNormalizer).unwrap_or_default();
     let format = Format::ALL.into_iter().find(|f| f.normalizer() == version);
     let Some(format) = format else {
         *out.other_versions.entry(version.to_owned()).or_default() += 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::row::{Encoded, columns};
+use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal, Hash, Uid};
 use keytrail_ports::{BlobRead, BlobStore, StoreError};
 
@@ -100,10 +100,7 @@ pub struct StoredEvent {
 impl StoredEvent {
     /// A column's text.
     pub fn text(&self, wanted: Column) -> Option<&str> {
-        columns(&self.columns).find_map(|(column, value)| match value {
-            Encoded::Text(text) if column == wanted => Some(text),
-            _ => None,
-        })
+        text(&self.columns, wanted)
     }
 
     /// What makes two events claim the same place with their producer; `None` when its source is not

@@ -255,7 +255,7 @@ impl Log<'_> {
     }
 
     /// Whether the tree of `new`, whose tiles are in the store, starts with that of `old`.
-    fn continues(&self, old: &Checkpoint, new: &Checkpoint) -> Result<bool, Fatal> {
+    pub(crate) fn continues(&self, old: &Checkpoint, new: &Checkpoint) -> Result<bool, Fatal> {
         if old.origin != new.origin || old.size > new.size {
             return Ok(false);
         }

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Mutex;
 
 use keytrail_archive::{Projection, Selection};
+use keytrail_ledger::tile::{Level, Tile, WIDTH};
 use keytrail_ledger::{Audit, Checkpoint, Code, Finding, LogKeys, audit};
-use keytrail_model::{Detail, Fatal, Hash, Manifest, Uid};
+use keytrail_model::{Detail, Fatal, Hash, Manifest, Timestamp, Uid};
 use keytrail_normalize::Masker;
 use keytrail_ports::BlobStore;
 
@@ -55,12 +56,12 @@ pub struct Rederive<'a> {
 pub struct Report {
     /// Everything that does not fit, and what sources sent or what was decided.
     pub findings: Vec<Finding>,
-    /// The head, where it can be believed as far as `authentic` says.
+    /// The head, as far as `authentic` says.
     pub checkpoint: Option<Checkpoint>,
-    /// The head was checked with keys from elsewhere.
-    pub authentic: bool,
-    /// The log was shown to continue a head that was known.
-    pub continues: bool,
+    /// Keys from elsewhere signed the head, and it is that of the entries; `None`: no such keys were given.
+    pub authentic: Option<bool>,
+    /// The log continues a head that was seen before; `None`: none was given.
+    pub continues: Option<bool>,
     /// Archive objects and rows checked.
     pub objects: u64,
     /// Rows checked.
@@ -78,13 +79,21 @@ impl Report {
 
 /// Verifies a trail. An error means that it could not be verified; what is wrong with it is in the report.
 pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
-    let mut report = Report { authentic: options.pinned, ..Report::default() };
-    let readable = check_log(store, options, ATTEMPTS, &mut report)?;
-    let listed = check_details(store, &readable, options, &mut report)?;
+    let mut report = Report::default();
+    let (readable, all_entries) = check_log(store, options, ATTEMPTS, &mut report)?;
+    let (listed, all_details) = check_details(store, &readable, options, &mut report)?;
     check_objects(store, &readable, options, &mut report)?;
     check_copies(store, &readable, options, &mut report)?;
     check_conflicts(store, &readable, options, &mut report)?;
-    check_unnamed(store, &readable, &listed, options, &mut report)?;
+    if options.writing {
+        report.unchecked.push("files that no entry of the log names: a run is writing to this folder".into());
+    } else {
+        let named = readable.object_keys();
+        unnamed(store, "archive/", &|key| named.contains(key), all_entries, &mut report)?;
+        unnamed(store, "detail/", &|key| readable.details.contains_key(key), all_entries, &mut report)?;
+        let all = all_entries && all_details;
+        unnamed(store, "quarantine/", &|key| listed.contains(key), all, &mut report)?;
+    }
     report.findings.sort();
     Ok(report)
 }
@@ -92,55 +101,81 @@ pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fa
 /// How often the log is read again when a writer changed it meanwhile.
 const ATTEMPTS: u32 = 10;
 
-/// The log itself; gives what its entries name.
+/// The log itself; gives what its entries name, and whether all of them could be believed.
 fn check_log(
     store: &dyn BlobStore,
     options: &Options<'_>,
     attempts: u32,
     report: &mut Report,
-) -> Result<Readable, Fatal> {
+) -> Result<(Readable, bool), Fatal> {
     let files: Vec<String> =
         store.list("log/")?.iter().filter_map(|f| f.strip_prefix("log/")).map(str::to_owned).collect();
     if files.is_empty() {
         return Err(Fatal::new("Fatal.NotVerified", "there is no log: `log/` is empty or missing"));
     }
     let before = store.get("log/checkpoint")?;
-    let mut readable = Readable::default();
-    let mut findings = Vec::new();
+    let mut entries = Vec::new();
     let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
     let audited: Audit = audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
-        let element = format!("log entry {}", entry.index);
-        let named = Manifest::parse(entry.bytes)
-            .map_err(|e| e.to_string())
-            .and_then(|m| readable.add(entry.index, m).map_err(|e| e.message));
-        if let Err(e) = named {
-            findings.push(Finding::new(Code::LeafMismatch, element, format!("no manifest: {e}")));
-        }
+        entries.push((entry.index, entry.agrees, Manifest::parse(entry.bytes)));
     })
-    .map_err(|e| Fatal::new("Fatal.NotVerified", e.to_string()))?;
+    .map_err(|e| Fatal::new("Fatal.NotVerified", e))?;
     // A run that appended meanwhile shows as damage that is not there: look again at what it left.
     if options.writing && attempts > 0 && store.get("log/checkpoint")? != before {
         return check_log(store, options, attempts - 1, report);
     }
+    let bundles = blamed(&audited.findings, Level::Entries);
+    let tiles = blamed(&audited.findings, Level::Hashes(0));
+    let (mut readable, mut believed) = (Readable::default(), 0);
+    for (index, agrees, manifest) in entries {
+        let block = index / WIDTH;
+        // A changed entry is named already; what it says would only blame files that are right.
+        if bundles.contains(&block) && (!agrees || tiles.contains(&block)) {
+            continue;
+        }
+        match manifest.and_then(|m| readable.add(index, m).map_err(|e| e.message)) {
+            Ok(()) => believed += 1,
+            Err(e) => report.findings.push(Finding::new(
+                Code::LeafMismatch,
+                format!("log entry {index}"),
+                format!("it was sealed and is no manifest: {e}"),
+            )),
+        }
+    }
+    let head_differs = |f: &Finding| matches!(f.code, Code::Fork | Code::Rollback);
+    report.continues =
+        options.known.as_ref().map(|_| audited.authentic && !audited.findings.iter().any(head_differs));
+    report.authentic = options.pinned.then_some(audited.authentic);
     report.findings.extend(audited.findings);
-    report.findings.extend(findings);
-    report.continues = options.known.is_some();
     report.checkpoint = audited.checkpoint;
-    Ok(readable)
+    Ok((readable, believed == audited.size))
 }
 
-/// Detail objects and the quarantine entries that they list; gives the keys of the latter.
+/// Indices of a level's files whose content is found to be wrong.
+fn blamed(findings: &[Finding], level: Level) -> HashSet<u64> {
+    findings
+        .iter()
+        .filter(|f| f.code != Code::FileMissing)
+        .filter_map(|f| f.element.strip_prefix("log/").and_then(Tile::parse))
+        .filter(|t| t.level == level)
+        .map(|t| t.index)
+        .collect()
+}
+
+/// Detail objects and the quarantine entries that they list; gives the keys of the latter, and whether
+/// all lists could be read.
 fn check_details(
     store: &dyn BlobStore,
     readable: &Readable,
     options: &Options<'_>,
     report: &mut Report,
-) -> Result<HashSet<String>, Fatal> {
+) -> Result<(HashSet<String>, bool), Fatal> {
     let mut quarantine: BTreeMap<String, Hash> = BTreeMap::new();
+    let before = report.findings.len();
     for (key, sealed) in &readable.details {
         let mut wrong = |code, message: String| report.findings.push(Finding::new(code, key, message));
         let Some(bytes) = store.get(key)? else {
-            wrong(Code::FileMissing, "the log names this detail object".into());
+            wrong(Code::FileMissing, "it is not there, and the log names it".into());
             continue;
         };
         if Hash::of(&bytes) != sealed.sha256 {
@@ -164,6 +199,7 @@ fn check_details(
             }
         }
     }
+    let all = report.findings.len() == before;
     if options.from.is_none() && options.to.is_none() && options.first_leaf == 0 {
         for (key, sha256) in &quarantine {
             let message = match store.get(key)? {
@@ -171,7 +207,7 @@ fn check_details(
                     report.findings.push(Finding::new(
                         Code::FileMissing,
                         key,
-                        "the log names this quarantine entry",
+                        format!("it is not there; sealed was one with the SHA-256 {sha256}"),
                     ));
                     continue;
                 }
@@ -188,7 +224,7 @@ fn check_details(
     } else if !quarantine.is_empty() {
         report.unchecked.push(format!("{} quarantine entries: a range was asked for", quarantine.len()));
     }
-    Ok(quarantine.into_keys().collect())
+    Ok((quarantine.into_keys().collect(), all))
 }
 
 /// Archive objects, on all cores.
@@ -201,9 +237,11 @@ fn check_objects(
     let wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
     let all = readable.objects().count();
     if wanted.len() < all {
-        report
-            .unchecked
-            .push(format!("{} of {all} archive objects: outside of what was asked for", all - wanted.len()));
+        report.unchecked.push(format!(
+            "{} of {all} archive objects: {}",
+            all - wanted.len(),
+            outside(options)
+        ));
     }
     let check = ObjectCheck { store, rederive: options.rederive };
     let queue = Mutex::new(wanted.into_iter());
@@ -254,6 +292,15 @@ fn check_objects(
     Ok(())
 }
 
+/// What puts an object outside of what was asked for.
+fn outside(options: &Options<'_>) -> String {
+    let time = |t: Option<i64>| t.map_or_else(|| "...".into(), |t| Timestamp(t).to_rfc3339());
+    match (options.from, options.to) {
+        (None, None) => "older than this run".into(),
+        (from, to) => format!("all of their events are outside of {} to {}", time(from), time(to)),
+    }
+}
+
 fn in_range(object: &SealedObject, options: &Options<'_>) -> bool {
     if object.leaf < options.first_leaf {
         return false;
@@ -277,16 +324,21 @@ fn check_copies(
     options: &Options<'_>,
     report: &mut Report,
 ) -> Result<(), Fatal> {
+    let broken: HashSet<String> = report.failures().map(|f| f.element.clone()).collect();
     for objects in readable.partitions.values() {
+        // A missing or damaged object has its own finding, and its rows say nothing.
+        let objects: Vec<_> = objects.iter().filter(|o| !broken.contains(&o.object.key)).collect();
         if objects.len() < 2 || !objects.iter().any(|o| in_range(o, options)) {
             continue;
         }
-        let rows: u64 = objects.iter().map(|o| o.rows.count).sum();
+        // A manifest may claim any count; a row takes more than a byte of its file.
+        let bytes = |o: &SealedObject| store.open(&o.object.key).map_or(0, |b| b.map_or(0, |b| b.len()));
+        let rows: u64 = objects.iter().map(|o| o.rows.count.min(bytes(o))).sum();
         let passes = rows.div_ceil(UIDS_AT_ONCE).max(1);
         for pass in 0..passes {
             let mut uids: Vec<Uid> = Vec::new();
-            for object in objects {
-                // A missing or damaged object has its own finding.
+            for object in &objects {
+                // Outside of the range that was asked for it may be damaged, too.
                 let Ok(reader) = objects::open(store, &object.object.key) else { continue };
                 for batch in reader.batches(&Projection::Columns(Vec::new()), Selection::All) {
                     let Ok(batch) = batch else { break };
@@ -343,41 +395,34 @@ fn finding_of(conflict: &Conflict) -> Finding {
     )
 }
 
-/// Files that nothing sealed names.
-fn check_unnamed(
+/// Files that nothing sealed names. If not `all` names are known, they are no finding: the damage is.
+fn unnamed(
     store: &dyn BlobStore,
-    readable: &Readable,
-    quarantine: &HashSet<String>,
-    options: &Options<'_>,
+    prefix: &str,
+    named: &dyn Fn(&str) -> bool,
+    all: bool,
     report: &mut Report,
 ) -> Result<(), Fatal> {
-    if options.writing {
-        return Ok(());
-    }
-    let objects = readable.object_keys();
-    for key in store.list("archive/")? {
-        if !objects.contains(key.as_str()) {
-            report.findings.push(Finding::new(
+    for key in store.list(prefix)? {
+        if named(&key) {
+            continue;
+        }
+        if !all {
+            report.unchecked.push(format!("`{key}`: what names it is missing or damaged, see the findings"));
+            continue;
+        }
+        let (code, message) = if prefix == "quarantine/" {
+            (
+                Code::Unsealed,
+                "no entry of the log names it: put there by somebody else, or by a run that was killed; the next run seals it",
+            )
+        } else {
+            (
                 Code::FileUnlisted,
-                key,
-                "no entry of the log names this file",
-            ));
-        }
-    }
-    for key in store.list("detail/")? {
-        if !readable.details.contains_key(&key) {
-            report.findings.push(Finding::new(
-                Code::FileUnlisted,
-                key,
-                "no entry of the log names this file",
-            ));
-        }
-    }
-    for key in store.list("quarantine/")? {
-        if !quarantine.contains(&key) {
-            let message = "no entry of the log names this entry yet; the next run seals it";
-            report.findings.push(Finding::new(Code::Unsealed, key, message));
-        }
+                "no entry of the log names it: put there by somebody else, or left by a run that was killed",
+            )
+        };
+        report.findings.push(Finding::new(code, key, message));
     }
     Ok(())
 }

@@ -3,11 +3,13 @@
 //! Times are CPU times of one thread or one process; two noisy cores give no others that mean anything.
 
 pub mod child;
-pub mod floor;
+pub mod dedup;
+pub mod ingest;
 pub mod memory;
 pub mod peers;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -128,6 +130,10 @@ fn short(n: f64) -> String {
 pub struct Setting {
     /// The binary under test.
     pub keytrail: PathBuf,
+    /// The floor of ingest (`crates/archive/examples/floor.rs`).
+    pub floor: PathBuf,
+    /// Deduplication alone (`crates/archive/examples/uids.rs`).
+    pub uids: PathBuf,
     /// A Python with DuckDB, pyarrow and orjson.
     pub python: PathBuf,
     /// Scripts of the peers.
@@ -139,6 +145,29 @@ pub struct Setting {
 /// Keeps a command away from the user's own keys.
 pub fn isolate(command: &mut Command, scratch: &Path) {
     command.env("KEYTRAIL_KEY_DIR", scratch.join("keys"));
+}
+
+/// A command that runs on one core.
+pub fn on_one_core(program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(program);
+    command
+}
+
+/// The archive objects of a data folder, by name.
+pub fn objects(data: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut paths = Vec::new();
+    for dataset in folder(&data.join("archive"))? {
+        for day in folder(&dataset)? {
+            paths.extend(folder(&day)?);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 /// What stopped a bench.
@@ -155,7 +184,13 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 2] = [
+pub const BENCHES: [Bench; 4] = [
+    Bench {
+        name: "ingest",
+        about: "gz to Parquet on one core against its floor, and `keytrail verify`",
+        run: ingest::run,
+    },
+    Bench { name: "dedup", about: "what deduplication takes of ingest, and its memory", run: dedup::run },
     Bench {
         name: "memory",
         about: "peak memory of `keytrail run` on one large object over 400 days and 3 datasets",

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::Command;
 
 use super::{Bar, Failure, Figure, Setting, child};
 use crate::load::files::{self, Layout};
@@ -49,8 +48,8 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
 /// CPU seconds of `keytrail run` into a new data folder: archive, seal and verify.
 fn keytrail(setting: &Setting, input: &Path, scratch: &Path, events: u64) -> Result<f64, Failure> {
     let data = tempfile::tempdir_in(scratch)?;
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(&setting.keytrail).arg("run").arg(input);
+    let mut command = super::on_one_core(&setting.keytrail);
+    command.arg("run").arg(input).args(["--threads", "1"]);
     command.arg("--data").arg(data.path().join("trail")).arg("--json");
     super::isolate(&mut command, scratch);
     let (stdout, cost) = child::measure(command)?;
@@ -69,8 +68,8 @@ fn loader(
     scratch: &Path,
     events: u64,
 ) -> Result<f64, Failure> {
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(&setting.python).arg(setting.peers.join(script)).arg(layout).arg(input);
+    let mut command = super::on_one_core(&setting.python);
+    command.arg(setting.peers.join(script)).arg(layout).arg(input);
     command.arg(scratch.join("peer.parquet"));
     let (stdout, cost) = child::measure(command)?;
     if stdout.trim() != events.to_string() {

@@ -29,6 +29,8 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let setting = Setting {
         keytrail: tools::keytrail(),
+        floor: tools::example("floor"),
+        uids: tools::example("uids"),
         python: tools::python(),
         peers: tools::root().join("tests/peers"),
         full: options.full,

@@ -54,7 +54,7 @@ pub fn write(records: &mut Records, count: u64, layout: Layout, mut sink: impl W
     Ok(written)
 }
 
-/// As [`write`], compressed as one gzip member without a time stamp.
+/// As [`write()`], compressed as one gzip member without a time stamp.
 pub fn write_gzip(
     records: &mut Records,
     count: u64,

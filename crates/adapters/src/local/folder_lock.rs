@@ -23,7 +23,7 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Takes the lock for `command`, or says who holds it (`Fatal.Store`).
+    /// Takes the lock for `command`, or says who holds it (`Retryable.Store`: it will be free again).
     pub fn acquire(store: &LocalStore, command: &str, now: Timestamp) -> Result<Self, StoreError> {
         let root = store.root();
         let folder = File::open(root).map_err(|e| at("open", root, &e))?;
@@ -70,7 +70,7 @@ fn held(root: &Path, holder: &Path) -> StoreError {
         }
         _ => "a process that did not say who it is".into(),
     };
-    StoreError::Fatal(format!("`{}` is in use by {who}: wait for it to end", root.display()))
+    StoreError::Retryable(format!("`{}` is in use by {who}: wait for it to end", root.display()))
 }
 
 #[cfg(test)]
@@ -84,7 +84,8 @@ mod tests {
         let first = FolderLock::acquire(&store, "keytrail run x", Timestamp(0)).unwrap();
         let message = match FolderLock::acquire(&store, "keytrail run y", Timestamp(1)) {
             Ok(_) => panic!("two hold it"),
-            Err(e) => e.to_string(),
+            Err(e @ StoreError::Retryable(_)) => e.to_string(),
+            Err(e) => panic!("waiting helps, but it is {}", e.code()),
         };
         let pid = std::process::id();
         assert!(message.contains(&format!("is in use by pid {pid}, host ")), "{message}");

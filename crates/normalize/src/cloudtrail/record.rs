@@ -7,16 +7,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
 use keytrail_model::{Reject, Rejection};
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
 use super::walk;
 use crate::json_rejection;
+use crate::object::Object;
 
 /// A string of the record, borrowed unless it holds escapes. Absent, `null` and `""` are the same:
 /// producers write all three for "none".
@@ -105,39 +104,6 @@ impl<'de> Deserialize<'de> for Flag {
             }
         }
         d.deserialize_any(Reader)
-    }
-}
-
-/// An object; absent and `null` are `None`. An array is refused, which serde would read as the fields in
-/// their order.
-#[derive(Debug)]
-pub(super) struct Object<T>(pub Option<T>);
-
-impl<T> Default for Object<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Reader<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(|v| Object(Some(v)))
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(Object(None))
-            }
-        }
-        d.deserialize_any(Reader(PhantomData))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Follows brackets and strings of one JSON value, piece by piece.
 
-use keytrail_model::json::MAX_DEPTH;
+use keytrail_model::json::{MAX_DEPTH, string_stop};
 
 use super::is_space;
 
@@ -141,29 +141,6 @@ fn hidden(bytes: &[u8], start: usize, quote: usize) -> Option<usize> {
     (bytes[at] == b'{').then_some(at)
 }
 
-/// First quote, backslash or line feed at or after `i`, or the end. Eight bytes a step: a byte of
-/// `x ^ pattern` is zero where it matches, and the lowest such byte is found exactly (Mycroft's test).
-fn string_stop(bytes: &[u8], mut i: usize) -> usize {
-    const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    const fn matches(word: u64, byte: u8) -> u64 {
-        let x = word ^ u64::from_ne_bytes([byte; 8]);
-        x.wrapping_sub(LOW) & !x & HIGH
-    }
-    while let Some(word) = bytes.get(i..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        let hits = matches(word, b'"') | matches(word, b'\\') | matches(word, b'\n');
-        if hits != 0 {
-            return i + (hits.trailing_zeros() / 8) as usize;
-        }
-        i += 8;
-    }
-    while i < bytes.len() && !matches!(bytes[i], b'"' | b'\\' | b'\n') {
-        i += 1;
-    }
-    i
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,18 +175,5 @@ mod tests {
             let Step::Broken { resume: found, .. } = scan(text) else { panic!("{text}: {:?}", scan(text)) };
             assert_eq!(found, resume, "{text}");
         }
-    }
-
-    #[test]
-    fn strings_stop_at_the_first_hit() {
-        for n in 0..40 {
-            for stop in [b'"', b'\\', b'\n'] {
-                let mut bytes = vec![b'!'; 48];
-                bytes[n] = stop;
-                bytes[n + 1] = b'"';
-                assert_eq!(string_stop(&bytes, 0), n);
-            }
-        }
-        assert_eq!(string_stop(&[0x80, 0xff, 0x21, 0x23, 0x5d, 0x0b, 0x02, 0xa2, 0xdc], 0), 9);
     }
 }

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 
 use keytrail_model::{ActionClass, Timestamp};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 /// A string type: what it is in words, and the test that a value passes.
@@ -194,7 +195,7 @@ macro_rules! objects {
     )*) => {$(
         $(#[$doc])*
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, expecting = "an object", bound(deserialize = "'de: 'a"))]
+        #[serde(remote = "Self", deny_unknown_fields, bound(deserialize = "'de: 'a"))]
         pub(super) struct $name<'a> {
             $($(#[serde(rename = $req_name)])? pub $req: $req_ty,)*
             $(
@@ -204,6 +205,25 @@ macro_rules! objects {
             )*
             #[serde(skip)]
             _record: PhantomData<&'a str>,
+        }
+
+        // What is derived also takes an array as the fields in their order.
+        impl<'de: 'a, 'a> Deserialize<'de> for $name<'a> {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                struct Object<'a>(PhantomData<&'a str>);
+                impl<'de: 'a, 'a> Visitor<'de> for Object<'a> {
+                    type Value = $name<'a>;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                        $name::deserialize(MapAccessDeserializer::new(map))
+                    }
+                }
+                d.deserialize_map(Object(PhantomData))
+            }
         }
     )*};
 }
@@ -379,6 +399,13 @@ mod tests {
         let mut objects = 0;
         walk("", &schema, &mut objects);
         assert_eq!(objects, 19);
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        assert!(serde_json::from_str::<Hsm<'_>>(r#"{"id":"hsm-a"}"#).is_ok());
+        let error = serde_json::from_str::<Hsm<'_>>(r#"["hsm-a"]"#).err().unwrap().to_string();
+        assert!(error.starts_with("invalid type: sequence, expected an object"), "{error}");
     }
 
     #[test]

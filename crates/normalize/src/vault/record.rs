@@ -13,6 +13,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json_rejection;
+use crate::object::{Object, object};
 
 /// A string, borrowed where the JSON has no escapes. (`Option<Cow<str>>` alone is always copied by serde.)
 #[derive(Deserialize, Debug)]
@@ -33,11 +34,11 @@ pub(super) struct Entry<'a> {
     pub kind: Option<Text<'a>>,
     #[serde(borrow)]
     pub time: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub auth: Option<Auth<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub request: Option<Request<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub response: Option<Response<'a>>,
     #[serde(borrow)]
     pub error: Option<Text<'a>>,
@@ -59,9 +60,9 @@ pub(super) struct Auth<'a> {
     pub token_policies: Option<Vec<Text<'a>>>,
     #[serde(borrow)]
     pub identity_policies: Option<Vec<Text<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub policy_results: Option<PolicyResults<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub metadata: Option<Metadata<'a>>,
     #[serde(borrow)]
     pub entity_id: Option<Text<'a>>,
@@ -75,7 +76,7 @@ pub(super) struct Auth<'a> {
 pub(super) struct PolicyResults<'a> {
     pub allowed: Option<bool>,
     #[serde(borrow)]
-    pub granting_policies: Option<Vec<Policy<'a>>>,
+    pub granting_policies: Option<Vec<Object<Policy<'a>>>>,
 }
 
 /// A policy that allowed the call.
@@ -116,7 +117,7 @@ pub(super) struct Request<'a> {
     pub mount_class: Option<Text<'a>>,
     #[serde(borrow)]
     pub mount_running_version: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub namespace: Option<Namespace<'a>>,
     #[serde(borrow)]
     pub client_token_accessor: Option<Text<'a>>,
@@ -152,9 +153,9 @@ pub(super) struct Response<'a> {
     pub mount_class: Option<Text<'a>>,
     #[serde(borrow)]
     pub mount_running_plugin_version: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub auth: Option<Made<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub wrap_info: Option<Made<'a>>,
     #[serde(borrow)]
     pub data: Option<&'a RawValue>,
