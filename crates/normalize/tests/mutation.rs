@@ -1,4 +1,4 @@
-//! No panic, and a row or a reason, for fixtures of Vault and key operation records with bytes flipped,
+//! No panic, and a row or a reason, for fixtures of all sources with bytes flipped,
 //! cut, doubled and swapped. Seeded: the same mutations each time. `fuzz/` goes further.
 
 #![allow(clippy::unwrap_used)]
@@ -8,6 +8,7 @@ use std::path::Path;
 
 use keytrail_model::row::Provenance;
 use keytrail_model::{RowBuffer, Timestamp};
+use keytrail_normalize::framing::{Frame, Limits, Splitter};
 use keytrail_normalize::{Context, Format, Masker, normalize};
 
 /// Mutations of each format.
@@ -29,7 +30,7 @@ impl Dice {
 fn mutated_records_are_read_or_refused() {
     let masker = Masker::new(&[7; 32]);
     let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
-    for format in [Format::Vault, Format::KeyOperation] {
+    for format in Format::ALL {
         let seeds = seeds(format);
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
         let (mut read, mut refused) = (0, 0);
@@ -85,8 +86,62 @@ fn mutate(bytes: &mut Vec<u8>, dice: &mut Dice, seeds: &[Vec<u8>]) {
 
 fn seeds(format: Format) -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(format.name());
-    let mut cases: Vec<_> = fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
-    cases.sort();
-    let text: Vec<_> = cases.iter().map(|c| fs::read_to_string(c.join("input.ndjson")).unwrap()).collect();
-    text.iter().flat_map(|t| t.lines()).filter(|l| !l.is_empty()).map(|l| l.as_bytes().to_vec()).collect()
+    let mut files: Vec<_> = fs::read_dir(root)
+        .unwrap()
+        .flat_map(|case| fs::read_dir(case.unwrap().path()).unwrap())
+        .map(|f| f.unwrap().path())
+        .filter(|f| f.file_stem().is_some_and(|name| name == "input"))
+        .collect();
+    files.sort();
+    let mut seeds = Vec::new();
+    for file in files {
+        let mut splitter = Splitter::new(Limits::default());
+        let mut keep = |frame: Frame<'_>| seeds.push(frame.bytes.to_vec());
+        splitter.feed(&fs::read(file).unwrap(), &mut keep);
+        splitter.finish(&mut keep);
+    }
+    // Mutations of long records are slow and no wilder.
+    seeds.retain(|s| s.len() < 8_000);
+    seeds
+}
+
+/// Mutated files, cut into records and normalized as a run does it: no panic, and frames are the file's
+/// bytes, in order, none twice.
+#[test]
+fn mutated_files_are_cut_and_read() {
+    let masker = Masker::new(&[7; 32]);
+    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let all: Vec<Vec<u8>> = Format::ALL.into_iter().flat_map(seeds).collect();
+    let mut dice = Dice(0xD1B5_4A32_D192_ED03);
+    let (mut read, mut refused) = (0, 0);
+    for round in 0..ROUNDS / 20 {
+        let records: Vec<&[u8]> = (0..6).map(|_| &*all[dice.roll(all.len())]).collect();
+        let mut file = match round % 3 {
+            0 => records.join(&b"\n"[..]),
+            1 => [b"{\"Records\":[", &*records.join(&b","[..]), b"]}"].concat(),
+            _ => [b"[", &*records.join(&b",\n"[..]), b"]"].concat(),
+        };
+        for _ in 0..dice.roll(4) {
+            mutate(&mut file, &mut dice, &all);
+        }
+        let mut rows = RowBuffer::new();
+        let mut last = 0;
+        let mut each = |frame: Frame<'_>| {
+            assert!(frame.offset >= last, "frames in order, none twice");
+            last = frame.offset + frame.bytes.len() as u64;
+            assert_eq!(frame.bytes, &file[frame.offset as usize..last as usize]);
+            let format = std::str::from_utf8(frame.bytes).ok().and_then(Format::detect);
+            let from = Provenance { input: 0, offset: frame.offset };
+            match (frame.verdict, format) {
+                (Ok(()), Some(f)) if normalize(f, frame.bytes, from, &ctx, &mut rows).is_ok() => read += 1,
+                _ => refused += 1,
+            }
+        };
+        let mut splitter = Splitter::new(Limits::default());
+        for piece in file.chunks(1 + dice.roll(5_000)) {
+            splitter.feed(piece, &mut each);
+        }
+        splitter.finish(&mut each);
+    }
+    assert!(read > 1_000 && refused > 100, "{read} read, {refused} refused");
 }

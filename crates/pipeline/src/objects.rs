@@ -31,8 +31,18 @@ impl ReadAt for Opened {
 
 /// A blob for positioned reads; `None` when it is not there.
 pub(crate) fn blob(store: &dyn BlobStore, key: &str) -> Result<Option<Arc<dyn ReadAt>>, Fatal> {
-    Ok(store.open(key)?.map(|b| Arc::new(Opened(b)) as Arc<dyn ReadAt>))
+    let Some(blob) = store.open(key)? else { return Ok(None) };
+    if blob.len() > WHOLE_BYTES {
+        return Ok(Some(Arc::new(Opened(blob))));
+    }
+    let mut bytes = vec![0; blob.len() as usize];
+    blob.read_at(0, &mut bytes)?;
+    Ok(Some(Arc::new(bytes)))
 }
+
+/// Blobs up to this size are read at once: an object of one row has as many column chunks as a large one,
+/// and each would be a read of its own.
+const WHOLE_BYTES: u64 = 1 << 20;
 
 /// An archive object that the log names.
 pub(crate) fn open(store: &dyn BlobStore, key: &str) -> Result<ObjectReader, Fatal> {
