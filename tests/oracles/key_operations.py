@@ -68,9 +68,8 @@ def lines(root):
     seen = {}
     for record in records(root):
         for path in places(record):
-            for _ in range(2):
-                line = json.dumps(changed(record, path, rng), separators=(",", ":")).replace("Infinity", "1e400")
-                seen.setdefault(line, path)
+            line = json.dumps(changed(record, path, rng), separators=(",", ":")).replace("Infinity", "1e400")
+            seen.setdefault(line, path)
     return seen
 
 
@@ -82,6 +81,8 @@ def main(what, root, *rest):
     data, file = rest
     check(open(file, encoding="utf-8").read().splitlines() == list(changes), "another file was read")
     schema = json.load(open(os.path.join(root, "schemas", "key-operation.v1.schema.json"), encoding="utf-8"))
+    # Patterns are ECMA 262, where `$` is the end; in Python it also stands before a last line feed.
+    schema = json.loads(json.dumps(schema).replace('$"', '\\\\Z"'))
     validator = Draft202012Validator(schema, format_checker=FormatChecker())
     accepted = {row["event_hash"] for row in by_duckdb(data).values()}
     valid = stricter = 0

@@ -1,79 +1,26 @@
-//! An attacker who writes to the data folder and may hold a signing key: changes archived rows, then
-//! makes manifest, log and signature fit again.
+//! An attacker who writes to the data folder and may hold a signing key: makes a log of any entries.
 //!
-//! What it is: the worst that an operator of a trail can do. What it is not: tiles, roots and signed notes
-//! come from code of its own (RFC 6962, C2SP tlog-tiles and signed-note), so that a mistake of the
-//! product does not hide itself; only Parquet objects are written by the product's writer.
-//! In: a trail. Out: the same trail with another history.
+//! What it is: tiles, roots and signed notes from code of its own (RFC 6962, C2SP tlog-tiles and
+//! signed-note), so that a mistake of the product does not hide itself. What it is not: it knows nothing of
+//! what entries say.
+//! In: a trail. Out: the same trail with another log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer, SigningKey};
-use keytrail_archive::{ObjectReader, ObjectWriter, Projection, Selection};
-use keytrail_model::event::{AuditEvent, Value};
-use keytrail_model::row::{Content, Encoded, Head, Provenance, columns, digest, encode};
-use keytrail_model::{Column, Day, Hash, Kind, Manifest, Partition, RowBuffer, Timestamp, Uid};
 use sha2::{Digest, Sha256};
 
 use crate::trail::{Trail, hex};
 
 type Node = [u8; 32];
 
-/// A row that can be changed at will.
-pub struct ForgedRow {
-    /// `keytrail_uid`.
-    pub uid: Uid,
-    /// `event_hash`; unless the original changes with it, a lie.
-    pub hash: Hash,
-    /// `event_original`.
-    pub original: Vec<u8>,
-    encoded: Vec<u8>,
-}
-
-impl ForgedRow {
-    /// A derived column's value.
-    #[must_use]
-    pub fn get(&self, wanted: Column) -> Value<'_> {
-        columns(&self.encoded).find(|(column, _)| *column == wanted).map_or(Value::Null, |(_, v)| decoded(v))
-    }
-
-    /// Gives a derived column another value; null takes it away.
-    pub fn set(&mut self, wanted: Column, value: &Value<'_>) {
-        let mut encoded = Vec::new();
-        for column in Column::ALL {
-            let old = columns(&self.encoded).find(|(c, _)| *c == column).map(|(_, v)| v);
-            match (column == wanted, value, old) {
-                (true, Value::Null, _) | (false, _, None) => {}
-                (true, value, _) => encode(&mut encoded, column, value),
-                (false, _, Some(old)) => encode(&mut encoded, column, &decoded(old)),
-            }
-        }
-        self.encoded = encoded;
-    }
-
-    /// Other original bytes, with the hash that they have.
-    pub fn replace_original(&mut self, original: Vec<u8>) {
-        self.hash = Hash::of(&original);
-        self.original = original;
-    }
-}
-
-fn decoded(value: Encoded<'_>) -> Value<'_> {
-    match value {
-        Encoded::Text(t) => Value::Text(t.into()),
-        Encoded::Int(n) => Value::Int(n),
-        Encoded::Bool(b) => Value::Bool(b),
-        Encoded::List(items) => Value::List(items.map(Into::into).collect()),
-    }
-}
-
 /// Who rewrites a trail's history.
 pub struct Forger {
-    data: PathBuf,
+    /// The data folder.
+    pub data: PathBuf,
     name: String,
     key: SigningKey,
     /// The manifests that the next [`seal`](Self::seal) makes the log of.
@@ -111,57 +58,6 @@ impl Forger {
         let mut public = vec![1];
         public.extend(self.key.verifying_key().to_bytes());
         format!("{}+{}+{}\n", self.name, hex(&self.key_id()), STANDARD.encode(public))
-    }
-
-    /// Manifest number `leaf`.
-    #[must_use]
-    pub fn manifest(&self, leaf: usize) -> Manifest {
-        Manifest::parse(&self.entries[leaf]).expect("a manifest")
-    }
-
-    /// The first manifest that names an object of a dataset.
-    #[must_use]
-    pub fn leaf_of(&self, dataset: &str) -> usize {
-        let is = |leaf: &usize| self.manifest(*leaf).rows.is_some_and(|r| r.dataset == dataset);
-        (0..self.entries.len()).find(is).expect("an object of the dataset")
-    }
-
-    /// Writes the object of a manifest again, each row as `change` leaves it (`false` drops it), and the
-    /// manifest that fits: roots, size, hash, name.
-    pub fn rewrite(&mut self, leaf: usize, change: &mut dyn FnMut(usize, &mut ForgedRow) -> bool) {
-        let mut manifest = self.manifest(leaf);
-        let (object, rows) = (manifest.object.expect("an object"), manifest.rows.expect("rows"));
-        let path = self.data.join(&object.key);
-        let reader = ObjectReader::open(Arc::new(fs::read(&path).expect("the object"))).expect("opens");
-        let dataset: &'static str = rows.dataset.leak();
-        let mut buffer = RowBuffer::new();
-        for batch in reader.batches(&Projection::All, Selection::All) {
-            for row in batch.expect("reads").rows() {
-                let mut forged = ForgedRow {
-                    uid: row.uid,
-                    hash: row.hash.expect("a hash"),
-                    original: row.original.expect("an original").to_vec(),
-                    encoded: row.columns.to_vec(),
-                };
-                if change(row.number as usize, &mut forged) {
-                    let mut head = head(dataset, &forged);
-                    (head.uid, head.hash) = (forged.uid, forged.hash);
-                    head.group = row.group.unwrap_or_default();
-                    head.digest = digest(&forged.uid, &forged.hash, &forged.encoded);
-                    buffer.push_encoded(&head, &forged.encoded, &forged.original);
-                }
-            }
-        }
-        buffer.sort();
-        let partition = Partition { dataset: dataset.into(), day: Day::parse(&rows.day).expect("a day") };
-        let mut writer = ObjectWriter::new(partition, Vec::new(), 1).expect("starts");
-        let all: Vec<_> = buffer.rows().collect();
-        writer.append(&all, Timestamp(manifest.archived), &["forged".into()]).expect("writes");
-        let done = writer.finish().expect("ends");
-        fs::remove_file(&path).expect("removed");
-        fs::write(self.data.join(&done.object.key), &done.out).expect("written");
-        (manifest.object, manifest.rows) = (Some(done.object), Some(done.rows));
-        self.entries[leaf] = manifest.to_bytes();
     }
 
     /// Makes the log of [`entries`](Self::entries), signs its head, and puts the key into the folder.
@@ -205,19 +101,6 @@ impl Forger {
         let [a, b, c, d, ..] = hash(&[self.name.as_bytes(), b"\n\x01", &public]);
         [a, b, c, d]
     }
-}
-
-/// A head with the place that the row's columns say; the caller sets what follows from content.
-fn head(dataset: &'static str, row: &ForgedRow) -> Head {
-    let time = columns(&row.encoded).find_map(|(column, value)| match value {
-        Encoded::Int(n) if column == Column::Timestamp && column.kind() == Kind::Time => Some(Timestamp(n)),
-        _ => None,
-    });
-    let mut event = AuditEvent::new(dataset, "forged");
-    event.at(time);
-    let mut buffer = RowBuffer::new();
-    buffer.push(&event, b"", Content::AsIs, Provenance { input: 0, offset: 0 });
-    *buffer.row(0).head
 }
 
 /// The entries of a log whose files are whole, by its checkpoint's size.

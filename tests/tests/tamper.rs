@@ -349,7 +349,8 @@ fn every_mutation_is_named(trail: &Trail, log_only: bool) {
     if asked != "all" {
         cases.truncate(sample);
         if log_only {
-            cases.retain(|case| case.path.starts_with("log/"));
+            let in_log = |path: &String| path.starts_with("log/");
+            cases.retain(|case| in_log(&case.path) && case.other.iter().all(in_log));
             // A range without events leaves out all objects; of the log it leaves out nothing.
             range = &["--from", "2006-01-01", "--to", "2006-01-02"];
         }

@@ -10,6 +10,9 @@ pub struct NameParts<'a> {
     pub kind: &'a str,
     /// RFC 6962 root over the rows' event hashes.
     pub events_root: Hash,
+    /// RFC 6962 root over the rows' digests: copies of a record without a producer's key have one event
+    /// hash and differ in their uid alone.
+    pub rows_root: Hash,
     /// Names and versions of the normalizers, sorted.
     pub normalizers: &'a [String],
     /// Version of the column set.
@@ -32,6 +35,7 @@ pub fn object_key(partition: &Partition, first: Option<Timestamp>, parts: &NameP
     put(&mut h, b"keytrail/object/1");
     put(&mut h, parts.kind.as_bytes());
     put(&mut h, &parts.events_root.0);
+    put(&mut h, &parts.rows_root.0);
     for list in [parts.normalizers, parts.tables] {
         h.update((list.len() as u64).to_be_bytes());
         for item in list {
@@ -67,6 +71,7 @@ mod tests {
         NameParts {
             kind: "add",
             events_root: Hash::of(b"root"),
+            rows_root: Hash::of(b"rows"),
             normalizers,
             schema: 1,
             tables: &[],
@@ -101,6 +106,7 @@ mod tests {
         assert_ne!(base, key(&NameParts { tables: &b, ..parts(&a) }));
         assert_ne!(base, key(&NameParts { replaces: &[0], ..parts(&a) }));
         assert_ne!(base, key(&NameParts { events_root: Hash::of(b"x"), ..parts(&a) }));
+        assert_ne!(base, key(&NameParts { rows_root: Hash::of(b"x"), ..parts(&a) }));
         assert_ne!(
             key(&NameParts { normalizers: &[], tables: &a, ..parts(&a) }),
             key(&NameParts { normalizers: &a, tables: &[], ..parts(&a) })

@@ -145,6 +145,7 @@ impl<W: Write + Send> ObjectWriter<W> {
         let parts = NameParts {
             kind: kind_name(ManifestKind::Add),
             events_root: rows.events_root,
+            rows_root: rows.rows_root,
             normalizers: &rows.normalizers,
             schema: rows.schema,
             tables: &[],

@@ -103,11 +103,18 @@ impl Entries {
 
     /// What is known of the group.
     pub fn find(&self, group: u64, uid: &Uid) -> Found {
-        let mut found = Found { same: self.0.contains(&join(group, uid)), others: Vec::new() };
+        let mut found = Found::default();
+        let (mut seen, own) = (0, join(group, uid));
         for entry in
             self.0.range(join(group, &Uid([0; 20]))..=join(group, &Uid([0xff; 20]))).take(MAX_OTHERS + 1)
         {
+            found.same |= *entry == own;
             found.add(entry, uid);
+            seen += 1;
+        }
+        // Nearly all groups have no entry or one; only of a large one the range did not show all.
+        if seen > MAX_OTHERS && !found.same {
+            found.same = self.0.contains(&own);
         }
         found
     }

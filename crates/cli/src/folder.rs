@@ -49,13 +49,15 @@ impl Folder {
         outside(root, &key_dir)?;
         let keys = match store.get(KEYS)? {
             Some(text) => parse_keys(&text)?,
-            None if store.list("log/")?.is_empty() => new_trail(&store, &key_dir)?,
-            None => {
-                return Err(Fatal::new(
-                    "Config.Keys",
-                    format!("`{}` has a log and no `{KEYS}`: restore that file", root.display()),
-                ));
-            }
+            None => match first_of(&store, &["log/", "log-staging/", "archive/", "detail/"])? {
+                None => new_trail(&store, &key_dir)?,
+                Some(file) => {
+                    return Err(Fatal::new(
+                        "Config.Keys",
+                        format!("`{}` has `{file}` and no `{KEYS}`: restore that file", root.display()),
+                    ));
+                }
+            },
         };
         let secrets = secrets_of(&key_dir, &keys);
         let signers = open_signers(&keys, &secrets)?;
@@ -90,6 +92,11 @@ impl Folder {
     /// The folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The folders that keytrail writes itself: the data folder's, and that of the private keys.
+    pub fn own(&self) -> Vec<PathBuf> {
+        [Some(&self.root), self.key_dir.as_ref()].into_iter().flatten().cloned().collect()
     }
 
     /// Its files.
@@ -151,9 +158,13 @@ impl Folder {
         })
     }
 
-    /// Keeps the newest head beside the key.
+    /// Keeps the newest head beside the key; never one that is behind what is kept there.
     pub fn remember(&self) -> Result<(), Fatal> {
         let (Some(w), Some(note)) = (&self.writing, self.store.get(CHECKPOINT)?) else { return Ok(()) };
+        let size = |head: &Checkpoint| head.size;
+        if w.keys.open(&note).ok().as_ref().map(size) <= known_head(w)?.as_ref().map(size) {
+            return Ok(());
+        }
         Ok(secret::replace(&w.secrets.join(HEAD), &note)?)
     }
 
@@ -207,6 +218,16 @@ impl Folder {
         self.store.replace(KEYS, w.keys.to_string().as_bytes())?;
         Ok(w.keys.clone())
     }
+}
+
+/// The first file below any of the folders.
+fn first_of(store: &LocalStore, folders: &[&str]) -> Result<Option<String>, Fatal> {
+    for folder in folders {
+        if let Some(file) = store.list(folder)?.into_iter().next() {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
 }
 
 fn parse_keys(text: &[u8]) -> Result<LogKeys, Fatal> {

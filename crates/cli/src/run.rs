@@ -1,8 +1,10 @@
 //! `keytrail run`.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
-use keytrail_pipeline::input::{self, Input, Limits};
+use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
 
@@ -21,7 +23,7 @@ use crate::{exit, print_bytes, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
-    let inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
+    let mut inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
     let threads = threads(args.threads);
     let options = Options {
         ingest: ingest::Options {
@@ -38,6 +40,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         object_bytes: args.object_size,
     };
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    leave_out(&folder.own(), &args.inputs, &mut inputs);
     run_inputs(&folder, &inputs, &options, args.json)
 }
 
@@ -53,8 +56,10 @@ pub fn run_inputs(
     let started = Instant::now();
     let summary = folder.with_trail(|trail| keytrail_pipeline::run(trail, inputs, options, &progress, &stop));
     progress.bar.finish_and_clear();
+    // A run that failed later may have sealed before.
+    let remembered = folder.remember();
     let summary = summary?;
-    folder.remember()?;
+    remembered?;
     let ingested = started.elapsed();
     let report = verify::verify(
         folder.store(),
@@ -76,6 +81,31 @@ pub fn run_inputs(
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
     Ok(exit_code(&summary, &report))
+}
+
+/// The folders of data and of keys are no input, though they may lie in a folder that is: each run would
+/// read what the last one wrote, and private keys would end in quarantine.
+fn leave_out(own: &[PathBuf], args: &[OsString], inputs: &mut Vec<Input>) {
+    let own: Vec<PathBuf> = own.iter().filter_map(|p| std::fs::canonicalize(p).ok()).collect();
+    // Globs are no paths.
+    let apart = |arg: &OsString| {
+        std::fs::canonicalize(arg)
+            .is_ok_and(|p| own.iter().all(|own| !own.starts_with(&p) && !p.starts_with(own)))
+    };
+    if args.iter().all(apart) {
+        return;
+    }
+    let before = inputs.len();
+    inputs.retain(|input| match &input.source {
+        Source::Path(path) => {
+            !std::fs::canonicalize(path).is_ok_and(|p| own.iter().any(|own| p.starts_with(own)))
+        }
+        _ => true,
+    });
+    if inputs.len() < before {
+        let left_out = (before - inputs.len()) as u64;
+        tell(&format!("{} files of keytrail's own data and key folders are left out", count(left_out)));
+    }
 }
 
 /// Cores to use.
@@ -254,5 +284,25 @@ impl Progress for Display {
         if self.plain {
             tell(&format!("sealed {} new rows, log size {tree_size}", count(rows)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keytrail_reads_no_files_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["trail/quarantine/x", "keys/log-0.key", "a.log", "trail.log"] {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), b"x").unwrap();
+        }
+        let args = [dir.path().as_os_str().to_owned(), at("keys/../keys/*").into_os_string()];
+        let mut inputs = input::expand(&args).unwrap();
+        assert_eq!(inputs.len(), 5);
+        leave_out(&[at("trail"), at("keys"), at("missing")], &args, &mut inputs);
+        assert_eq!(inputs, [Input::path(at("a.log")), Input::path(at("trail.log"))]);
     }
 }

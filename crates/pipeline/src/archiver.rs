@@ -26,8 +26,8 @@ const SEAL_BYTES: u64 = 1 << 30;
 /// Rows that are sorted in memory, in bytes.
 const SORT_BYTES: usize = 64 << 20;
 
-/// Quarantine entries between two seals: bounds the detail object.
-const SEAL_REJECTS: usize = 20_000;
+/// Quarantine entries and inputs between two seals: bounds the detail object.
+const SEAL_ITEMS: usize = 20_000;
 
 /// Writes rows to archive objects and seals them.
 pub struct Archiver<'a> {
@@ -170,7 +170,8 @@ impl<'a> Archiver<'a> {
 
     /// Enough has come together for a seal.
     pub fn due(&self) -> bool {
-        self.unsealed_bytes >= SEAL_BYTES || self.pending.quarantine.len() >= SEAL_REJECTS
+        self.unsealed_bytes >= SEAL_BYTES
+            || self.pending.quarantine.len() + self.pending.inputs.len() >= SEAL_ITEMS
     }
 
     /// Makes everything so far durable and provable; returns the log's size. Nothing new, no new leaf.

@@ -30,6 +30,9 @@ pub(crate) enum Verdict {
 /// Indexes of sealed objects in memory, in bytes: filters of large ones, small ones whole.
 const INDEX_BYTES: usize = 64 << 20;
 
+/// Indexes of sealed objects in memory: a large one has its file open, and a process may have 1,024.
+const INDEX_FILES: usize = 256;
+
 /// An index up to this size is held whole, a larger one is read where it is looked into.
 const HELD_BYTES: u64 = 64 << 10;
 
@@ -63,10 +66,11 @@ impl<'a> Dedup<'a> {
             indexes.push(open_index(self.store, object)?);
         }
         self.sealed.push((partition.clone(), indexes));
-        let mut bytes = 0;
+        let (mut bytes, mut files) = (0, 0);
         let keep = self.sealed.iter().rev().take_while(|(_, list)| {
             bytes += list.iter().map(|i| i.memory_bytes() + EACH_BYTES).sum::<usize>();
-            bytes <= INDEX_BYTES
+            files += list.len();
+            bytes <= INDEX_BYTES && files <= INDEX_FILES
         });
         let keep = keep.count().max(1);
         self.sealed.drain(..self.sealed.len() - keep);

@@ -9,6 +9,7 @@ use keytrail_ports::BlobStore;
 
 use crate::objects::{self, StoredEvent};
 use crate::readable::{Readable, SealedObject};
+use crate::seal;
 
 /// An event and its proof.
 #[derive(Clone, Debug)]
@@ -55,7 +56,36 @@ pub fn explain(
     let read = &mut |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
     let log_proof = proof::inclusion_proof(object.leaf, checkpoint.size, read)
         .map_err(|e| Fatal::new("Fatal.LogDamaged", e.to_string()))?;
+    check(store, object, checkpoint, &log_proof)?;
     Ok(Explained { event, object: object.clone(), row_proof, log_proof, checkpoint: checkpoint.clone() })
+}
+
+/// Nothing is shown as proven that is not: the object's rows are those that were sealed, and its manifest
+/// is in the tree of the head.
+fn check(
+    store: &dyn BlobStore,
+    object: &SealedObject,
+    checkpoint: &Checkpoint,
+    log_proof: &[Hash],
+) -> Result<(), Fatal> {
+    let key = &object.object.key;
+    let differs = |what: &str| {
+        let message = format!("{what}: `keytrail verify` says what was changed");
+        Err(Fatal::new("Fatal.ArchiveDamaged", message))
+    };
+    let roots = objects::roots(&objects::open(store, key)?).map_err(|e| objects::at(key, e))?;
+    if roots != (object.rows.events_root, object.rows.rows_root) {
+        return differs(&format!("`{key}` has other rows than were sealed"));
+    }
+    let mut leaf = None;
+    seal::read_entries(store, checkpoint.size, object.leaf, object.leaf + 1, &mut |_, entry| {
+        leaf = Some(leaf_hash(entry));
+        Ok(())
+    })?;
+    let proven = leaf.is_some_and(|leaf| {
+        proof::verify_inclusion(&leaf, object.leaf, checkpoint.size, log_proof, &checkpoint.root)
+    });
+    if proven { Ok(()) } else { differs(&format!("log entry {} is another than was sealed", object.leaf)) }
 }
 
 fn row_proof(store: &dyn BlobStore, object: &SealedObject, row: u64) -> Result<Vec<Hash>, Fatal> {

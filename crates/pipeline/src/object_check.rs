@@ -115,7 +115,14 @@ impl ObjectCheck<'_> {
                         "`event_hash` is not the SHA-256 of `event_original`",
                     )),
                     Some(_) => {}
-                    None => out.withheld += 1,
+                    None => {
+                        out.withheld += 1;
+                        out.findings.push(Finding::new(
+                            Code::Withheld,
+                            element(),
+                            "its original bytes are not there, their hash is",
+                        ));
+                    }
                 }
                 if let Some(message) = misplaced(&row, expected) {
                     out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));

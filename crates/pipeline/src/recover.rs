@@ -11,7 +11,9 @@ use keytrail_model::manifest::QuarantineItem;
 use keytrail_model::{Fatal, Hash};
 use keytrail_ports::BlobStore;
 
+use crate::quarantine::Entry;
 use crate::readable::{Readable, TakenIn};
+use crate::seal::LOG;
 use crate::trail::Trail;
 
 /// A trail that is ready for new rows.
@@ -19,7 +21,7 @@ use crate::trail::Trail;
 pub(crate) struct Recovered {
     /// What is sealed.
     pub readable: Readable,
-    /// Inputs and quarantine entries that are sealed.
+    /// Inputs and quarantine entries that are sealed, or will be by this run's first manifest.
     pub taken: TakenIn,
     /// Quarantine entries that no manifest names yet.
     pub unsealed: Vec<QuarantineItem>,
@@ -29,6 +31,7 @@ const CLEAN: &str = "state/clean";
 
 /// Brings the trail to a state in which all that is there is sealed.
 pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
+    has_log_or_nothing(trail)?;
     let head = trail.log().recover()?;
     if let Some(known) = trail.known
         && !trail.log().continues(known, &head)?
@@ -43,13 +46,15 @@ pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
         ));
     }
     let readable = Readable::load(trail.store, head.size)?;
-    let taken = readable.taken_in(trail.store)?;
+    let mut taken = readable.taken_in(trail.store)?;
     let clean = trail.store.get(CLEAN)?;
     let unsealed = if clean.as_deref() == Some(head.size.to_string().as_bytes()) {
         Vec::new()
     } else {
         sweep(trail.store, &readable, &taken)?
     };
+    // They are sealed by this run: reading their input again names them no second time.
+    taken.quarantine.extend(unsealed.iter().map(|q| q.key.clone()));
     trail.store.delete(CLEAN)?;
     Ok(Recovered { readable, taken, unsealed })
 }
@@ -57,6 +62,26 @@ pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
 /// Marks the end of a run that left nothing unsealed.
 pub(crate) fn mark_clean(store: &dyn BlobStore, size: u64) -> Result<(), Fatal> {
     Ok(store.replace(CLEAN, size.to_string().as_bytes())?)
+}
+
+/// Every run makes the log before anything else: where it is not there and an archive is, it was lost.
+/// All of the archive would be unnamed, and swept.
+fn has_log_or_nothing(trail: &Trail<'_>) -> Result<(), Fatal> {
+    // A log without its lock is refused as such.
+    if trail.lock.read()?.is_some() || !trail.store.list(LOG)?.is_empty() {
+        return Ok(());
+    }
+    for folder in ["archive/", "detail/"] {
+        if let Some(file) = trail.store.list(folder)?.first() {
+            return Err(Fatal::new(
+                "Fatal.LogMissing",
+                format!(
+                    "`{file}` is there, but the log that names it is not: restore `log/` and `log-staging/`"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn sweep(store: &dyn BlobStore, readable: &Readable, taken: &TakenIn) -> Result<Vec<QuarantineItem>, Fatal> {
@@ -67,6 +92,8 @@ fn sweep(store: &dyn BlobStore, readable: &Readable, taken: &TakenIn) -> Result<
     for key in store.list("quarantine/")? {
         if !taken.quarantine.contains(&key)
             && let Some(stored) = store.get(&key)?
+            // Entries are put whole: what is none was put there by others, and stays unlisted.
+            && Entry::parse(&key, &stored).is_ok()
         {
             unsealed.push(QuarantineItem { key, sha256: Hash::of(&stored) });
         }

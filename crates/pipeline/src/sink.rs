@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use keytrail_archive::{Finished, ObjectReader, ObjectWriter};
 use keytrail_model::manifest::{ObjectRef, RowsRef, RunItem};
-use keytrail_model::row::{Head, Row};
-use keytrail_model::{Counts, Fatal, Partition, Timestamp, Uid};
+use keytrail_model::row::{Head, Row, columns};
+use keytrail_model::{Column, Counts, Fatal, Partition, Timestamp, Uid};
 use keytrail_normalize::Format;
 
 use crate::chain::Chains;
@@ -105,11 +105,11 @@ impl<'a> Sink<'a> {
                     counts.duplicates += 1;
                     continue;
                 }
-                Verdict::New => {}
-                Verdict::Shares(others) => {
+                Verdict::Shares(others) if is_judged(row) => {
                     let new = row.head.uid;
                     self.suspects.push(Suspect { partition: partition.clone(), source, new, others });
                 }
+                Verdict::New | Verdict::Shares(_) => {}
             }
             counts.accepted += 1;
             self.chains.add(*row);
@@ -265,6 +265,11 @@ fn differs(suspect: &Suspect, events: &BTreeMap<Uid, StoredEvent>) -> Option<boo
         answer = Some(answer.unwrap_or(false) | differs);
     }
     answer
+}
+
+/// Whether its source is judged for conflicts: it has a scope.
+fn is_judged(row: &Row<'_>) -> bool {
+    columns(row.columns).any(|(column, _)| column == Column::KeytrailScope)
 }
 
 /// The source that a row counts for.

@@ -1,6 +1,8 @@
 //! What whoever holds the signing key can change, and who notices: verify on its own, `--rederive`, a
 //! checkpoint kept from before (`--known`), keys kept elsewhere (`--keys`), or the next `run`.
 
+mod rewrite;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use keytrail_model::{Column, Kind, Timestamp, Value as Cell};
 use keytrail_tests::forge::Forger;
 use keytrail_tests::tools;
 use keytrail_tests::trail::{Ran, Trail, copy_folder, text};
+use rewrite::{leaf_of, manifest, rewrite};
 use serde_json::Value;
 
 const CONSISTENT_ONLY: &str = "consistent only: key and head came from the archive itself";
@@ -75,17 +78,17 @@ fn message(report: &Value) -> String {
 fn a_changed_column_of_a_well_sealed_object_is_named_by_rederive() {
     let audited = Audited::new();
     let mut forger = Forger::with_its_key(&audited.trail);
-    let leaf = forger.leaf_of("aws.cloudtrail");
-    let before = forger.manifest(leaf);
+    let leaf = leaf_of(&forger, "aws.cloudtrail");
+    let before = manifest(&forger, leaf);
     let mut forged = None;
-    forger.rewrite(leaf, &mut |number, row| {
+    rewrite(&mut forger, leaf, &mut |number, row| {
         if forged.is_none() && row.get(Column::EventOutcome) == Cell::Text("failure".into()) {
             row.set(Column::EventOutcome, &Cell::Text("success".into()));
             forged = Some(format!("row {number} uid {}", row.uid));
         }
         true
     });
-    let object = forger.manifest(leaf).object.expect("an object").key;
+    let object = manifest(&forger, leaf).object.expect("an object").key;
     let element = format!("{object} {}", forged.expect("an event that failed"));
     assert_eq!(object, before.object.clone().expect("an object").key, "events and versions are the same");
 
@@ -101,9 +104,9 @@ fn a_changed_column_of_a_well_sealed_object_is_named_by_rederive() {
     audited.finds(&["--keys", &audited.keys, "--known", &audited.known], "FORK", "log/checkpoint");
 
     // The same, but the manifest's root over the columns stays as it was.
-    let mut manifest = forger.manifest(leaf);
-    manifest.rows.as_mut().expect("rows").rows_root = before.rows.expect("rows").rows_root;
-    forger.entries[leaf] = manifest.to_bytes();
+    let mut changed = manifest(&forger, leaf);
+    changed.rows.as_mut().expect("rows").rows_root = before.rows.expect("rows").rows_root;
+    forger.entries[leaf] = changed.to_bytes();
     forger.seal();
     audited.finds(&[], "COLUMN_MISMATCH", &object);
 }
@@ -119,9 +122,9 @@ fn rederive_names_every_column() {
         .filter(|c| !matches!(c, Column::Timestamp | Column::EventDataset | Column::KeytrailNormalizer))
         .collect();
     let mut forger = Forger::with_its_key(&audited.trail);
-    let leaf = forger.leaf_of("aws.cloudtrail");
+    let leaf = leaf_of(&forger, "aws.cloudtrail");
     let mut expected = BTreeMap::new();
-    forger.rewrite(leaf, &mut |number, row| {
+    rewrite(&mut forger, leaf, &mut |number, row| {
         if let Some(column) = columns.get(number) {
             row.set(
                 *column,
@@ -155,8 +158,8 @@ fn rederive_names_every_column() {
 fn rows_of_other_versions_are_said_to_be_unchecked() {
     let audited = Audited::new();
     let mut forger = Forger::with_its_key(&audited.trail);
-    let leaf = forger.leaf_of("aws.cloudtrail");
-    forger.rewrite(leaf, &mut |number, row| {
+    let leaf = leaf_of(&forger, "aws.cloudtrail");
+    rewrite(&mut forger, leaf, &mut |number, row| {
         if number == 0 {
             row.set(Column::KeytrailNormalizer, &Cell::Text("cloudtrail/0".into()));
             row.set(Column::EventOutcome, &Cell::Text("success".into()));
@@ -174,9 +177,9 @@ fn rows_of_other_versions_are_said_to_be_unchecked() {
 fn a_misplaced_row_is_named() {
     let audited = Audited::new();
     let mut forger = Forger::with_its_key(&audited.trail);
-    let leaf = forger.leaf_of("aws.cloudtrail");
+    let leaf = leaf_of(&forger, "aws.cloudtrail");
     let mut uid = String::new();
-    forger.rewrite(leaf, &mut |number, row| {
+    rewrite(&mut forger, leaf, &mut |number, row| {
         if number == 7 {
             row.set(Column::EventDataset, &Cell::Text("vault.audit".into()));
             uid = row.uid.to_string();
@@ -184,7 +187,7 @@ fn a_misplaced_row_is_named() {
         true
     });
     forger.seal();
-    let object = forger.manifest(leaf).object.expect("an object").key;
+    let object = manifest(&forger, leaf).object.expect("an object").key;
     audited.finds(&[], "COLUMN_MISMATCH", &format!("{object} row 7 uid {uid}"));
 }
 
@@ -195,8 +198,8 @@ fn a_changed_or_dropped_original_differs_from_the_known_head() {
     for drop in [true, false] {
         let audited = Audited::new();
         let mut forger = Forger::with_its_key(&audited.trail);
-        let leaf = forger.leaf_of("aws.cloudtrail");
-        forger.rewrite(leaf, &mut |number, row| {
+        let leaf = leaf_of(&forger, "aws.cloudtrail");
+        rewrite(&mut forger, leaf, &mut |number, row| {
             if number == 5 && !drop {
                 let text = String::from_utf8(row.original.clone()).expect("UTF-8");
                 row.replace_original(text.replacen("userAgent", "userAgenT", 1).into_bytes());
@@ -223,9 +226,9 @@ fn a_changed_or_dropped_original_differs_from_the_known_head() {
 fn an_original_that_its_hash_does_not_fit_is_named() {
     let audited = Audited::new();
     let mut forger = Forger::with_its_key(&audited.trail);
-    let leaf = forger.leaf_of("vault.audit");
+    let leaf = leaf_of(&forger, "vault.audit");
     let mut uid = String::new();
-    forger.rewrite(leaf, &mut |number, row| {
+    rewrite(&mut forger, leaf, &mut |number, row| {
         if number == 3 {
             row.original.push(b' ');
             uid = row.uid.to_string();
@@ -233,7 +236,7 @@ fn an_original_that_its_hash_does_not_fit_is_named() {
         true
     });
     forger.seal();
-    let object = forger.manifest(leaf).object.expect("an object").key;
+    let object = manifest(&forger, leaf).object.expect("an object").key;
     audited.finds(&[], "LEAF_MISMATCH", &format!("{object} row 3 uid {uid}"));
 }
 
@@ -243,11 +246,11 @@ fn hostile_manifests_are_findings() {
     let audited = Audited::new();
     let mut forger = Forger::with_its_key(&audited.trail);
     let good = forger.entries.clone();
-    let leaf = forger.leaf_of("vault.audit");
+    let leaf = leaf_of(&forger, "vault.audit");
     let count = {
-        let mut manifest = forger.manifest(leaf);
-        manifest.rows.as_mut().expect("rows").count = u64::MAX;
-        manifest.to_bytes()
+        let mut changed = manifest(&forger, leaf);
+        changed.rows.as_mut().expect("rows").count = u64::MAX;
+        changed.to_bytes()
     };
     forger.entries.extend([b"no manifest".to_vec(), Vec::new(), count]);
     forger.seal();
@@ -257,7 +260,7 @@ fn hostile_manifests_are_findings() {
     for element in [format!("log entry {size}"), format!("log entry {}", size + 1)] {
         assert!(found.contains(&("LEAF_MISMATCH".into(), element.clone())), "{element}: {found:?}");
     }
-    let object = forger.manifest(leaf).object.expect("an object").key;
+    let object = manifest(&forger, leaf).object.expect("an object").key;
     assert!(found.contains(&("LEAF_MISMATCH".into(), object)), "{found:?}");
 }
 
