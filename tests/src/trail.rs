@@ -151,26 +151,27 @@ impl Trail {
     /// Every file of the data folder and its SHA-256, by path in the data folder.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, String> {
-        let mut files = BTreeMap::new();
+        let hash = |name: &str| hex(&Sha256::digest(fs::read(self.data().join(name)).expect("readable")));
+        self.names().into_iter().map(|name| (name.clone(), hash(&name))).collect()
+    }
+
+    /// Every file of the data folder, by path in it, sorted folder by folder.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
         let data = self.data();
+        let mut names = Vec::new();
         walk(&data, &mut |path| {
-            let name = path.strip_prefix(&data).expect("below it").to_str().expect("UTF-8").to_owned();
-            files.insert(name, hex(&Sha256::digest(fs::read(path).expect("readable"))));
+            names.push(path.strip_prefix(&data).expect("below it").to_str().expect("UTF-8").to_owned());
         });
-        files
+        names
     }
 
     /// The archive's objects, by path in the data folder.
     #[must_use]
     pub fn objects(&self) -> Vec<String> {
-        let data = self.data();
-        let mut objects = Vec::new();
-        walk(&data.join("archive"), &mut |path| {
-            if path.extension().is_some_and(|e| e == "parquet") {
-                objects.push(path.strip_prefix(&data).expect("below it").to_str().expect("UTF-8").to_owned());
-            }
-        });
-        objects
+        let mut names = self.names();
+        names.retain(|name| name.starts_with("archive/") && name.ends_with(".parquet"));
+        names
     }
 
     /// Rows of an SQL query by DuckDB, which knows nothing of keytrail: `{archive}` in it stands for the

