@@ -24,7 +24,7 @@ use crate::{concurrent, objects, quarantine};
 const SEAL_BYTES: u64 = 1 << 30;
 
 /// Rows that are sorted in memory, in bytes.
-const SORT_BYTES: usize = 64 << 20;
+const SORT_BYTES: usize = 40 << 20;
 
 /// Quarantine entries and inputs between two seals: bounds the detail object.
 const SEAL_ITEMS: usize = 20_000;
