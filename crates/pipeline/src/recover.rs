@@ -101,9 +101,14 @@ fn sweep(store: &dyn BlobStore, readable: &Readable, taken: &TakenIn) -> Result<
     Ok(unsealed)
 }
 
+/// Whether a store takes such a key: what others put there under a stranger name stays, for `verify` to name.
+fn may_be_ours(key: &str) -> bool {
+    key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=/-".contains(&b))
+}
+
 fn delete_unnamed(store: &dyn BlobStore, prefix: &str, named: &HashSet<&str>) -> Result<(), Fatal> {
     for key in store.list(prefix)? {
-        if !named.contains(key.as_str()) {
+        if !named.contains(key.as_str()) && may_be_ours(&key) {
             store.delete(&key)?;
         }
     }
