@@ -137,6 +137,15 @@ fn writes_that_fail_in_the_middle() {
     }
 }
 
+/// Unmounts, also when the test fails.
+struct Mount<'a>(&'a Path);
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _best_effort = Command::new("umount").arg(self.0).status();
+    }
+}
+
 /// A real full disk, where this machine lets a test mount one.
 #[test]
 fn a_full_disk() {
@@ -150,6 +159,7 @@ fn a_full_disk() {
         );
         return;
     }
+    let _mount = Mount(&disk);
     let ballast = disk.join("ballast");
     let data = disk.join("data");
     let input = trail.input("input", format!("{}bad\n", lines(0, 400)));
@@ -175,8 +185,6 @@ fn a_full_disk() {
     fs::remove_file(&ballast).unwrap();
     let (_, counts, _) = counted(&run_there());
     let verified = trail.keytrail(["verify", "--data", name(&data)]);
-    let unmounted = Command::new("umount").arg(&disk).status().unwrap();
-    assert!(unmounted.success());
     assert!(codes.contains(&Some(75)), "{codes:?}");
     assert_eq!((counts.accepted + counts.duplicates, counts.rejected), (400, 1));
     assert_eq!(verified.code, Some(0), "{verified:?}");
