@@ -87,7 +87,7 @@ mod tests {
         let n = ["cloudtrail/1".to_owned()];
         assert_eq!(
             object_key(&partition, time, &parts(&n)),
-            "archive/dataset=aws.cloudtrail/day=2023-07-10/20230710T114220Z-32658cff4c807b23.parquet"
+            "archive/dataset=aws.cloudtrail/day=2023-07-10/20230710T114220Z-4b4b5ab82e5625e9.parquet"
         );
         let undated = Partition { dataset: "vault.audit".into(), day: Day::Undated };
         let key = object_key(&undated, Timestamp::parse("0000-01-01T00:00:00Z"), &parts(&n));

@@ -56,8 +56,9 @@ pub fn run_inputs(
     let started = Instant::now();
     let summary = folder.with_trail(|trail| keytrail_pipeline::run(trail, inputs, options, &progress, &stop));
     progress.bar.finish_and_clear();
-    // A run that failed later may have sealed before.
-    let remembered = folder.remember();
+    // A run that failed later may have sealed before. One that sealed nothing has not shown that the log
+    // continues the head that is kept.
+    let remembered = if progress.sealed.get() { folder.remember() } else { Ok(()) };
     let summary = summary?;
     remembered?;
     let ingested = started.elapsed();
@@ -249,6 +250,7 @@ struct Display {
     inputs: u64,
     plain: bool,
     last: Cell<Instant>,
+    sealed: Cell<bool>,
 }
 
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -260,7 +262,13 @@ impl Display {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} inputs  {msg}  {elapsed}") {
             bar.set_style(style);
         }
-        Self { bar, inputs: inputs.len() as u64, plain, last: Cell::new(Instant::now()) }
+        Self {
+            bar,
+            inputs: inputs.len() as u64,
+            plain,
+            last: Cell::new(Instant::now()),
+            sealed: Cell::new(false),
+        }
     }
 }
 
@@ -281,6 +289,7 @@ impl Progress for Display {
     }
 
     fn sealed(&self, tree_size: u64, rows: u64) {
+        self.sealed.set(true);
         if self.plain {
             tell(&format!("sealed {} new rows, log size {tree_size}", count(rows)));
         }

@@ -1,6 +1,6 @@
 //! The order of the stages: what happens to an entry between its bytes and the sealed archive.
 //!
-//! Start with [`run`]: it shows the path. What it is: orchestration of the pure crates over the
+//! Start with [`run()`]: it shows the path. What it is: orchestration of the pure crates over the
 //! ports. What it is not: it knows no file system, no cloud, no command line.
 //! In: [`input::Input`]s and a [`Trail`]. Out: a [`Summary`], and what is durable in the trail's store.
 

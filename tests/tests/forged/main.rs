@@ -90,7 +90,7 @@ fn a_changed_column_of_a_well_sealed_object_is_named_by_rederive() {
     });
     let object = manifest(&forger, leaf).object.expect("an object").key;
     let element = format!("{object} {}", forged.expect("an event that failed"));
-    assert_eq!(object, before.object.clone().expect("an object").key, "events and versions are the same");
+    assert_ne!(object, before.object.clone().expect("an object").key, "rows are part of the name");
 
     forger.seal();
     assert_eq!(text(&audited.good(&[])["trust"]), CONSISTENT_ONLY);
