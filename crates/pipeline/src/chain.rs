@@ -37,6 +37,10 @@ impl Chains {
         }
         let (Some(epoch), Some(seq)) = (epoch, seq) else { return };
         let runs = self.runs.entry((source.to_owned(), epoch)).or_default();
+        // A number that is used twice is a conflict of its events; the run that holds it stays whole.
+        if runs.range(..=seq).next_back().is_some_and(|(_, run)| seq <= run.last_seq) {
+            return;
+        }
         let last_hash = leaf_hash(row.original);
         let mut run = Run { first_prev: prev.unwrap_or_default().to_owned(), last_seq: seq, last_hash };
         let mut first = seq;
@@ -77,17 +81,22 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn runs_join_in_any_order() {
+    fn rows(records: &[(i64, &str)]) -> RowBuffer {
         let mut rows = RowBuffer::new();
-        for seq in [5, 0, 2, 1, 7, 6] {
+        for (seq, original) in records {
             let mut e = AuditEvent::new("keytrail.key_operation", "keytrail");
             e.text(Column::KeytrailLedgerSource, "hsm-1");
             e.int(Column::KeytrailLedgerEpoch, 3);
-            e.int(Column::KeytrailLedgerSeq, seq);
+            e.int(Column::KeytrailLedgerSeq, *seq);
             e.text(Column::KeytrailLedgerPrev, format!("prev-{seq}"));
-            rows.push(&e, seq.to_string().as_bytes(), Content::AsIs, Provenance { input: 0, offset: 0 });
+            rows.push(&e, original.as_bytes(), Content::AsIs, Provenance { input: 0, offset: 0 });
         }
+        rows
+    }
+
+    #[test]
+    fn runs_join_in_any_order() {
+        let rows = rows(&[(5, "5"), (0, "0"), (2, "2"), (1, "1"), (7, "7"), (6, "6")]);
         let mut chains = Chains::default();
         rows.rows().for_each(|r| chains.add(r));
         let runs: Vec<_> =
@@ -97,5 +106,16 @@ mod tests {
             [(0, "prev-0".into(), 2, leaf_hash(b"2")), (5, "prev-5".to_owned(), 7, leaf_hash(b"7"))]
         );
         assert!(chains.take().is_empty());
+    }
+
+    #[test]
+    fn a_number_used_twice_shortens_no_run() {
+        let rows =
+            rows(&[(0, "0"), (1, "1"), (2, "2"), (0, "other 0"), (1, "other 1"), (2, "other 2"), (3, "3")]);
+        let mut chains = Chains::default();
+        rows.rows().for_each(|r| chains.add(r));
+        let runs: Vec<_> =
+            chains.take().into_iter().map(|r| (r.first_seq, r.last_seq, r.last_hash)).collect();
+        assert_eq!(runs, [(0, 3, leaf_hash(b"3"))]);
     }
 }
