@@ -186,6 +186,8 @@ fn a_run_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
         times.push(start.elapsed());
     }
     let (events, kept) = (undisturbed.events(), quarantined(&undisturbed));
+    let conflicts = conflicts(&undisturbed.verify_json::<&str>([]).1);
+    assert!(!conflicts.is_empty(), "the loads use no id twice");
     assert!(kept.len() > 2 && undisturbed.objects().len() > 8, "the load is too small");
 
     let mut random = Random::of(0x4B11, kills);
@@ -205,7 +207,7 @@ fn a_run_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
                 *phases.entry(phase(&trail)).or_default() += 1;
                 witness.look(&trail);
                 if killed % 10 == 5 {
-                    verify_unfinished(&trail, &witness);
+                    verify_unfinished(&trail, &witness, &conflicts);
                 }
                 if stage > 1 && witness.checkpoints.len() > sealed {
                     // Killed behind its seal: the next stage has more to lose.
@@ -239,17 +241,25 @@ fn a_run_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
     }
 }
 
-/// Right after a kill: what is sealed verifies; what is not yet sealed is said, and nothing else.
-fn verify_unfinished(trail: &Trail, witness: &Witness) {
+/// The ids that the loads use twice with different content, as `verify` names them.
+fn conflicts(report: &Value) -> BTreeSet<String> {
+    let findings = report["findings"].as_array().expect("a list").iter();
+    findings.filter(|f| f["code"] == "CONFLICT").map(|f| text(&f["element"])).collect()
+}
+
+/// Right after a kill: what is sealed verifies; what is not yet sealed is said, and nothing else but the
+/// conflicts that the loads have.
+fn verify_unfinished(trail: &Trail, witness: &Witness, expected: &BTreeSet<String>) {
     if witness.checkpoints.is_empty() {
         trail.verify().exits(2);
         return;
     }
     let (code, report) = trail.verify_json::<&str>([]);
     assert!(matches!(code, Some(0 | 1)), "{report}");
+    assert!(conflicts(&report).is_subset(expected), "{report}");
     for finding in report["findings"].as_array().expect("a list") {
         let code = text(&finding["code"]);
-        assert!(["UNSEALED", "FILE_UNLISTED"].contains(&code.as_str()), "{finding}");
+        assert!(["UNSEALED", "FILE_UNLISTED", "CONFLICT"].contains(&code.as_str()), "{finding}");
     }
 }
 
