@@ -1,88 +1,146 @@
 //! Rows to Arrow arrays: one builder a column, touched only by rows that set it.
+//!
+//! Texts are copied as the row encoding has them and checked for UTF-8 a column at a time.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    ArrayBuilder, BooleanBuilder, Int64Builder, ListBuilder, StringBuilder, TimestampMicrosecondBuilder,
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
+    new_null_array,
 };
-use arrow_array::{ArrayRef, BinaryArray, new_null_array};
-use keytrail_model::row::{Encoded, columns};
+use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::ArrowError;
+use keytrail_model::row::{items, values};
 use keytrail_model::{Column, Fatal, Kind, Row, Timestamp};
 
 use crate::schema;
 
-enum Builder {
-    Text(StringBuilder),
-    Int(Int64Builder),
-    Bool(BooleanBuilder),
-    Time(TimestampMicrosecondBuilder),
-    List(ListBuilder<StringBuilder>),
+/// A column in the making.
+struct Builder {
+    rows: usize,
+    /// Runs of rows without a value: first row and number.
+    nulls: Vec<(usize, usize)>,
+    values: Values,
+}
+
+enum Values {
+    Text(Texts),
+    Int(Vec<i64>),
+    Bool(BooleanBufferBuilder),
+    Time(Vec<i64>),
+    List { items: Texts, offsets: Vec<i32> },
+}
+
+/// Texts one behind the other, and where each ends.
+struct Texts {
+    bytes: Vec<u8>,
+    offsets: Vec<i32>,
+}
+
+impl Texts {
+    fn with_capacity(texts: usize) -> Self {
+        let mut offsets = Vec::with_capacity(texts + 1);
+        offsets.push(0);
+        Self { bytes: Vec::with_capacity(texts * 16), offsets }
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.offsets.push(offset(self.bytes.len()));
+    }
+
+    fn append_nulls(&mut self, n: usize) {
+        self.offsets.resize(self.offsets.len() + n, offset(self.bytes.len()));
+    }
+
+    fn finish(self, nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
+        i32::try_from(self.bytes.len()).map_err(|_| ArrowError::OffsetOverflowError(self.bytes.len()))?;
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets));
+        StringArray::try_new(offsets, Buffer::from_vec(self.bytes), nulls)
+    }
+}
+
+/// Arrow's offsets end at 2 GiB; [`Texts::finish`] refuses more.
+fn offset(len: usize) -> i32 {
+    i32::try_from(len).unwrap_or(i32::MAX)
 }
 
 impl Builder {
     fn new(kind: Kind, rows: usize) -> Self {
-        match kind {
-            Kind::Text | Kind::Binary => Self::Text(StringBuilder::with_capacity(rows, rows * 16)),
-            Kind::Int => Self::Int(Int64Builder::with_capacity(rows)),
-            Kind::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
-            Kind::Time => Self::Time(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC")),
-            Kind::List => Self::List(ListBuilder::new(StringBuilder::new()).with_field(schema::item())),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(b) => b.len(),
-            Self::Int(b) => b.len(),
-            Self::Bool(b) => b.len(),
-            Self::Time(b) => b.len(),
-            Self::List(b) => b.len(),
-        }
+        let values = match kind {
+            Kind::Text | Kind::Binary => Values::Text(Texts::with_capacity(rows)),
+            Kind::Int => Values::Int(Vec::with_capacity(rows)),
+            Kind::Bool => Values::Bool(BooleanBufferBuilder::new(rows)),
+            Kind::Time => Values::Time(Vec::with_capacity(rows)),
+            Kind::List => Values::List { items: Texts::with_capacity(rows), offsets: vec![0] },
+        };
+        Self { rows: 0, nulls: Vec::new(), values }
     }
 
     /// Nulls for the rows since the last one that had a value.
     fn skip_to(&mut self, row: usize) {
-        let missing = row - self.len();
+        let missing = row - self.rows;
         if missing == 0 {
             return;
         }
-        match self {
-            Self::Text(b) => b.append_nulls(missing),
-            Self::Int(b) => b.append_nulls(missing),
-            Self::Bool(b) => b.append_nulls(missing),
-            Self::Time(b) => b.append_nulls(missing),
-            Self::List(b) => b.append_nulls(missing),
-        }
-    }
-
-    fn append(&mut self, value: Encoded<'_>) {
-        match (self, value) {
-            (Self::Text(b), Encoded::Text(t)) => b.append_value(t),
-            (Self::Int(b), Encoded::Int(n)) => b.append_value(n),
-            (Self::Bool(b), Encoded::Bool(v)) => b.append_value(v),
-            (Self::Time(b), Encoded::Int(n)) => b.append_value(n),
-            (Self::List(b), Encoded::List(items)) => {
-                for item in items {
-                    b.values().append_value(item);
-                }
-                b.append(true);
+        self.nulls.push((self.rows, missing));
+        self.rows = row;
+        match &mut self.values {
+            Values::Text(texts) => texts.append_nulls(missing),
+            Values::Int(n) | Values::Time(n) => n.resize(row, 0),
+            Values::Bool(b) => b.append_n(missing, false),
+            Values::List { items, offsets } => {
+                offsets.resize(offsets.len() + missing, offset(items.offsets.len() - 1));
             }
-            // The row encoding types a value by its column, as the builders are.
-            _ => {}
         }
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Text(b) => Arc::new(b.finish()),
-            Self::Int(b) => Arc::new(b.finish()),
-            Self::Bool(b) => Arc::new(b.finish()),
-            Self::Time(b) => Arc::new(b.finish()),
-            Self::List(b) => Arc::new(b.finish()),
+    /// Appends the value of a row that comes after all before, as the row encoding has it.
+    fn append(&mut self, row: usize, value: &[u8]) {
+        self.skip_to(row);
+        self.rows += 1;
+        match &mut self.values {
+            Values::Text(texts) => texts.append(value),
+            Values::Int(n) | Values::Time(n) => n.push(int(value)),
+            Values::Bool(b) => b.append(value == [1]),
+            Values::List { items: texts, offsets } => {
+                items(value).for_each(|item| texts.append(item));
+                offsets.push(offset(texts.offsets.len() - 1));
+            }
         }
     }
+
+    fn finish(mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        self.skip_to(rows);
+        let nulls = (!self.nulls.is_empty()).then(|| {
+            let mut valid = BooleanBufferBuilder::new(rows);
+            for (first, n) in self.nulls {
+                valid.append_n(first - valid.len(), true);
+                valid.append_n(n, false);
+            }
+            valid.append_n(rows - valid.len(), true);
+            NullBuffer::new(valid.finish())
+        });
+        Ok(match self.values {
+            Values::Text(texts) => Arc::new(texts.finish(nulls)?),
+            Values::Int(n) => Arc::new(Int64Array::try_new(n.into(), nulls)?),
+            Values::Time(n) => {
+                Arc::new(TimestampMicrosecondArray::try_new(n.into(), nulls)?.with_timezone("UTC"))
+            }
+            Values::Bool(mut b) => Arc::new(BooleanArray::new(b.finish(), nulls)),
+            Values::List { items, offsets } => {
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+                Arc::new(ListArray::try_new(schema::item(), offsets, Arc::new(items.finish(None)?), nulls)?)
+            }
+        })
+    }
+}
+
+/// The row encoding has integers and times in eight bytes.
+fn int(value: &[u8]) -> i64 {
+    value.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }
 
 /// What the archive adds to rows as it writes them.
@@ -101,36 +159,33 @@ pub(crate) struct Built {
     pub normalizers: BTreeSet<String>,
 }
 
-/// The arrays of a row group.
+/// The arrays of some rows.
 pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Built, Fatal> {
     let mut builders: Vec<Option<Builder>> = Column::ALL.iter().map(|_| None).collect();
-    let mut put = |row: usize, column: Column, value: Encoded<'_>| {
-        let b = builders[column.index()].get_or_insert_with(|| Builder::new(column.kind(), rows.len()));
-        b.skip_to(row);
-        b.append(value);
+    let mut put = |row: usize, column: Column, value: &[u8]| {
+        builders[column.index()]
+            .get_or_insert_with(|| Builder::new(column.kind(), rows.len()))
+            .append(row, value);
     };
     // Neighbours are mostly of one normalizer; the set takes care of the rest.
-    let mut normalizers: Vec<&str> = Vec::new();
+    let mut normalizers: Vec<&[u8]> = Vec::new();
     let mut hex = [0; 64];
     let mut input = String::new();
     for (i, row) in rows.iter().enumerate() {
         let head = row.head;
-        for (column, value) in columns(row.columns) {
+        for (column, value) in values(row.columns) {
             if column.derived() {
                 put(i, column, value);
             }
-            if column == Column::KeytrailNormalizer
-                && let Encoded::Text(name) = value
-                && normalizers.last() != Some(&name)
-            {
-                normalizers.push(name);
+            if column == Column::KeytrailNormalizer && normalizers.last() != Some(&value) {
+                normalizers.push(value);
             }
         }
-        put(i, Column::EventHash, Encoded::Text(hex_text(&head.hash.0, &mut hex)));
-        put(i, Column::KeytrailUid, Encoded::Text(hex_text(&head.uid.0, &mut hex)));
-        put(i, Column::EventIngested, Encoded::Int(added.ingested.0));
+        put(i, Column::EventHash, hex_text(&head.hash.0, &mut hex));
+        put(i, Column::KeytrailUid, hex_text(&head.uid.0, &mut hex));
+        put(i, Column::EventIngested, &added.ingested.0.to_be_bytes());
         // The same 64 bits; SQL has no unsigned integers everywhere.
-        put(i, Column::KeytrailGroup, Encoded::Int(head.group.cast_signed()));
+        put(i, Column::KeytrailGroup, &head.group.to_be_bytes());
         let name = usize::try_from(head.input).ok().and_then(|n| added.inputs.get(n)).ok_or_else(|| {
             Fatal::new(
                 "Fatal.Archive",
@@ -140,24 +195,26 @@ pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Built, Fatal>
         input.clear();
         // Writing to a String cannot fail.
         let _ = write!(input, "{name}@{}", head.offset);
-        put(i, Column::KeytrailInput, Encoded::Text(&input));
+        put(i, Column::KeytrailInput, input.as_bytes());
     }
-    let arrays = Column::ALL.iter().zip(builders).map(|(column, builder)| match (column, builder) {
-        (Column::EventOriginal, _) => None,
-        (_, Some(mut b)) => {
-            b.skip_to(rows.len());
-            Some(b.finish())
-        }
-        (c, None) => Some(new_null_array(&schema::data_type(c.kind()), rows.len())),
-    });
-    Ok(Built { arrays: arrays.collect(), normalizers: normalizers.into_iter().map(str::to_owned).collect() })
+    let array = |(column, builder): (&Column, Option<Builder>)| match (column, builder) {
+        (Column::EventOriginal, _) => Ok(None),
+        (_, Some(b)) => b.finish(rows.len()).map(Some),
+        (c, None) => Ok(Some(new_null_array(&schema::data_type(c.kind()), rows.len()))),
+    };
+    let arrays = Column::ALL.iter().zip(builders).map(array).collect::<Result<_, _>>();
+    let normalizers = normalizers.into_iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect();
+    Ok(Built {
+        arrays: arrays
+            .map_err(|e| Fatal::new("Fatal.Archive", format!("columns of an archive object: {e}")))?,
+        normalizers,
+    })
 }
 
-fn hex_text<'a>(bytes: &[u8], out: &'a mut [u8; 64]) -> &'a str {
+fn hex_text<'a>(bytes: &[u8], out: &'a mut [u8; 64]) -> &'a [u8] {
     let out = &mut out[..bytes.len() * 2];
     keytrail_model::hash::encode_hex(bytes, out);
-    // Hex digits are ASCII.
-    std::str::from_utf8(out).unwrap_or_default()
+    out
 }
 
 /// `event_original` in arrays of about one page: the bytes of a row group are never copied at once.
@@ -175,6 +232,11 @@ pub(crate) fn originals<'a>(rows: &'a [Row<'a>]) -> impl Iterator<Item = BinaryA
             .count();
         let (page, after) = rest.split_at(n);
         rest = after;
-        (!page.is_empty()).then(|| BinaryArray::from_iter_values(page.iter().map(|r| r.original)))
+        (!page.is_empty()).then(|| {
+            let lengths = page.iter().map(|r| r.original.len());
+            let mut values = Vec::with_capacity(lengths.clone().sum());
+            page.iter().for_each(|r| values.extend_from_slice(r.original));
+            BinaryArray::new(OffsetBuffer::from_lengths(lengths), Buffer::from_vec(values), None)
+        })
     })
 }

@@ -1,19 +1,19 @@
 //! Writing one archive object: sorted slices of one partition's rows in, Parquet bytes and what a
 //! manifest says of them out.
 //!
-//! Each slice becomes row groups of its own at once, so between slices an open object holds no rows,
-//! only the row groups' metadata (about 50 kB each, 32,767 at most).
+//! Rows are encoded as they come. A row group stays open for the next slice, as encoded pages in memory,
+//! until it is full, the next slice is not behind it, or [`ObjectWriter::end_group`] is called; then an
+//! open object holds the row groups' metadata only (about 50 kB each, 32,767 at most).
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use arrow_array::ArrayRef;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::{Column, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp};
+use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp, Uid};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
@@ -29,8 +29,8 @@ use crate::schema;
 /// Rows of a row group at most.
 pub const GROUP_ROWS: usize = 65_536;
 
-/// Encoded columns and original bytes of a row group at most, but for a single larger row.
-pub const GROUP_BYTES: usize = 32 << 20;
+/// A row group with so many bytes of encoded pages and dictionaries is full.
+pub const GROUP_BYTES: usize = 16 << 20;
 
 /// Parquet's own limit on a file.
 pub const MAX_GROUPS: usize = i16::MAX as usize;
@@ -41,12 +41,23 @@ pub struct ObjectWriter<W: Write + Send> {
     threads: usize,
     file: SerializedFileWriter<Hashed<W>>,
     groups: ArrowRowGroupWriterFactory,
+    open: Option<OpenGroup>,
     events: RootBuilder,
     rows: RootBuilder,
     normalizers: BTreeSet<String>,
     time_min: Option<i64>,
     time_max: Option<i64>,
 }
+
+/// A row group that takes more rows.
+struct OpenGroup {
+    /// By [`Column::index`].
+    writers: Vec<ArrowColumnWriter>,
+    rows: usize,
+    last: SortKey,
+}
+
+type SortKey = (&'static str, Day, bool, Option<i64>, Uid);
 
 /// A finished object.
 #[derive(Clone, Debug)]
@@ -74,6 +85,7 @@ impl<W: Write + Send> ObjectWriter<W> {
             threads: threads.max(1),
             file,
             groups,
+            open: None,
             events: RootBuilder::new(),
             rows: RootBuilder::new(),
             normalizers: BTreeSet::new(),
@@ -91,18 +103,36 @@ impl<W: Write + Send> ObjectWriter<W> {
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
         self.check(rows)?;
         let added = Added { ingested, inputs };
-        for group in row_groups(rows) {
-            self.write_group(group, &added)?;
-            for row in group {
+        for step in steps(rows) {
+            self.write(step, &added)?;
+            for row in step {
                 self.account(row);
             }
         }
         Ok(())
     }
 
-    /// Compressed bytes so far.
+    /// Ends the open row group: its pages leave memory.
+    pub fn end_group(&mut self) -> Result<(), Fatal> {
+        let Some(group) = self.open.take() else { return Ok(()) };
+        let at = |e| from_parquet("row group of an archive object", &e);
+        let jobs = group.writers.into_iter().map(|writer| Job::Close(Box::new(writer)));
+        let chunks = run(jobs.collect(), self.threads).map_err(at)?;
+        let mut group = self.file.next_row_group().map_err(at)?;
+        for chunk in chunks {
+            if let Done::Closed(chunk) = chunk {
+                chunk.append_to_row_group(&mut group).map_err(at)?;
+            }
+        }
+        group.close().map_err(at)?;
+        Ok(())
+    }
+
+    /// Compressed bytes so far; those of the open row group are an estimate.
     pub fn size_bytes(&self) -> u64 {
-        self.file.bytes_written() as u64
+        let open = self.open.iter().flat_map(|g| &g.writers);
+        let open: usize = open.map(|w| w.get_estimated_total_bytes()).sum();
+        (self.file.bytes_written() + open) as u64
     }
 
     /// Rows so far.
@@ -112,7 +142,7 @@ impl<W: Write + Send> ObjectWriter<W> {
 
     /// Row groups so far, of [`MAX_GROUPS`].
     pub fn row_groups(&self) -> usize {
-        self.file.flushed_row_groups().len()
+        self.file.flushed_row_groups().len() + usize::from(self.open.is_some())
     }
 
     /// The partition.
@@ -123,6 +153,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     /// Writes the footer.
     pub fn finish(mut self) -> Result<Finished<W>, Fatal> {
         let at = |e| from_parquet("end of an archive object", &e);
+        self.end_group()?;
         self.file.finish().map_err(at)?;
         // Not `into_inner`: it writes a footer again and loses what kind of error a write had.
         let hashed = self.file.inner_mut();
@@ -182,16 +213,33 @@ impl<W: Write + Send> ObjectWriter<W> {
         Ok(())
     }
 
-    fn write_group(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<(), Fatal> {
-        let at = |e| from_parquet("row group of an archive object", &e);
-        let writers = self.groups.create_column_writers(self.row_groups()).map_err(at)?;
-        let (chunks, normalizers) = encode(rows, added, writers, self.threads)?;
-        self.normalizers.extend(normalizers);
-        let mut group = self.file.next_row_group().map_err(at)?;
-        for chunk in chunks {
-            chunk.append_to_row_group(&mut group).map_err(at)?;
+    /// Encodes a step into the open row group, or into a new one.
+    fn write(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<(), Fatal> {
+        let at = |e| from_parquet("columns of an archive object", &e);
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        if self.open.as_ref().is_some_and(|group| !group.takes(first, rows.len())) {
+            self.end_group()?;
         }
-        group.close().map_err(at)?;
+        let mut group = match self.open.take() {
+            Some(group) => group,
+            None => OpenGroup {
+                writers: self.groups.create_column_writers(self.row_groups()).map_err(at)?,
+                rows: 0,
+                last: first.head.sort_key(),
+            },
+        };
+        let Built { arrays, normalizers } = build(rows, added)?;
+        self.normalizers.extend(normalizers);
+        let jobs = group.writers.into_iter().zip(Column::ALL.into_iter().zip(arrays));
+        let jobs = jobs.map(|(writer, (column, array))| match (Box::new(writer), array) {
+            (writer, Some(array)) => Job::Write { column, writer, array },
+            (writer, None) => Job::Originals { column, writer, rows },
+        });
+        let done = run(jobs.collect(), self.threads).map_err(at)?;
+        group.writers = done.into_iter().filter_map(Done::open).collect();
+        group.rows += rows.len();
+        group.last = last.head.sort_key();
+        self.open = Some(group);
         Ok(())
     }
 
@@ -213,44 +261,45 @@ const fn kind_name(kind: ManifestKind) -> &'static str {
     }
 }
 
-/// Cuts a slice into row groups of about equal size under both limits.
-fn row_groups<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
-    let size = |r: &Row<'_>| r.columns.len() + r.original.len();
-    let total: usize = rows.iter().map(size).sum();
-    let groups = total.div_ceil(GROUP_BYTES).max(rows.len().div_ceil(GROUP_ROWS)).max(1);
-    let (max_bytes, max_rows) = (total.div_ceil(groups), rows.len().div_ceil(groups).max(1));
-    // Rows of uneven size: let the bytes decide, and the rows up to their own limit.
-    let max_rows = if groups == 1 { max_rows } else { (max_rows * 2).min(GROUP_ROWS) };
-    let mut rest = rows;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let n = rest
-            .iter()
-            .take(max_rows)
-            .take_while(|r| {
-                let fits = bytes == 0 || bytes + size(r) <= max_bytes.max(GROUP_BYTES / 2);
-                bytes += size(r);
-                fits
-            })
-            .count();
-        let (group, after) = rest.split_at(n);
-        rest = after;
-        (!group.is_empty()).then_some(group)
-    })
+impl OpenGroup {
+    /// Whether it has room for so many rows, of which `first` does not come before its own.
+    fn takes(&self, first: &Row<'_>, rows: usize) -> bool {
+        let bytes: usize = self.writers.iter().map(|w| w.memory_size()).sum();
+        self.rows + rows <= GROUP_ROWS && bytes < GROUP_BYTES && self.last <= first.head.sort_key()
+    }
 }
 
 /// Rows that are turned into arrays at a time: the arrays of all columns then fit the processor's cache,
 /// and their memory is used again instead of being mapped anew.
 const STEP_ROWS: usize = 4096;
 
-/// The next rows of one column of a row group, to be encoded by any thread.
-struct Job {
-    column: Column,
-    writer: Box<ArrowColumnWriter>,
-    /// None: `event_original`, read from the rows.
-    array: Option<ArrayRef>,
-    /// Nothing comes after them.
-    last: bool,
+/// Encoded columns and original bytes of a step at most, but for a single larger row.
+const STEP_BYTES: usize = 16 << 20;
+
+/// Cuts a slice into steps under both limits.
+fn steps<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |r: &&Row<'_>| {
+            let before = bytes;
+            bytes += r.columns.len() + r.original.len();
+            before == 0 || bytes <= STEP_BYTES
+        };
+        let (step, after) = rest.split_at(rest.iter().take(STEP_ROWS).take_while(fits).count());
+        rest = after;
+        (!step.is_empty()).then_some(step)
+    })
+}
+
+/// What is to be done to one column of a row group, by any thread.
+enum Job<'a> {
+    /// The next rows' values.
+    Write { column: Column, writer: Box<ArrowColumnWriter>, array: ArrayRef },
+    /// The next rows' original bytes.
+    Originals { column: Column, writer: Box<ArrowColumnWriter>, rows: &'a [Row<'a>] },
+    /// Nothing comes after what was written.
+    Close(Box<ArrowColumnWriter>),
 }
 
 /// What a job leaves.
@@ -259,117 +308,71 @@ enum Done {
     Closed(Box<ArrowColumnChunk>),
 }
 
-impl Job {
-    fn run(mut self, rows: &[Row<'_>]) -> Result<(Column, Done), ParquetError> {
-        let schema = schema::arrow();
-        let field = schema.field(self.column.index());
-        match self.array {
-            Some(array) => {
-                for leaf in compute_leaves(field, &array)? {
-                    self.writer.write(&leaf)?;
-                }
+impl Done {
+    fn open(self) -> Option<ArrowColumnWriter> {
+        match self {
+            Self::Open(writer) => Some(*writer),
+            Self::Closed(_) => None,
+        }
+    }
+}
+
+impl Job<'_> {
+    fn run(self) -> Result<Done, ParquetError> {
+        let write = |column: Column, writer: &mut ArrowColumnWriter, array: &ArrayRef| {
+            let leaves = compute_leaves(schema::arrow().field(column.index()), array)?;
+            leaves.iter().try_for_each(|leaf| writer.write(leaf))
+        };
+        match self {
+            Self::Write { column, mut writer, array } => {
+                write(column, &mut writer, &array)?;
+                Ok(Done::Open(writer))
             }
-            None => {
+            Self::Originals { column, mut writer, rows } => {
                 for page in originals(rows) {
                     let page: ArrayRef = Arc::new(page);
-                    for leaf in compute_leaves(field, &page)? {
-                        self.writer.write(&leaf)?;
-                    }
+                    write(column, &mut writer, &page)?;
                 }
+                Ok(Done::Open(writer))
             }
+            Self::Close(writer) => Ok(Done::Closed(Box::new(writer.close()?))),
         }
-        let done =
-            if self.last { Done::Closed(Box::new(self.writer.close()?)) } else { Done::Open(self.writer) };
-        Ok((self.column, done))
     }
 }
 
-/// The column chunks of a row group, in the schema's order, and the normalizers of its rows.
-fn encode(
-    rows: &[Row<'_>],
-    added: &Added<'_>,
-    writers: Vec<ArrowColumnWriter>,
-    threads: usize,
-) -> Result<(Vec<ArrowColumnChunk>, BTreeSet<String>), Fatal> {
-    let mut columns: Vec<(Column, Done)> =
-        Column::ALL.into_iter().zip(writers.into_iter().map(|w| Done::Open(Box::new(w)))).collect();
-    let mut normalizers = BTreeSet::new();
-    let steps = rows.len().div_ceil(STEP_ROWS);
-    for (i, step) in rows.chunks(STEP_ROWS).enumerate() {
-        let step = encode_step(step, added, columns, i + 1 == steps, threads)?;
-        columns = step.columns;
-        normalizers.extend(step.normalizers);
+/// Runs one job a column on so many threads, and gives what they leave in the same order.
+fn run(jobs: Vec<Job<'_>>, threads: usize) -> Result<Vec<Done>, ParquetError> {
+    if threads == 1 {
+        return jobs.into_iter().map(Job::run).collect();
     }
-    columns.sort_by_key(|(column, _)| *column);
-    let closed = columns.into_iter().filter_map(|(_, done)| match done {
-        Done::Closed(chunk) => Some(*chunk),
-        // The last step closes all of them, and a row group has rows.
-        Done::Open(_) => None,
-    });
-    Ok((closed.collect(), normalizers))
-}
-
-/// What a step leaves.
-struct Step {
-    columns: Vec<(Column, Done)>,
-    normalizers: BTreeSet<String>,
-}
-
-fn encode_step(
-    rows: &[Row<'_>],
-    added: &Added<'_>,
-    columns: Vec<(Column, Done)>,
-    last: bool,
-    threads: usize,
-) -> Result<Step, Fatal> {
-    let (jobs_in, jobs) = mpsc::channel::<Job>();
+    let mut jobs: Vec<(usize, Job<'_>)> = jobs.into_iter().enumerate().collect();
+    // The original bytes are half of the work: the last of the list is taken first.
+    jobs.sort_by_key(|(_, job)| matches!(job, Job::Originals { .. }));
     let jobs = Mutex::new(jobs);
-    // Threads take jobs as they get free: the original bytes are half of the work and go first.
+    // A poisoned lock means that a thread panicked, which the join below reports.
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
         let mut done = Vec::new();
-        loop {
-            // A sender that is gone ends the work; a poisoned lock means that a thread panicked, which
-            // the join below reports.
-            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            match job {
-                Ok(job) => done.push(job.run(rows)?),
-                Err(mpsc::RecvError) => return Ok::<_, ParquetError>(done),
-            }
+        while let Some((column, job)) = next() {
+            done.push((column, job.run()?));
         }
+        Ok::<_, ParquetError>(done)
     };
-    let panicked = || ParquetError::General("a thread that encoded columns panicked".into());
-    thread::scope(|scope| {
-        let mut waiting = Vec::with_capacity(columns.len());
-        for (column, done) in columns {
-            let Done::Open(writer) = done else { continue };
-            if column == Column::EventOriginal {
-                // The receiver lives as long as `jobs`: sending cannot fail.
-                let _ = jobs_in.send(Job { column, writer, array: None, last });
-            } else {
-                waiting.push((column, writer));
-            }
-        }
+    let mut done = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let built = build(rows, added);
-        if let Ok(Built { arrays, .. }) = &built {
-            for (column, writer) in waiting {
-                let array = arrays[column.index()].clone();
-                let _ = jobs_in.send(Job { column, writer, array, last });
-            }
-        }
-        drop(jobs_in);
         let mut done = work();
         for other in others {
-            let theirs = other.join().unwrap_or_else(|_| Err(panicked()));
+            let panicked = |_| Err(ParquetError::General("a thread that encoded columns panicked".into()));
+            let theirs = other.join().unwrap_or_else(panicked);
             done = done.and_then(|mut all| {
                 all.extend(theirs?);
                 Ok(all)
             });
         }
-        let normalizers = built?.normalizers;
-        let done = done.map_err(|e| from_parquet("columns of an archive object", &e))?;
-        Ok(Step { columns: done, normalizers })
-    })
+        done
+    })?;
+    done.sort_by_key(|(column, _)| *column);
+    Ok(done.into_iter().map(|(_, done)| done).collect())
 }
 
 /// Passes bytes on, counts and hashes them.

@@ -173,6 +173,11 @@ impl RowBuffer {
         self.arena.len() + self.heads.len() * size_of::<Head>()
     }
 
+    /// The rows' heads.
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
     /// A row by its number.
     pub fn row(&self, i: usize) -> Row<'_> {
         let head = &self.heads[i];
@@ -231,38 +236,47 @@ impl<'a> Iterator for List<'a> {
 }
 
 /// Reads a row's encoded columns, by ascending name. Bytes that no encoder wrote end the iteration.
-pub fn columns(mut bytes: &[u8]) -> impl Iterator<Item = (Column, Encoded<'_>)> {
+pub fn columns(bytes: &[u8]) -> impl Iterator<Item = (Column, Encoded<'_>)> {
+    values(bytes).map_while(|(column, value)| {
+        let value = match column.kind() {
+            Kind::Text => Encoded::Text(std::str::from_utf8(value).ok()?),
+            Kind::Int | Kind::Time => Encoded::Int(i64::from_be_bytes(value.try_into().ok()?)),
+            Kind::Bool => Encoded::Bool(value == [1]),
+            Kind::List => Encoded::List(List(value)),
+            Kind::Binary => return None,
+        };
+        Some((column, value))
+    })
+}
+
+/// Reads a row's encoded columns as [`encode`] wrote their values: UTF-8, eight bytes big-endian of an
+/// integer or a time, one byte of a flag, a list for [`items`].
+pub fn values(mut bytes: &[u8]) -> impl Iterator<Item = (Column, &[u8])> {
     std::iter::from_fn(move || {
         let (index, rest) = bytes.split_first()?;
         let column = *Column::ALL.get(usize::from(*index))?;
         let (len, rest) = split_len(rest)?;
         let (value, rest) = rest.split_at_checked(len)?;
         bytes = rest;
-        Some((
-            column,
-            match column.kind() {
-                Kind::Text => Encoded::Text(std::str::from_utf8(value).ok()?),
-                Kind::Int | Kind::Time => Encoded::Int(i64::from_be_bytes(value.try_into().ok()?)),
-                Kind::Bool => Encoded::Bool(value == [1]),
-                Kind::List => Encoded::List(List(value)),
-                Kind::Binary => return None,
-            },
-        ))
+        Some((column, value))
+    })
+}
+
+/// The items of an encoded list.
+pub fn items(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = split_len(list)?;
+        let (item, rest) = rest.split_at_checked(len)?;
+        list = rest;
+        Some(item)
     })
 }
 
 /// A text column of an encoded row, without a look at the values before it.
 pub fn text(bytes: &[u8], wanted: Column) -> Option<&str> {
-    let mut rest = bytes;
-    loop {
-        let (index, after) = rest.split_first()?;
-        let (len, after) = split_len(after)?;
-        let (value, after) = after.split_at_checked(len)?;
-        if usize::from(*index) == wanted.index() {
-            return std::str::from_utf8(value).ok();
-        }
-        rest = after;
-    }
+    // Columns ascend: the first that is not before the wanted one is it, or it is not set.
+    let (column, value) = values(bytes).find(|(column, _)| *column >= wanted)?;
+    if column == wanted { std::str::from_utf8(value).ok() } else { None }
 }
 
 fn split_len(bytes: &[u8]) -> Option<(usize, &[u8])> {

@@ -97,8 +97,8 @@ impl<'a> Archiver<'a> {
             counts.rejected += 1;
             *self.rejected.entry(reject.rejection.code.code()).or_default() += 1;
         }
-        for row in records.rows.rows() {
-            self.total.entry(source_of(row.head)).or_default().read += 1;
+        for run in records.rows.heads().chunk_by(|a, b| a.dataset == b.dataset) {
+            self.total.entry(source_of(&run[0])).or_default().read += run.len() as u64;
         }
         self.number_copies(&mut records.rows);
         self.unsealed_bytes += records.bytes;

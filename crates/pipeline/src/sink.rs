@@ -98,11 +98,13 @@ impl<'a> Sink<'a> {
     ) -> Result<(), Fatal> {
         self.dedup.enter(partition, readable)?;
         let mut new: Vec<Row<'_>> = Vec::with_capacity(rows.len());
+        let Some(first) = rows.first() else { return Ok(()) };
+        // All of one partition, so of one dataset.
+        let source = source_of(first.head);
+        let mut counts = Counts::default();
         for row in rows {
-            let source = source_of(row.head);
             let copy = new.last().is_some_and(|r| r.head.uid == row.head.uid);
             let verdict = if copy { Verdict::Duplicate } else { self.dedup.judge(partition, row.head)? };
-            let counts = self.counts.entry(source).or_default();
             match verdict {
                 Verdict::Duplicate => {
                     counts.duplicates += 1;
@@ -122,6 +124,7 @@ impl<'a> Sink<'a> {
             self.chains.add(*row);
             new.push(*row);
         }
+        *self.counts.entry(source).or_default() += counts;
         if new.is_empty() {
             return Ok(());
         }
@@ -135,8 +138,13 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// The partition's open writer, moved to the end of the list.
+    /// The partition's open writer, moved to the end of the list: the only one with an open row group.
     fn writer(&mut self, partition: &Partition) -> Result<usize, Fatal> {
+        if let Some(last) = self.open.last_mut()
+            && last.writer.partition() != partition
+        {
+            last.writer.end_group()?;
+        }
         if let Some(at) = self.open.iter().position(|o| o.writer.partition() == partition) {
             let open = self.open.remove(at);
             self.open.push(open);

@@ -15,6 +15,7 @@ fn write(slices: &[&[Row<'_>]], threads: usize) -> Finished<Vec<u8>> {
     let mut w = ObjectWriter::new(partition, Vec::new(), threads).expect("start");
     for slice in slices {
         w.append(slice, Timestamp(77), &inputs()).expect("append");
+        w.end_group().expect("end of a row group");
     }
     w.finish().expect("finish")
 }
@@ -179,6 +180,31 @@ fn rows_are_found_and_times_prune() {
     assert_eq!((got[0], got.len()), (800, 800), "one row group of four");
 }
 
+/// Rows of a row group ascend: readers prune by it.
+#[test]
+fn a_slice_goes_on_where_the_last_one_ended_or_begins_a_row_group() {
+    let rows = day(900, 30);
+    let mut sorted = all(&rows);
+    sorted.sort_by_key(|r| r.head.sort_key());
+    let (first, last) = sorted.split_at(450);
+    for (slices, groups) in [([first, last], 1), ([last, first], 2)] {
+        let mut w = ObjectWriter::new(partition_of(&rows), Vec::new(), 1).unwrap();
+        for slice in slices {
+            w.append(slice, Timestamp(77), &inputs()).unwrap();
+        }
+        assert_eq!((w.row_groups(), w.count()), (groups, 900));
+        assert!(w.size_bytes() > 10_000);
+        let done = w.finish().unwrap();
+        let reader = open(&done.out).unwrap();
+        assert_eq!(reader.row_groups(), groups);
+        let hashes: Vec<_> = reader
+            .batches(&Projection::All, Selection::All)
+            .flat_map(|b| b.unwrap().rows().map(|r| r.hash.unwrap()).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(hashes, slices.concat().iter().map(|r| r.head.hash).collect::<Vec<_>>());
+    }
+}
+
 /// Every damage is an error or leaves the rows as they were; nothing panics and nothing is silent where
 /// a checksum is compared: that is what the object's SHA-256 is for.
 #[test]
@@ -239,6 +265,6 @@ fn a_full_disk_is_told_as_such() {
     }
     let rows = day(3000, 1);
     let mut w = ObjectWriter::new(partition_of(&rows), Full, 1).unwrap();
-    let e = w.append(&all(&rows), Timestamp(0), &inputs()).unwrap_err();
+    let e = w.append(&all(&rows), Timestamp(0), &inputs()).and_then(|()| w.end_group()).unwrap_err();
     assert_eq!(e.code, "Retryable.StoreFull");
 }
