@@ -12,8 +12,13 @@ fn cut<'a>(
     let mut sink =
         |f: Frame<'_>| frames.push((f.offset, f.bytes.to_vec(), f.verdict.err().map(|r| r.code.code())));
     let mut splitter = Splitter::new(Limits { max_record_bytes });
-    pieces.for_each(|p| splitter.feed(p, &mut sink));
-    splitter.finish(&mut sink);
+    let mut held = Vec::new();
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        let done = splitter.run(&held, false, &mut sink);
+        held.drain(..done);
+    }
+    splitter.run(&held, true, &mut sink);
     frames
 }
 

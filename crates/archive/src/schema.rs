@@ -81,6 +81,7 @@ pub const fn storage(column: Column) -> Storage {
         | Column::EventId
         | Column::KeytrailGroup
         | Column::KeytrailInput
+        | Column::KeytrailOperationId
         | Column::KeytrailUid
         | Column::KeytrailLedgerPrev => Storage::Unique,
         _ => Storage::Repeating,

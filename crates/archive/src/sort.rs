@@ -41,6 +41,7 @@ pub struct Sorter {
     budget_bytes: usize,
     held: Vec<RowBuffer>,
     held_bytes: usize,
+    emptied: Vec<RowBuffer>,
     runs: Vec<Run>,
     next_run: u64,
     origin: Origin,
@@ -56,6 +57,7 @@ impl Sorter {
             budget_bytes,
             held: Vec::new(),
             held_bytes: 0,
+            emptied: Vec::new(),
             runs: Vec::new(),
             next_run: 0,
             origin: Origin::default(),
@@ -86,6 +88,11 @@ impl Sorter {
             Ok(())
         })?;
         slice.hand_out(out)
+    }
+
+    /// Buffers whose rows went out since the last call: who makes rows can use their memory again.
+    pub fn take_emptied(&mut self) -> Vec<RowBuffer> {
+        std::mem::take(&mut self.emptied)
     }
 
     /// Rows in memory, in bytes.
@@ -119,6 +126,8 @@ impl Sorter {
                 }
             }
         }
+        self.emptied = held;
+        self.emptied.iter_mut().for_each(RowBuffer::clear);
         if let Some(run) = spill {
             self.runs.push(run.finish()?);
             self.merge_level(0)?;

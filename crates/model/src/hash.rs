@@ -89,10 +89,10 @@ impl fmt::Debug for Uid {
 /// Returns the uid and the *key group*: 8 bytes that are equal for all events with the same dataset,
 /// scope and producer key (for the same content and ordinal where there is no key). The group is an
 /// index, never an identity: whoever finds two events in one group compares the keys.
-pub fn identify(
+pub fn identify<S: AsRef<str>>(
     dataset: &str,
     scope: &str,
-    producer_key: &[&str],
+    producer_key: &[S],
     content: &Hash,
     ordinal: u64,
 ) -> (Uid, u64) {
@@ -106,7 +106,7 @@ pub fn identify(
     put(&mut h, scope.as_bytes());
     h.update((producer_key.len() as u64).to_be_bytes());
     for part in producer_key {
-        put(&mut h, part.as_bytes());
+        put(&mut h, part.as_ref().as_bytes());
     }
     let keyed = (!producer_key.is_empty()).then(|| h.clone());
     put(&mut h, &content.0);
@@ -167,8 +167,8 @@ mod tests {
         let (keyed, group) = identify("aws.cloudtrail", "111122223333", &["e-1"], &content, 0);
         let (other_content, same_group) =
             identify("aws.cloudtrail", "111122223333", &["e-1"], &Hash::of(b"{\"a\":1}"), 0);
-        let (keyless, _) = identify("x", "", &[], &content, 0);
-        let (second, _) = identify("x", "", &[], &content, 1);
+        let (keyless, _) = identify::<&str>("x", "", &[], &content, 0);
+        let (second, _) = identify::<&str>("x", "", &[], &content, 1);
         assert_eq!(keyed.to_string(), "6e1fe74d53e9ccadf80a0d3fe4358c5b25af88e5");
         assert_eq!(keyless.to_string(), "11c2c5fea7cb1849f5fa357c7c87ba7bf4e38ab4");
         assert_ne!(keyed, other_content);

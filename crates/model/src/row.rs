@@ -1,7 +1,7 @@
 //! A row of the archive as it travels from a normalizer to Parquet: columns and original bytes in one
 //! arena, heads beside it. Rows are encoded once; sorting moves heads, spilling copies slices.
 
-use sha2::{Digest, Sha256};
+use std::sync::LazyLock;
 
 use crate::column::{Column, Kind};
 use crate::event::{AuditEvent, Value};
@@ -79,6 +79,8 @@ pub enum Content {
 pub struct RowBuffer {
     heads: Vec<Head>,
     arena: Vec<u8>,
+    /// Room for what is digested.
+    block: Vec<u8>,
 }
 
 impl RowBuffer {
@@ -89,7 +91,7 @@ impl RowBuffer {
 
     /// An empty buffer with room for that many rows and bytes of columns and originals.
     pub fn with_capacity(rows: usize, bytes: usize) -> Self {
-        Self { heads: Vec::with_capacity(rows), arena: Vec::with_capacity(bytes) }
+        Self { heads: Vec::with_capacity(rows), arena: Vec::with_capacity(bytes), block: Vec::new() }
     }
 
     /// Encodes an event: hashes its bytes, gives it its identity and place, and appends it.
@@ -99,8 +101,8 @@ impl RowBuffer {
             Content::AsIs => hash,
             Content::Spaced => json::content_digest(original),
         };
-        let key: Vec<&str> = event.identity.key.iter().map(AsRef::as_ref).collect();
-        let (uid, group) = identify(event.dataset, &event.identity.scope, &key, &content, 0);
+        let key = &event.identity.key;
+        let (uid, group) = identify(event.dataset, &event.identity.scope, key, &content, 0);
         let start = self.arena.len();
         for (column, value) in event.values() {
             encode(&mut self.arena, column, value);
@@ -114,7 +116,7 @@ impl RowBuffer {
             uid,
             group,
             hash,
-            digest: digest(&uid, &hash, &self.arena[start..end]),
+            digest: digest_in(&mut self.block, &uid, &hash, &self.arena[start..end]),
             input: from.input,
             offset: from.offset,
             keyless: key.is_empty(),
@@ -151,7 +153,7 @@ impl RowBuffer {
         let content =
             if original.first() == Some(&b'{') { json::content_digest(original) } else { Hash::of(original) };
         let scope = text(self.row(row).columns, Column::KeytrailScope).unwrap_or_default();
-        let (uid, group) = identify(self.heads[row].dataset, scope, &[], &content, ordinal);
+        let (uid, group) = identify::<&str>(self.heads[row].dataset, scope, &[], &content, ordinal);
         let head = &mut self.heads[row];
         head.uid = uid;
         head.group = group;
@@ -311,22 +313,28 @@ pub fn encode(out: &mut Vec<u8>, column: Column, value: &Value<'_>) {
 /// (u32, big-endian). Values: texts as UTF-8, integers and times as i64 big-endian, flags as one byte,
 /// lists as their items, each behind its length.
 pub fn digest(uid: &Uid, hash: &Hash, encoded: &[u8]) -> Hash {
-    let mut h = Sha256::new();
-    let mut block = Vec::with_capacity(encoded.len() * 2 + 64);
+    digest_in(&mut Vec::with_capacity(2 * encoded.len() + 64), uid, hash, encoded)
+}
+
+/// [`digest`], with room to put together what is hashed.
+fn digest_in(block: &mut Vec<u8>, uid: &Uid, hash: &Hash, encoded: &[u8]) -> Hash {
+    /// Each column's name behind its length.
+    static NAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let named = |c: Column| [&(c.name().len() as u32).to_be_bytes()[..], c.name().as_bytes()].concat();
+        Column::ALL.into_iter().map(named).collect()
+    });
+    block.clear();
     block.extend_from_slice(&uid.0);
     block.extend_from_slice(&hash.0);
     let mut rest = encoded;
     while let Some((index, after)) = rest.split_first() {
-        let Some((len, _)) = split_len(after) else { break };
-        let name = Column::ALL[usize::from(*index) % crate::column::COUNT].name();
-        block.extend_from_slice(&(name.len() as u32).to_be_bytes());
-        block.extend_from_slice(name.as_bytes());
-        let value = &after[..(4 + len).min(after.len())];
+        let (Some(name), Some((len, _))) = (NAMES.get(usize::from(*index)), split_len(after)) else { break };
+        let (value, after) = after.split_at((4 + len).min(after.len()));
+        block.extend_from_slice(name);
         block.extend_from_slice(value);
-        rest = &after[value.len()..];
+        rest = after;
     }
-    h.update(&block);
-    Hash(h.finalize().into())
+    Hash::of(block)
 }
 
 #[cfg(test)]

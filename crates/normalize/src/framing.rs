@@ -1,8 +1,8 @@
 //! Cuts inflated bytes into records.
 //!
-//! What it is: a streaming splitter. It is fed an object's inflated bytes in pieces of any size and
+//! What it is: a streaming splitter. It is shown an object's inflated bytes, as many as are at hand, and
 //! gives frames in order: the exact bytes of a record with their offset, or bytes that are no record
-//! with the reason. What it is not: a JSON parser. It follows brackets and strings; whether a frame's
+//! with the reason. It copies nothing: what it is not done with is shown to it again. What it is not: a JSON parser. It follows brackets and strings; whether a frame's
 //! JSON is right is judged by [`crate::normalize`]. In: bytes. Out: [`Frame`]s.
 //!
 //! Shapes: lines of JSON objects (with a prefix before the object where the first lines have one),
@@ -62,9 +62,7 @@ pub struct Frame<'a> {
 pub struct Splitter {
     limits: Limits,
     mode: Mode,
-    /// Bytes that are in no frame yet.
-    carry: Vec<u8>,
-    /// Offset of `carry` in the object.
+    /// Bytes of the object that it is done with.
     offset: u64,
 }
 
@@ -82,38 +80,40 @@ impl Splitter {
     /// A splitter at the start of an object.
     pub fn new(limits: Limits) -> Self {
         let limits = Limits { max_record_bytes: limits.max_record_bytes.max(1) };
-        Self { limits, mode: Mode::Undecided { bom_checked: false }, carry: Vec::new(), offset: 0 }
+        Self { limits, mode: Mode::Undecided { bom_checked: false }, offset: 0 }
     }
 
-    /// Takes the next bytes and gives the frames that end in them.
-    pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Frame<'_>)) {
-        if self.carry.is_empty() && !matches!(self.mode, Mode::Undecided { .. }) {
-            let used = run(&mut self.mode, bytes, false, self.offset, sink);
-            self.offset += used as u64;
-            self.carry.extend_from_slice(&bytes[used..]);
-        } else {
-            self.carry.extend_from_slice(bytes);
-            self.advance(false, sink);
-        }
+    /// Gives the frames that end in `data`, and how many of its bytes it is done with: the next call's
+    /// `data` begins behind them. At `eof` nothing comes behind `data`, and it is done with all of it.
+    pub fn run(&mut self, data: &[u8], eof: bool, sink: &mut dyn FnMut(Frame<'_>)) -> usize {
+        let skipped = self.decide(data, eof);
+        let data = &data[skipped..];
+        let offset = self.offset;
+        let mut emit = |range: std::ops::Range<usize>, verdict| {
+            let offset = offset + range.start as u64;
+            sink(Frame { bytes: &data[range], offset, verdict });
+        };
+        let used = match &mut self.mode {
+            Mode::Undecided { .. } => 0,
+            Mode::Lines(lines) => lines.run(data, eof, &mut emit),
+            Mode::Document(document) => document.run(data, eof, &mut emit),
+        };
+        self.offset += used as u64;
+        skipped + used
     }
 
-    /// The object ends here: gives the rest.
-    pub fn finish(mut self, sink: &mut dyn FnMut(Frame<'_>)) {
-        self.advance(true, sink);
-    }
-
-    /// The object could not be read further: whole records are given, and what is left of an
+    /// The object could not be read behind `data`: whole records are given, and what is left of an
     /// unfinished one leaves with `why`. Says whether anything was left.
-    pub fn abort(mut self, why: &Rejection, sink: &mut dyn FnMut(Frame<'_>)) -> bool {
-        self.decide(true);
-        self.advance(false, sink);
+    pub fn abort(mut self, data: &[u8], why: &Rejection, sink: &mut dyn FnMut(Frame<'_>)) -> bool {
+        let skipped = self.decide(data, true);
+        let mut at = skipped + self.run(&data[skipped..], false, sink);
         if let Mode::Lines(lines) = &self.mode
-            && lines.is_whole(&self.carry)
+            && lines.is_whole(&data[at..])
         {
-            self.advance(true, sink);
+            at += self.run(&data[at..], true, sink);
         }
-        let rest = self.carry.trim_ascii_start();
-        let offset = self.offset + (self.carry.len() - rest.len()) as u64;
+        let rest = data[at..].trim_ascii_start();
+        let offset = self.offset + (data.len() - at - rest.len()) as u64;
         for (i, bytes) in rest.chunks(self.limits.max_record_bytes).enumerate() {
             let offset = offset + (i * self.limits.max_record_bytes) as u64;
             sink(Frame { bytes, offset, verdict: Err(why.clone()) });
@@ -121,56 +121,33 @@ impl Splitter {
         !rest.is_empty()
     }
 
-    fn advance(&mut self, eof: bool, sink: &mut dyn FnMut(Frame<'_>)) {
-        self.decide(eof);
-        let used = run(&mut self.mode, &self.carry, eof, self.offset, sink);
-        self.consume(used);
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.carry.drain(..n);
-        self.offset += n as u64;
-    }
-
-    /// Chooses the mode once there is enough to choose by.
-    fn decide(&mut self, eof: bool) {
-        let Mode::Undecided { bom_checked } = &mut self.mode else { return };
+    /// Chooses the mode once there is enough to choose by. Gives how many bytes mean nothing before it.
+    fn decide(&mut self, data: &[u8], eof: bool) -> usize {
+        let Mode::Undecided { bom_checked } = &mut self.mode else { return 0 };
+        let mut rest = data;
         if !*bom_checked {
-            if self.carry.len() < BOM.len() && !eof {
-                return;
+            if data.len() < BOM.len() && !eof {
+                return 0;
             }
             *bom_checked = true;
-            if self.carry.starts_with(BOM) {
-                self.consume(BOM.len());
-            }
+            rest = data.strip_prefix(BOM).unwrap_or(data);
         }
-        self.consume(self.carry.len() - trim_start(&self.carry).len());
-        if self.carry.len() < WINDOW_BYTES && !eof {
-            return;
+        rest = trim_start(rest);
+        let skipped = data.len() - rest.len();
+        self.offset += skipped as u64;
+        if rest.len() >= WINDOW_BYTES || eof {
+            let window = &rest[..rest.len().min(WINDOW_BYTES)];
+            let whole = eof && window.len() == rest.len();
+            self.mode = match lines::vote(window, whole) {
+                Some((prefixed, keys)) => Mode::Lines(Lines::new(self.limits, prefixed, keys)),
+                None => Mode::Document(Document::new(self.limits, FirstKeys::default())),
+            };
         }
-        let window = &self.carry[..self.carry.len().min(WINDOW_BYTES)];
-        let whole = eof && window.len() == self.carry.len();
-        self.mode = match lines::vote(window, whole) {
-            Some((prefixed, keys)) => Mode::Lines(Lines::new(self.limits, prefixed, keys)),
-            None => Mode::Document(Document::new(self.limits, FirstKeys::default())),
-        };
+        skipped
     }
 }
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
-
-/// Runs the mode over `data`; gives how many bytes are in frames or insignificant.
-fn run(mode: &mut Mode, data: &[u8], eof: bool, offset: u64, sink: &mut dyn FnMut(Frame<'_>)) -> usize {
-    let mut emit = |range: std::ops::Range<usize>, verdict| {
-        let offset = offset + range.start as u64;
-        sink(Frame { bytes: &data[range], offset, verdict });
-    };
-    match mode {
-        Mode::Undecided { .. } => 0,
-        Mode::Lines(lines) => lines.run(data, eof, &mut emit),
-        Mode::Document(document) => document.run(data, eof, &mut emit),
-    }
-}
 
 /// JSON whitespace (RFC 8259 section 2).
 const fn is_space(b: u8) -> bool {

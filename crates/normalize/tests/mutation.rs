@@ -97,8 +97,7 @@ fn seeds(format: Format) -> Vec<Vec<u8>> {
     for file in files {
         let mut splitter = Splitter::new(Limits::default());
         let mut keep = |frame: Frame<'_>| seeds.push(frame.bytes.to_vec());
-        splitter.feed(&fs::read(file).unwrap(), &mut keep);
-        splitter.finish(&mut keep);
+        splitter.run(&fs::read(file).unwrap(), true, &mut keep);
     }
     // Mutations of long records are slow and no wilder.
     seeds.retain(|s| s.len() < 8_000);
@@ -138,10 +137,11 @@ fn mutated_files_are_cut_and_read() {
             }
         };
         let mut splitter = Splitter::new(Limits::default());
-        for piece in file.chunks(1 + dice.roll(5_000)) {
-            splitter.feed(piece, &mut each);
+        let (mut done, mut shown) = (0, 0);
+        while shown < file.len() {
+            shown = file.len().min(shown + 1 + dice.roll(5_000));
+            done += splitter.run(&file[done..shown], shown == file.len(), &mut each);
         }
-        splitter.finish(&mut each);
     }
     assert!(read > 1_000 && refused > 100, "{read} read, {refused} refused");
 }

@@ -81,7 +81,7 @@ impl<'a> Archiver<'a> {
         })
     }
 
-    /// Takes the records of a chunk. Rejected ones are durable in quarantine on return.
+    /// Takes the records of a batch. Rejected ones are durable in quarantine on return.
     pub fn add(&mut self, mut records: Normalized) -> Result<(), Fatal> {
         let read = (records.rows.len() + records.rejects.len()) as u64;
         if self.replayed[records.input as usize] {
@@ -156,6 +156,11 @@ impl<'a> Archiver<'a> {
             });
         }
         self.done.2 += 1;
+    }
+
+    /// Row buffers that are empty again since the last call.
+    pub fn take_emptied(&mut self) -> Vec<RowBuffer> {
+        self.sorter.take_emptied()
     }
 
     /// Inflated bytes, records and inputs so far.

@@ -1,22 +1,29 @@
 //! Reads inputs and normalizes their records on all cores, and hands the results over in input order.
 //!
 //! One lane per core takes whole inputs: it reads, inflates, frames and normalizes. Each input has a
-//! channel of its own with room for one chunk, and the consumer drains the channels in the order of
-//! the inputs: what comes out does not depend on the number of cores, and memory is bounded by it.
+//! channel of its own with room for one batch, and the consumer drains the channels in the order of
+//! the inputs: what comes out does not depend on the number of cores, and memory is bounded by it. Memory
+//! of rows that were written goes back to the lanes.
 
 use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use keytrail_model::row::Provenance;
-use keytrail_model::{Fatal, Reject, Rejection, RowBuffer};
+use keytrail_model::{Fatal, Reject, Rejection, RowBuffer, Timestamp};
+use keytrail_normalize::framing::Frame;
 use keytrail_normalize::{Context, Format, normalize};
 
-use crate::input::{self, Chunk, Input, InputSummary, Limits, Source};
+use crate::input::{self, Buffers, Input, InputSummary, Limits, Source};
 use crate::quarantine;
 use crate::trail::Trail;
 
-/// What one chunk of an input became.
+/// A batch is handed on when it holds so many inflated bytes of records; a larger record has its own.
+const BATCH_BYTES: usize = 4 << 20;
+/// What a record takes beside its bytes, and more when it has a reason.
+const RECORD_COST: usize = 128;
+
+/// What consecutive records of an input became.
 #[derive(Debug)]
 pub struct Normalized {
     /// Number of the input, as `inputs` counts.
@@ -44,7 +51,7 @@ pub struct Rejected {
 
 /// What a lane sends.
 enum Message {
-    Chunk(Normalized),
+    Records(Normalized),
     End(InputSummary),
     Failed(Fatal),
 }
@@ -69,14 +76,17 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// Runs all inputs through the lanes; `each` is called on the caller's thread. The first error ends
-/// everything.
+/// Takes a step on the caller's thread; gives back buffers that it is done with.
+pub type Each<'a> = dyn FnMut(Step) -> Result<Vec<RowBuffer>, Fatal> + 'a;
+
+/// Runs all inputs through the lanes. The first error ends everything.
 pub fn ingest(
     trail: &Trail<'_>,
     inputs: &[Input],
     options: &Options,
-    each: &mut dyn FnMut(Step) -> Result<(), Fatal>,
+    each: &mut Each<'_>,
 ) -> Result<(), Fatal> {
+    let spare = Mutex::new(Vec::new());
     let lanes = options.threads.clamp(1, inputs.len().max(1));
     let (announce, announced) = sync_channel::<(u32, Receiver<Message>)>(lanes);
     let queue = Mutex::new((inputs.iter().zip(0u32..), announce));
@@ -85,8 +95,11 @@ pub fn ingest(
         let announced = announced;
         for _ in 0..lanes {
             scope.spawn(|| {
+                let mut buffers = Buffers::default();
                 while let Some((input, number, results)) = claim(&queue) {
-                    lane(trail, input, number, options, &results);
+                    let lane = Lane::new(trail, number, options, &results, &spare);
+                    // Nobody is left to tell when this fails.
+                    let _consumer_gone = results.send(lane.run(input, &mut buffers));
                 }
             });
         }
@@ -94,7 +107,7 @@ pub fn ingest(
             let Ok((number, results)) = announced.recv() else {
                 return Err(Fatal::new("Fatal.Internal", "a reader ended before its inputs did"));
             };
-            drain(number, &results, each)?;
+            drain(number, &results, &spare, each)?;
         }
         Ok(())
     })
@@ -113,22 +126,123 @@ fn claim<'a, I: Iterator<Item = (&'a Input, u32)>>(
     Some((input, number, send))
 }
 
-/// One input, from its bytes to rows. A consumer that went away ends it.
-fn lane(trail: &Trail<'_>, input: &Input, number: u32, options: &Options, results: &SyncSender<Message>) {
-    let mut format = options.format;
-    let gone = || Fatal::new("Fatal.Stopped", "the run was stopped");
-    let read = loaded(trail, input).and_then(|input| {
-        input::read(&input, &options.limits, &mut |chunk| {
-            let done = normalize_chunk(trail, number, &chunk, options.format, &mut format);
-            results.send(Message::Chunk(done)).map_err(|_| gone())
-        })
-    });
-    let last = match read {
-        Ok(summary) => Message::End(summary),
-        Err(fatal) => Message::Failed(fatal),
-    };
-    // Nobody is left to tell when this fails.
-    let _consumer_gone = results.send(last);
+/// Emptied buffers for the lanes.
+type Spare = Mutex<Vec<RowBuffer>>;
+
+/// One input, from its bytes to rows.
+struct Lane<'a> {
+    trail: &'a Trail<'a>,
+    options: &'a Options,
+    results: &'a SyncSender<Message>,
+    spare: &'a Spare,
+    /// The input's format: the first record that a source recognises decides it, and a record that does
+    /// not fit it is looked at again by itself.
+    detected: Option<Format>,
+    batch: Normalized,
+    /// Memory that the batch takes.
+    cost: usize,
+    /// When the batch was begun.
+    now: Timestamp,
+}
+
+impl<'a> Lane<'a> {
+    fn new(
+        trail: &'a Trail<'a>,
+        input: u32,
+        options: &'a Options,
+        results: &'a SyncSender<Message>,
+        spare: &'a Spare,
+    ) -> Self {
+        let batch = Normalized { input, bytes: 0, rows: RowBuffer::new(), rejects: Vec::new() };
+        Self {
+            trail,
+            options,
+            results,
+            spare,
+            detected: options.format,
+            batch,
+            cost: 0,
+            now: trail.clock.now(),
+        }
+    }
+
+    /// Reads it all; gives the last message. A consumer that went away ends it.
+    fn run(mut self, input: &Input, buffers: &mut Buffers) -> Message {
+        let read = loaded(self.trail, input)
+            .and_then(|i| input::read(&i, &self.options.limits, buffers, &mut |frame| self.take(frame)));
+        match read.and_then(|summary| self.hand_on().map(|()| summary)) {
+            Ok(summary) => Message::End(summary),
+            Err(fatal) => Message::Failed(fatal),
+        }
+    }
+
+    fn take(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
+        let cost = frame.bytes.len() + RECORD_COST;
+        if self.cost + cost > BATCH_BYTES {
+            self.hand_on()?;
+        }
+        if self.cost == 0 {
+            let spare = self.spare.lock().ok().and_then(|mut spare| spare.pop());
+            self.batch.rows = spare.unwrap_or_default();
+            self.now = self.trail.clock.now();
+        }
+        self.cost += cost;
+        self.batch.bytes += frame.bytes.len() as u64;
+        let from = Provenance { input: self.batch.input, offset: frame.offset };
+        let outcome = frame.verdict.and_then(|()| self.normalize(frame.bytes, from));
+        if let Err(rejection) = outcome {
+            self.cost += RECORD_COST;
+            self.batch.rejects.push(Rejected {
+                format: self.detected,
+                rejection,
+                offset: frame.offset,
+                original: frame.bytes.to_vec(),
+            });
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self) -> Result<(), Fatal> {
+        if self.cost == 0 {
+            return Ok(());
+        }
+        self.cost = 0;
+        let empty = Normalized { bytes: 0, rows: RowBuffer::new(), rejects: Vec::new(), ..self.batch };
+        let batch = std::mem::replace(&mut self.batch, empty);
+        let gone = |_| Fatal::new("Fatal.Stopped", "the run was stopped");
+        self.results.send(Message::Records(batch)).map_err(gone)
+    }
+
+    fn normalize(&mut self, bytes: &[u8], from: Provenance) -> Result<(), Rejection> {
+        let ctx = Context { now: self.now, masker: self.trail.masker };
+        let rows = &mut self.batch.rows;
+        if let Some(format) = self.detected {
+            let refused = match normalize(format, bytes, from, &ctx, rows) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            let other = match refused.code {
+                Reject::FieldMissing | Reject::FieldType if self.options.format.is_none() => recognise(bytes),
+                _ => None,
+            };
+            return match other {
+                Some(other) if other != format => normalize(other, bytes, from, &ctx, rows),
+                _ => Err(refused),
+            };
+        }
+        match recognise(bytes) {
+            Some(format) => {
+                self.detected = Some(format);
+                normalize(format, bytes, from, &ctx, rows)
+            }
+            None => Err(keytrail_normalize::check(bytes).err().unwrap_or_else(|| {
+                Rejection::new(
+                    Reject::FormatUnknown,
+                    format!("expected a record of {}", Format::ALL.map(Format::name).join(", ")),
+                )
+            })),
+        }
+    }
 }
 
 /// The input, with a quarantine entry's bytes.
@@ -140,86 +254,21 @@ fn loaded<'a>(trail: &Trail<'_>, input: &'a Input) -> Result<Cow<'a, Input>, Fat
     Ok(Cow::Owned(Input { name: entry.key, source: Source::Bytes(entry.original) }))
 }
 
-fn drain(
-    number: u32,
-    results: &Receiver<Message>,
-    each: &mut dyn FnMut(Step) -> Result<(), Fatal>,
-) -> Result<(), Fatal> {
+fn drain(number: u32, results: &Receiver<Message>, spare: &Spare, each: &mut Each<'_>) -> Result<(), Fatal> {
     loop {
-        match results.recv() {
-            Ok(Message::Chunk(done)) => each(Step::Records(done))?,
-            Ok(Message::End(summary)) => return each(Step::EndOfInput(number, summary)),
+        let (step, last) = match results.recv() {
+            Ok(Message::Records(done)) => (Step::Records(done), false),
+            Ok(Message::End(summary)) => (Step::EndOfInput(number, summary), true),
             Ok(Message::Failed(fatal)) => return Err(fatal),
             Err(_) => return Err(Fatal::new("Fatal.Internal", "a reader ended in the middle of its input")),
+        };
+        let emptied = each(step)?;
+        if let Ok(mut spare) = spare.lock() {
+            spare.extend(emptied);
         }
-    }
-}
-
-/// Normalizes the frames of a chunk. `detected` is the input's format: the first record that a source
-/// recognises decides it, and a record that does not fit it is looked at again by itself.
-fn normalize_chunk(
-    trail: &Trail<'_>,
-    input: u32,
-    chunk: &Chunk,
-    forced: Option<Format>,
-    detected: &mut Option<Format>,
-) -> Normalized {
-    let ctx = Context { now: trail.clock.now(), masker: trail.masker };
-    // A row is the record and, about as large, its columns.
-    let mut rows = RowBuffer::with_capacity(chunk.frames.len(), 2 * chunk.data.len());
-    let mut rejects = Vec::new();
-    for frame in &chunk.frames {
-        let bytes = chunk.bytes(frame);
-        let from = Provenance { input, offset: frame.offset };
-        let outcome = match &frame.rejection {
-            Some(rejection) => Err(rejection.clone()),
-            None => normalize_record(bytes, from, forced, detected, &ctx, &mut rows),
-        };
-        if let Err(rejection) = outcome {
-            rejects.push(Rejected {
-                format: *detected,
-                rejection,
-                offset: frame.offset,
-                original: bytes.to_vec(),
-            });
+        if last {
+            return Ok(());
         }
-    }
-    Normalized { input, bytes: chunk.data.len() as u64, rows, rejects }
-}
-
-fn normalize_record(
-    bytes: &[u8],
-    from: Provenance,
-    forced: Option<Format>,
-    detected: &mut Option<Format>,
-    ctx: &Context<'_>,
-    rows: &mut RowBuffer,
-) -> Result<(), Rejection> {
-    if let Some(format) = *detected {
-        let refused = match normalize(format, bytes, from, ctx, rows) {
-            Ok(()) => return Ok(()),
-            Err(refused) => refused,
-        };
-        let other = match refused.code {
-            Reject::FieldMissing | Reject::FieldType if forced.is_none() => recognise(bytes),
-            _ => None,
-        };
-        return match other {
-            Some(other) if other != format => normalize(other, bytes, from, ctx, rows),
-            _ => Err(refused),
-        };
-    }
-    match recognise(bytes) {
-        Some(format) => {
-            *detected = Some(format);
-            normalize(format, bytes, from, ctx, rows)
-        }
-        None => Err(keytrail_normalize::check(bytes).err().unwrap_or_else(|| {
-            Rejection::new(
-                Reject::FormatUnknown,
-                format!("expected a record of {}", Format::ALL.map(Format::name).join(", ")),
-            )
-        })),
     }
 }
 

@@ -1,9 +1,8 @@
 //! Opens inputs and gives their records: the first stage of the path.
 //!
-//! What it is: names of files, folders, globs and stdin to [`Input`]s, and one input to chunks of
-//! frames, inflated as a stream (plain, gzip with any number of members, zstd; told by content). What
-//! it is not: it looks into no record. In: an [`Input`]. Out: [`Chunk`]s, and the hash of the bytes as
-//! they came.
+//! What it is: names of files, folders, globs and stdin to [`Input`]s, and one input to frames, inflated
+//! as a stream (plain, gzip with any number of members, zstd; told by content). What it is not: it looks
+//! into no record. In: an [`Input`]. Out: [`Frame`]s, and the hash of the bytes as they came.
 //!
 //! What cannot be read is no error of the run: it leaves as one bad frame with its reason, as a record
 //! that cannot be read does.
@@ -27,9 +26,6 @@ const AT_ONCE_INFLATED_BYTES: usize = 32 << 20;
 /// Pieces in which bytes are read, and inflated.
 const READ_BYTES: usize = 128 << 10;
 const INFLATE_BYTES: usize = 256 << 10;
-/// What a frame takes beside its bytes in a chunk, and more when it has a reason.
-const FRAME_COST: usize = size_of::<FrameRange>();
-const REASON_COST: usize = 128;
 
 /// Something to read records from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,44 +66,12 @@ pub struct Limits {
     pub framing: FramingLimits,
     /// Compressed input is read up to this many inflated bytes.
     pub max_inflated_bytes: u64,
-    /// A chunk is handed on when its bytes reach this size; a larger frame makes a chunk of its own.
-    pub chunk_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { framing: FramingLimits::default(), max_inflated_bytes: 8 << 30, chunk_bytes: 4 << 20 }
+        Self { framing: FramingLimits::default(), max_inflated_bytes: 8 << 30 }
     }
-}
-
-/// Consecutive frames of an input.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Chunk {
-    /// The bytes of all frames, one after the other.
-    pub data: Vec<u8>,
-    /// Where each is in `data`.
-    pub frames: Vec<FrameRange>,
-}
-
-impl Chunk {
-    /// A frame's bytes.
-    pub fn bytes(&self, frame: &FrameRange) -> &[u8] {
-        &self.data[frame.start..frame.start + frame.len]
-    }
-}
-
-/// One frame of a chunk.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FrameRange {
-    /// Offset in the inflated input. A frame that stands for the input itself (see
-    /// [`read`]) has the offset at which reading ended.
-    pub offset: u64,
-    /// Offset in the chunk's data.
-    pub start: usize,
-    /// Length in bytes.
-    pub len: usize,
-    /// Why the bytes are no record.
-    pub rejection: Option<Rejection>,
 }
 
 /// What was read of an input.
@@ -125,22 +89,22 @@ pub struct InputSummary {
 ///
 /// What cannot be read ends the input with one frame more: `compression_broken` or
 /// `inflated_too_large` with what was inflated of the unfinished record (with the input's name where
-/// nothing was), `input_unreadable` with the input's name. Fails only when `sink` does.
+/// nothing was), `input_unreadable` with the input's name; such a frame's offset is the one at which
+/// reading ended. Fails only when `sink` does.
 pub fn read(
     input: &Input,
     limits: &Limits,
-    sink: &mut dyn FnMut(Chunk) -> Result<(), Fatal>,
+    buffers: &mut Buffers,
+    sink: &mut dyn FnMut(Frame<'_>) -> Result<(), Fatal>,
 ) -> Result<InputSummary, Fatal> {
-    let mut frames =
-        Frames { name: &input.name, limits, chunk: Chunk::default(), cost: 0, sink, failed: None };
+    let mut frames = Frames { name: &input.name, sink, failed: None };
     let opened: io::Result<Box<dyn Read + '_>> = match &input.source {
         Source::Path(path) => open(path).map(|f| Box::new(f) as _),
         Source::Stdin => Ok(Box::new(io::stdin().lock())),
         Source::Bytes(bytes) => Ok(Box::new(&bytes[..])),
         Source::Quarantine => Err(io::Error::other("expected the bytes of the quarantine entry")),
     };
-    let summary = read_from(opened, limits, &mut frames);
-    frames.flush();
+    let summary = read_from(opened, limits, buffers, &mut frames);
     match frames.failed {
         Some(fatal) => Err(fatal),
         None => Ok(summary),
@@ -249,14 +213,16 @@ fn open(path: &Path) -> io::Result<File> {
 fn read_from(
     opened: io::Result<Box<dyn Read + '_>>,
     limits: &Limits,
+    buffers: &mut Buffers,
     frames: &mut Frames<'_>,
 ) -> InputSummary {
     let (source, unopened) = match opened {
         Ok(source) => (source, None),
         Err(e) => (Box::new(io::empty()) as _, Some(e)),
     };
-    let mut raw = Raw::new(source);
-    let inflated_bytes = inflate(&mut raw, limits, frames);
+    let Buffers { raw, inflated } = buffers;
+    let mut raw = Raw::new(source, raw);
+    let inflated_bytes = inflate(&mut raw, limits, inflated, frames);
     if frames.failed.is_none() {
         raw.drain();
     }
@@ -266,55 +232,58 @@ fn read_from(
     InputSummary { sha256: raw.sha256(), bytes: raw.bytes, inflated_bytes }
 }
 
+/// Memory that one input after the other is read with.
+#[derive(Default, Debug)]
+pub struct Buffers {
+    raw: Vec<u8>,
+    inflated: Vec<u8>,
+}
+
 /// Splits what `raw` holds; gives the inflated bytes.
-fn inflate(raw: &mut Raw<'_>, limits: &Limits, frames: &mut Frames<'_>) -> u64 {
+fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &mut Frames<'_>) -> u64 {
     let mut splitter = Splitter::new(limits.framing);
     raw.prefill(4);
-    let stopped = match raw.buffered() {
+    let (held, n, stop) = match raw.buffered() {
         [0x1f, 0x8b, ..] => {
             raw.prefill(AT_ONCE_BYTES + 1);
-            match inflate_at_once(raw, limits) {
-                Some(inflated) => {
-                    for piece in inflated.chunks(INFLATE_BYTES) {
-                        splitter.feed(piece, &mut |f| frames.push(f));
-                    }
-                    splitter.finish(&mut |f| frames.push(f));
-                    return inflated.len() as u64;
-                }
-                None => split(flate2::bufread::MultiGzDecoder::new(&mut *raw), limits, &mut splitter, frames),
+            if let Some(n) = inflate_at_once(raw, limits, inflated) {
+                splitter.run(&inflated[..n], true, &mut |f| frames.push(f));
+                return n as u64;
             }
+            let decoder = flate2::bufread::MultiGzDecoder::new(&mut *raw);
+            split(decoder, limits.max_inflated_bytes, inflated, &mut splitter, frames)
         }
         // RFC 8878: a frame, or a skippable frame before it.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             match zstd::stream::read::Decoder::with_buffer(&mut *raw) {
-                Ok(decoder) => split(decoder, limits, &mut splitter, frames),
-                Err(e) => (0, Stop::Error(e)),
+                Ok(decoder) => split(decoder, limits.max_inflated_bytes, inflated, &mut splitter, frames),
+                Err(e) => (&[][..], 0, Stop::Error(e)),
             }
         }
-        _ => split(&mut *raw, &Limits { max_inflated_bytes: u64::MAX, ..*limits }, &mut splitter, frames),
+        _ => split(&mut *raw, u64::MAX, inflated, &mut splitter, frames),
     };
-    let why = match stopped {
-        (n, Stop::End) => {
-            splitter.finish(&mut |f| frames.push(f));
-            return n;
-        }
-        // The input itself failed, which is told elsewhere: this is its end.
-        (n, Stop::Error(_)) if raw.failed.is_some() => {
-            splitter.finish(&mut |f| frames.push(f));
-            return n;
-        }
-        (_, Stop::Error(e)) => Rejection::new(
+    let why = match stop {
+        // A failure of the input itself is told elsewhere: this is its end.
+        Stop::End => None,
+        Stop::Error(_) if raw.failed.is_some() => None,
+        Stop::Error(e) => Some(Rejection::new(
             Reject::CompressionBroken,
             format!("compressed data cannot be read further near its byte {}: {e}", raw.position()),
-        ),
-        (_, Stop::TooLarge) => Rejection::new(
+        )),
+        Stop::TooLarge => Some(Rejection::new(
             Reject::InflatedTooLarge,
             format!("the input inflates to more than {} bytes", limits.max_inflated_bytes),
-        ),
+        )),
     };
-    let n = stopped.0;
-    if !splitter.abort(&why, &mut |f| frames.push(f)) {
-        frames.push_name(why, n);
+    match why {
+        None => {
+            splitter.run(held, true, &mut |f| frames.push(f));
+        }
+        Some(why) => {
+            if !splitter.abort(held, &why, &mut |f| frames.push(f)) {
+                frames.push_name(why, n);
+            }
+        }
     }
     n
 }
@@ -325,38 +294,51 @@ enum Stop {
     TooLarge,
 }
 
-/// Feeds what a decoder gives to the splitter, up to the limit or to the end.
-fn split(
+/// Shows what a decoder gives to the splitter, up to the limit or to the end. Gives what the splitter is
+/// not done with, and the inflated bytes.
+fn split<'b>(
     mut decoder: impl Read,
-    limits: &Limits,
+    max_bytes: u64,
+    buffer: &'b mut Vec<u8>,
     splitter: &mut Splitter,
     frames: &mut Frames<'_>,
-) -> (u64, Stop) {
-    let mut piece = vec![0; INFLATE_BYTES];
+) -> (&'b [u8], u64, Stop) {
+    // Bytes that the splitter is not done with.
+    let mut held = 0..0;
     let mut total = 0u64;
-    while frames.failed.is_none() {
-        let n = match decoder.read(&mut piece) {
-            Ok(0) => break,
+    let stop = loop {
+        if frames.failed.is_some() {
+            break Stop::End;
+        }
+        if buffer.len() - held.end < INFLATE_BYTES {
+            buffer.copy_within(held.clone(), 0);
+            held = 0..held.len();
+            // A record that goes on takes twice the room each time it fills it.
+            buffer.resize(buffer.len().max(2 * held.len() + INFLATE_BYTES), 0);
+        }
+        let n = match decoder.read(&mut buffer[held.end..held.end + INFLATE_BYTES]) {
+            Ok(0) => break Stop::End,
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return (total, Stop::Error(e)),
+            Err(e) => break Stop::Error(e),
         };
-        let left = limits.max_inflated_bytes - total;
+        let left = max_bytes - total;
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(n);
-        splitter.feed(&piece[..taken], &mut |f| frames.push(f));
+        held.end += taken;
+        held.start += splitter.run(&buffer[held.clone()], false, &mut |f| frames.push(f));
         total += taken as u64;
         if taken < n {
-            return (total, Stop::TooLarge);
+            break Stop::TooLarge;
         }
-    }
-    (total, Stop::End)
+    };
+    (&buffer[held], total, stop)
 }
 
-/// Inflates a gzip file of one member that is in memory whole; `None` leaves it to the stream, which
+/// Inflates a gzip file of one member that is in memory whole, and gives its size; `None` leaves it to the stream, which
 /// knows all cases. The size at the file's end is a hint only. A second member would begin with the
 /// magic bytes, so a file that holds them again is left to the stream too; other bytes behind the
 /// member show in that the file does not end with the member's checksum and size (RFC 1952 section 2.3.1).
-fn inflate_at_once(raw: &Raw<'_>, limits: &Limits) -> Option<Vec<u8>> {
+fn inflate_at_once(raw: &Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>) -> Option<usize> {
     let compressed = raw.buffered();
     let (_, trailer) = compressed.split_last_chunk::<8>()?;
     let [c0, c1, c2, c3, s0, s1, s2, s3] = *trailer;
@@ -366,9 +348,12 @@ fn inflate_at_once(raw: &Raw<'_>, limits: &Limits) -> Option<Vec<u8>> {
     {
         return None;
     }
-    let mut inflated = vec![0; size];
-    let n = libdeflater::Decompressor::new().gzip_decompress(compressed, &mut inflated).ok()?;
-    (n == size && libdeflater::crc32(&inflated) == u32::from_le_bytes([c0, c1, c2, c3])).then_some(inflated)
+    if inflated.len() < size {
+        inflated.resize(size, 0);
+    }
+    let inflated = &mut inflated[..size];
+    let n = libdeflater::Decompressor::new().gzip_decompress(compressed, inflated).ok()?;
+    (n == size && libdeflater::crc32(inflated) == u32::from_le_bytes([c0, c1, c2, c3])).then_some(n)
 }
 
 /// The bytes as they come: hashed and counted, ended by the first end of file or error.
@@ -376,15 +361,16 @@ struct Raw<'a> {
     source: Box<dyn Read + 'a>,
     hash: Sha256,
     bytes: u64,
-    buffer: Vec<u8>,
+    buffer: &'a mut Vec<u8>,
     at: usize,
     ended: bool,
     failed: Option<io::Error>,
 }
 
 impl<'a> Raw<'a> {
-    fn new(source: Box<dyn Read + 'a>) -> Self {
-        Self { source, hash: Sha256::new(), bytes: 0, buffer: Vec::new(), at: 0, ended: false, failed: None }
+    fn new(source: Box<dyn Read + 'a>, buffer: &'a mut Vec<u8>) -> Self {
+        buffer.clear();
+        Self { source, hash: Sha256::new(), bytes: 0, buffer, at: 0, ended: false, failed: None }
     }
 
     /// Reads on until `n` bytes are buffered or the input ends.
@@ -463,28 +449,20 @@ impl Read for Raw<'_> {
     }
 }
 
-/// Collects frames into chunks.
+/// Hands frames on until that fails.
 struct Frames<'a> {
     name: &'a str,
-    limits: &'a Limits,
-    chunk: Chunk,
-    /// Memory that the chunk takes.
-    cost: usize,
-    sink: &'a mut dyn FnMut(Chunk) -> Result<(), Fatal>,
+    sink: &'a mut dyn FnMut(Frame<'_>) -> Result<(), Fatal>,
     failed: Option<Fatal>,
 }
 
 impl Frames<'_> {
     fn push(&mut self, frame: Frame<'_>) {
-        let rejection = frame.verdict.err();
-        let cost = frame.bytes.len() + FRAME_COST + if rejection.is_some() { REASON_COST } else { 0 };
-        if self.cost + cost > self.limits.chunk_bytes {
-            self.flush();
+        if self.failed.is_none()
+            && let Err(fatal) = (self.sink)(frame)
+        {
+            self.failed = Some(fatal);
         }
-        self.cost += cost;
-        let start = self.chunk.data.len();
-        self.chunk.data.extend_from_slice(frame.bytes);
-        self.chunk.frames.push(FrameRange { offset: frame.offset, start, len: frame.bytes.len(), rejection });
     }
 
     /// A frame that stands for the input.
@@ -498,17 +476,6 @@ impl Frames<'_> {
             None => format!("the input cannot be read: {}", error.kind()),
         };
         self.push_name(Rejection::new(Reject::InputUnreadable, reason), offset);
-    }
-
-    fn flush(&mut self) {
-        let chunk = std::mem::take(&mut self.chunk);
-        self.cost = 0;
-        if !chunk.frames.is_empty()
-            && self.failed.is_none()
-            && let Err(fatal) = (self.sink)(chunk)
-        {
-            self.failed = Some(fatal);
-        }
     }
 }
 

@@ -80,7 +80,7 @@ pub fn run(
             let size = archiver.seal()?;
             progress.sealed(size, archiver.accepted());
         }
-        Ok(())
+        Ok(archiver.take_emptied())
     });
     let stopped = match read {
         Err(fatal) if fatal.code == STOPPED => true,

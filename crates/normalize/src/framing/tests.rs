@@ -12,10 +12,13 @@ fn cut_pieces<'a>(max_record_bytes: usize, pieces: impl Iterator<Item = &'a [u8]
         frames.push((f.offset, f.bytes.to_vec(), code));
     };
     let mut splitter = Splitter::new(Limits { max_record_bytes });
+    let mut held = Vec::new();
     for piece in pieces {
-        splitter.feed(piece, &mut sink);
+        held.extend_from_slice(piece);
+        let done = splitter.run(&held, false, &mut sink);
+        held.drain(..done);
     }
-    splitter.finish(&mut sink);
+    assert_eq!(splitter.run(&held, true, &mut sink), held.len());
     frames
 }
 
@@ -293,8 +296,8 @@ fn a_cut_off_object_gives_its_whole_records() {
             frames.push(format!("{mark}{}", String::from_utf8_lossy(f.bytes)));
         };
         let mut splitter = Splitter::new(Limits::default());
-        splitter.feed(text.as_bytes(), &mut sink);
-        let left = splitter.abort(&why, &mut sink);
+        let done = splitter.run(text.as_bytes(), false, &mut sink);
+        let left = splitter.abort(&text.as_bytes()[done..], &why, &mut sink);
         assert_eq!(frames, want);
         assert_eq!(left, want.last().is_some_and(|f| f.starts_with('!')));
     }

@@ -11,12 +11,9 @@ type Found = Vec<(u64, String, &'static str)>;
 
 fn read_all(input: &Input, limits: &Limits) -> (Found, InputSummary) {
     let mut frames = Found::new();
-    let summary = read(input, limits, &mut |chunk| {
-        assert!(chunk.frames.len() == 1 || chunk.data.len() <= limits.chunk_bytes);
-        for f in &chunk.frames {
-            let code = f.rejection.as_ref().map_or("ok", |r| r.code.code());
-            frames.push((f.offset, String::from_utf8_lossy(chunk.bytes(f)).into_owned(), code));
-        }
+    let summary = read(input, limits, &mut Buffers::default(), &mut |f| {
+        let code = f.verdict.as_ref().map_or_else(|r| r.code.code(), |()| "ok");
+        frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), code));
         Ok(())
     });
     (frames, summary.unwrap())
@@ -135,16 +132,31 @@ fn a_bomb_stops_at_the_limit() {
 }
 
 #[test]
-fn chunks_stay_small() {
-    let limits = Limits { chunk_bytes: 4096, ..Limits::default() };
-    let text = lines(1_000);
-    assert_eq!(read_all(&bytes_input(text.as_bytes()), &limits).0, expected(&text));
-    let mut chunks = 0;
-    let stopped = read(&bytes_input(text.as_bytes()), &limits, &mut |_| {
-        chunks += 1;
-        Err(Fatal::new("Fatal.Test", "no"))
-    });
-    assert_eq!((stopped.unwrap_err().code, chunks), ("Fatal.Test", 1));
+fn the_first_failure_of_who_takes_them_is_the_last_call() {
+    let mut frames = 0;
+    let stopped =
+        read(&bytes_input(lines(1_000).as_bytes()), &Limits::default(), &mut Buffers::default(), &mut |_| {
+            frames += 1;
+            Err(Fatal::new("Fatal.Test", "no"))
+        });
+    assert_eq!((stopped.unwrap_err().code, frames), ("Fatal.Test", 1));
+}
+
+#[test]
+fn memory_of_one_input_says_nothing_of_the_next() {
+    let (long, short) = (lines(60_000), lines(3));
+    let mut buffers = Buffers::default();
+    for text in [&long, &short, &long, &short] {
+        for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes()), zstd(text.as_bytes())] {
+            let mut frames = Found::new();
+            let summary = read(&bytes_input(&bytes), &Limits::default(), &mut buffers, &mut |f| {
+                frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), "ok"));
+                Ok(())
+            });
+            assert!(frames == expected(text), "{} bytes", bytes.len());
+            assert_eq!(summary.unwrap().inflated_bytes, text.len() as u64);
+        }
+    }
 }
 
 /// Gives some bytes, then fails.
@@ -170,8 +182,8 @@ fn unreadable_inputs_are_frames() {
         ),
     ] {
         let mut frames = Vec::new();
-        read(&input, &Limits::default(), &mut |c| {
-            frames.extend(c.frames.iter().map(|f| (c.bytes(f).to_vec(), f.rejection.clone())));
+        read(&input, &Limits::default(), &mut Buffers::default(), &mut |f| {
+            frames.push((f.bytes.to_vec(), f.verdict.err()));
             Ok(())
         })
         .unwrap();
@@ -179,22 +191,14 @@ fn unreadable_inputs_are_frames() {
         assert_eq!(frames, [(input.name.into_bytes(), Some(want))]);
     }
 
-    let limits = Limits::default();
     let mut found = Vec::new();
-    let mut sink = |c: Chunk| {
-        found.extend(c.frames.iter().map(|f| (c.bytes(f).to_vec(), f.rejection.as_ref().map(|r| r.code))));
+    let mut sink = |f: Frame<'_>| {
+        found.push((f.bytes.to_vec(), f.verdict.err().map(|r| r.code)));
         Ok(())
     };
-    let mut frames = Frames {
-        name: "n",
-        limits: &limits,
-        chunk: Chunk::default(),
-        cost: 0,
-        sink: &mut sink,
-        failed: None,
-    };
-    read_from(Ok(Box::new(Failing(b"{\"a\":1}\n{\"a\":2}\n{\"a"))), &limits, &mut frames);
-    frames.flush();
+    let mut frames = Frames { name: "n", sink: &mut sink, failed: None };
+    let source = Box::new(Failing(b"{\"a\":1}\n{\"a\":2}\n{\"a"));
+    read_from(Ok(source), &Limits::default(), &mut Buffers::default(), &mut frames);
     assert_eq!(
         found,
         [
