@@ -271,7 +271,7 @@ impl OpenGroup {
 
 /// Rows that are turned into arrays at a time: the arrays of all columns then fit the processor's cache,
 /// and their memory is used again instead of being mapped anew.
-const STEP_ROWS: usize = 4096;
+const STEP_ROWS: usize = 1024;
 
 /// Encoded columns and original bytes of a step at most, but for a single larger row.
 const STEP_BYTES: usize = 16 << 20;

@@ -25,6 +25,7 @@ const WRITE_BYTES: usize = 256 << 10;
 
 const HAS_TIME: u8 = 1;
 const KEYLESS: u8 = 2;
+const CHAINED: u8 = 4;
 
 /// A finished run; dropping it deletes its file.
 pub(crate) struct Run {
@@ -87,7 +88,9 @@ impl RunWriter {
             Day::Dated(days) => days,
             Day::Undated => i64::MAX,
         };
-        let flags = if h.time.is_some() { HAS_TIME } else { 0 } | if h.keyless { KEYLESS } else { 0 };
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags =
+            flag(h.time.is_some(), HAS_TIME) | flag(h.keyless, KEYLESS) | flag(h.chained, CHAINED);
         let (columns, original) = (length(row.columns)?, length(row.original)?);
         let mut fixed = [0; FIXED];
         let mut rest = &mut fixed[..];
@@ -210,6 +213,7 @@ impl<'a> RunReader<'a> {
         let time = i64::from_le_bytes(rest.take());
         self.head.time = (flags & HAS_TIME != 0).then_some(Timestamp(time));
         self.head.keyless = flags & KEYLESS != 0;
+        self.head.chained = flags & CHAINED != 0;
         self.head.uid = Uid(rest.take());
         self.head.group = u64::from_le_bytes(rest.take());
         self.head.hash = Hash(rest.take());

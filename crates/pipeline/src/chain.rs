@@ -25,6 +25,9 @@ struct Run {
 impl Chains {
     /// Takes a row; one without a chain is none of ours.
     pub fn add(&mut self, row: Row<'_>) {
+        if !row.head.chained {
+            return;
+        }
         let Some(source) = text(row.columns, Column::KeytrailLedgerSource) else { return };
         let (mut epoch, mut seq, mut prev) = (None, None, None);
         for (column, value) in columns(row.columns) {
