@@ -32,8 +32,8 @@ pub struct Identity<'a> {
     pub key: Vec<Cow<'a, str>>,
 }
 
-/// An audit event as a normalizer makes it.
-#[derive(Clone, PartialEq, Debug)]
+/// An audit event as a normalizer makes it. It costs what is set of it: most columns never are.
+#[derive(Clone, Debug)]
 pub struct AuditEvent<'a> {
     /// `event.dataset`; fixed by the normalizer.
     pub dataset: &'static str,
@@ -41,8 +41,17 @@ pub struct AuditEvent<'a> {
     pub time: Option<Timestamp>,
     /// What makes it one of a kind.
     pub identity: Identity<'a>,
-    values: Box<[Value<'a>]>,
+    /// Bit n: column n has a place in `values`.
+    placed: u128,
+    /// The place of each column that has one.
+    places: [u8; COUNT],
+    values: Vec<Value<'a>>,
 }
+
+const _: () = assert!(COUNT <= u128::BITS as usize);
+
+/// More columns than most events set.
+const USUAL: usize = 48;
 
 impl<'a> AuditEvent<'a> {
     /// An event with its dataset and module.
@@ -51,7 +60,9 @@ impl<'a> AuditEvent<'a> {
             dataset,
             time: None,
             identity: Identity::default(),
-            values: (0..COUNT).map(|_| Value::Null).collect(),
+            placed: 0,
+            places: [0; COUNT],
+            values: Vec::with_capacity(USUAL),
         };
         e.text(Column::EventDataset, dataset);
         e.text(Column::EventModule, module);
@@ -97,16 +108,31 @@ impl<'a> AuditEvent<'a> {
         if value.is_empty() {
             return;
         }
-        match &mut self.values[column.index()] {
+        match self.value_mut(column) {
             Value::List(list) if list.contains(&value) => {}
             Value::List(list) => list.push(value),
             _ => self.set(column, Value::List(vec![value])),
         }
     }
 
+    /// A column's value, which gets a place if it has none.
+    fn value_mut(&mut self, column: Column) -> &mut Value<'a> {
+        let bit = 1 << column.index();
+        if self.placed & bit == 0 {
+            self.placed |= bit;
+            self.places[column.index()] = self.values.len() as u8;
+            self.values.push(Value::Null);
+        }
+        &mut self.values[usize::from(self.places[column.index()])]
+    }
+
     /// A column's value.
     pub fn get(&self, column: Column) -> &Value<'a> {
-        &self.values[column.index()]
+        const UNSET: &Value<'_> = &Value::Null;
+        if self.placed >> column.index() & 1 == 0 {
+            return UNSET;
+        }
+        &self.values[usize::from(self.places[column.index()])]
     }
 
     /// A column's text, if it is set.
@@ -133,11 +159,47 @@ impl<'a> AuditEvent<'a> {
             column.name(),
             column.kind()
         );
-        self.values[column.index()] = value;
+        *self.value_mut(column) = value;
     }
 
     /// The set columns, by ascending name.
     pub fn values(&self) -> impl Iterator<Item = (Column, &Value<'a>)> {
-        Column::ALL.into_iter().zip(self.values.iter()).filter(|(_, v)| !matches!(v, Value::Null))
+        let mut left = self.placed;
+        let placed = std::iter::from_fn(move || {
+            let column = *Column::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some((column, self.get(column)))
+        });
+        placed.filter(|(_, v)| !matches!(v, Value::Null))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_come_by_name_whatever_was_set_first() {
+        let mut e = AuditEvent::new("d", "m");
+        for column in Column::ALL.into_iter().rev().filter(|c| c.kind() == Kind::Int) {
+            e.int(column, 1);
+            e.int(column, column.index() as i64);
+        }
+        e.add(Column::RelatedIp, "a");
+        e.add(Column::RelatedIp, "b");
+        e.add(Column::RelatedIp, "a");
+        e.text(Column::EventModule, "");
+        e.set(Column::EventDataset, Value::Null);
+        let names: Vec<_> = e.values().map(|(c, _)| c.name()).collect();
+        assert!(names.is_sorted() && !names.contains(&"event_dataset"));
+        for (column, value) in e.values() {
+            assert_eq!(e.get(column), value);
+            match value {
+                Value::Int(n) => assert_eq!(*n, column.index() as i64),
+                Value::List(items) => assert_eq!(*items, ["a", "b"]),
+                other => assert_eq!((column, other), (Column::EventModule, &Value::Text("m".into()))),
+            }
+        }
+        assert_eq!(e.get(Column::UserName), &Value::Null);
     }
 }

@@ -90,17 +90,8 @@ fn string_end(bytes: &[u8], mut i: usize, lone: &mut Option<usize>) -> Result<us
                 if bytes.get(i + 1) == Some(&b'u') {
                     let unit = hex4(bytes, i + 2);
                     match unit {
-                        Some(0xD800..=0xDBFF) => {
-                            let low = (bytes.get(i + 6) == Some(&b'\\') && bytes.get(i + 7) == Some(&b'u'))
-                                .then(|| hex4(bytes, i + 8))
-                                .flatten();
-                            if matches!(low, Some(0xDC00..=0xDFFF)) {
-                                i += 6;
-                            } else {
-                                lone.get_or_insert(i);
-                            }
-                        }
-                        Some(0xDC00..=0xDFFF) => {
+                        Some(0xD800..=0xDBFF) if low_half(bytes, i + 6) => i += 6,
+                        Some(0xD800..=0xDFFF) => {
                             lone.get_or_insert(i);
                         }
                         _ => {}
@@ -114,18 +105,23 @@ fn string_end(bytes: &[u8], mut i: usize, lone: &mut Option<usize>) -> Result<us
 }
 
 /// First quote, backslash or line feed at or after `i`, or the end: what a string does not go over
-/// unseen. Eight bytes a step: a byte of `x ^ pattern` is zero where it matches, and the lowest such byte
-/// is found exactly (Mycroft's test).
-pub fn string_stop(bytes: &[u8], mut i: usize) -> usize {
-    const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    const fn matches(word: u64, byte: u8) -> u64 {
-        let x = word ^ u64::from_ne_bytes([byte; 8]);
-        x.wrapping_sub(LOW) & !x & HIGH
-    }
-    while let Some(word) = bytes.get(i..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        let hits = matches(word, b'"') | matches(word, b'\\') | matches(word, b'\n');
+/// unseen.
+pub fn string_stop(bytes: &[u8], i: usize) -> usize {
+    stop(bytes, i, |word| matches(word, b'\n'), |b| b == b'\n')
+}
+
+/// First quote, backslash or control character at or after `i`, or the end: what stands in no string
+/// (RFC 8259 section 7).
+pub fn plain_end(bytes: &[u8], i: usize) -> usize {
+    stop(bytes, i, |word| word.wrapping_sub(LOW * 0x20) & !word & HIGH, |b| b < 0x20)
+}
+
+/// First quote, backslash or other byte that `word` and `one` tell, eight bytes a step: the lowest bit
+/// that is set in `word` is the highest of the first such byte.
+fn stop(bytes: &[u8], mut i: usize, word: impl Fn(u64) -> u64, one: impl Fn(u8) -> bool) -> usize {
+    while let Some(eight) = bytes.get(i..).and_then(|rest| rest.first_chunk::<8>()) {
+        let eight = u64::from_le_bytes(*eight);
+        let hits = matches(eight, b'"') | matches(eight, b'\\') | word(eight);
         if hits != 0 {
             return i + (hits.trailing_zeros() / 8) as usize;
         }
@@ -133,10 +129,39 @@ pub fn string_stop(bytes: &[u8], mut i: usize) -> usize {
     }
     // An escape at the end of the input may have led beyond it.
     i = i.min(bytes.len());
-    while i < bytes.len() && !matches!(bytes[i], b'"' | b'\\' | b'\n') {
+    while i < bytes.len() && !matches!(bytes[i], b'"' | b'\\') && !one(bytes[i]) {
         i += 1;
     }
     i
+}
+
+const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// The high bit of each byte of `word` that is `byte`, exact up to the first one (Mycroft's test): a byte
+/// of `x` is zero where it matches.
+fn matches(word: u64, byte: u8) -> u64 {
+    let x = word ^ u64::from_ne_bytes([byte; 8]);
+    x.wrapping_sub(LOW) & !x & HIGH
+}
+
+/// Offset behind the escape that starts at `i` (RFC 8259 section 7), a surrogate pair being one; `None`
+/// where there is none, or half of a pair.
+pub fn escape_end(bytes: &[u8], i: usize) -> Option<usize> {
+    match bytes.get(i + 1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(i + 2),
+        b'u' => match hex4(bytes, i + 2)? {
+            0xD800..=0xDBFF if low_half(bytes, i + 6) => Some(i + 12),
+            0xD800..=0xDFFF => None,
+            _ => Some(i + 6),
+        },
+        _ => None,
+    }
+}
+
+/// Whether the second half of a surrogate pair stands at `i`.
+fn low_half(bytes: &[u8], i: usize) -> bool {
+    bytes.get(i..i + 2) == Some(b"\\u") && matches!(hex4(bytes, i + 2), Some(0xDC00..=0xDFFF))
 }
 
 fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
@@ -191,6 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn escapes_end_where_serde_ends_them() {
+        let pieces = ["\\", "u", "d83d", "de00", "00e9", "\"", "/", "n", "x", "DC0", "\\u"];
+        for i in 0..pieces.len().pow(4) {
+            let part = |n: u32| pieces[i / pieces.len().pow(n) % pieces.len()];
+            let text = format!("\\{}{}{}{}", part(0), part(1), part(2), part(3));
+            let end = escape_end(text.as_bytes(), 0);
+            let read = |end: usize| serde_json::from_str::<String>(&format!("\"{}\"", &text[..end])).ok();
+            let one = (2..=text.len().min(12)).find(|end| read(*end).is_some_and(|s| s.chars().count() == 1));
+            assert_eq!(end, one, "{text}");
+        }
+    }
+
+    #[test]
     fn content_ignores_whitespace_outside_strings_only() {
         let compact = br#"{"a b":"c \" d","e":[1,2]}"#;
         let pretty = b"{\n  \"a b\" : \"c \\\" d\",\r\n\t\"e\": [1, 2]\n}";
@@ -209,6 +247,15 @@ mod tests {
                 assert_eq!(string_stop(&bytes, 0), n);
             }
         }
+        for n in 0..40 {
+            for stop in [b'"', b'\\', 0, 0x1f] {
+                let mut bytes = vec![b' '; 48];
+                bytes[n] = stop;
+                bytes[n + 1] = b'"';
+                assert_eq!(plain_end(&bytes, 0), n);
+            }
+        }
+        assert_eq!(plain_end(&[0x80, 0xff, 0x21, 0x20, 0x5d, 0x7f, 0x9f, 0xa2, 0xdc], 0), 9);
         assert_eq!(string_stop(&[0x80, 0xff, 0x21, 0x23, 0x5d, 0x0b, 0x02, 0xa2, 0xdc], 0), 9);
     }
 }

@@ -16,13 +16,16 @@ mod walk;
 
 use std::borrow::Cow;
 
+use keytrail_model::row::Content;
 use keytrail_model::{ActionClass, AuditEvent, Column, Reject, Rejection, Timestamp, Value};
 use serde::Deserialize;
 
 use crate::Context;
 use crate::category::classify;
+use crate::reader::{self, fields};
 use actions::{Service, Verb};
-use record::{Open, Record, open};
+pub(crate) use record::Record;
+use record::{Open, open};
 
 /// `event.dataset` of these events.
 pub const DATASET: &str = "aws.cloudtrail";
@@ -69,13 +72,25 @@ pub fn unwrap_lookup(json: &str) -> Result<Option<String>, Rejection> {
     Ok(wrapper.event.get().map(Cow::into_owned))
 }
 
+/// A record that is in order, and how its content is spaced. `None`: see [`parse`] and [`unwrap_lookup`].
+pub(crate) fn read(json: &str) -> Option<(Record<'_>, Content)> {
+    reader::read(json)
+}
+
+/// A record that was checked.
+///
+/// Fails with `field_type` where a field of the documented record has another type, and with
+/// `json_duplicate_key` where one stands twice.
+pub(crate) fn parse(json: &str) -> Result<Record<'_>, Rejection> {
+    record::read(json)
+}
+
 /// The event of one record.
 ///
-/// Fails with `field_type` where a field of the documented record has another type, with
-/// `json_duplicate_key` where one stands twice, and with `field_missing` where the record says nothing
-/// of what happened. A time that is missing or unreadable leaves the event undated.
-pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>, Rejection> {
-    let record: Record<'a> = record::read(json)?;
+/// Fails with `field_type` and `json_duplicate_key` where a sub-tree that has a meaning for keys is not
+/// as its service writes it, and with `field_missing` where the record says nothing of what happened. A
+/// time that is missing or unreadable leaves the event undated.
+pub(crate) fn normalize<'a>(record: &Record<'a>, ctx: &Context<'a>) -> Result<AuditEvent<'a>, Rejection> {
     let no_insight = Default::default();
     let insight = record.insight_details.0.as_ref();
     let details = insight.unwrap_or(&no_insight);
@@ -88,7 +103,7 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
     let masker = ctx.masker;
     let mut event = AuditEvent::new(DATASET, "aws");
     event.at(Timestamp::parse(&record.event_time));
-    identify(&mut event, &record);
+    identify(&mut event, record);
 
     let source = record.event_source.or(&details.event_source);
     let action = record.event_name.or(&details.event_name).or(&record.event_type);
@@ -103,8 +118,8 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
         event.flag(Column::KeytrailReadOnly, read_only);
     }
 
-    place(&mut event, &record, source);
-    network(&mut event, &record, ctx);
+    place(&mut event, record, source);
+    network(&mut event, record, ctx);
     if let Some(user) = &record.user_identity.0 {
         identity::fill(&mut event, user, masker);
     }
@@ -120,7 +135,7 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
     }
 
     event.text(Column::EventKind, "event");
-    event.text(Column::EventOutcome, outcome(&record, service)?);
+    event.text(Column::EventOutcome, outcome(record, service)?);
     let mut class = actions::class(service, action, verb == Verb::Read);
     for resource in record.resources.iter().flatten() {
         let arn = resource.0.as_ref().and_then(|r| r.arn.get());
@@ -129,10 +144,10 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
         }
     }
     if service.holds_keys() {
-        class = keys::fill(&mut event, &record, service, class, masker)?;
+        class = keys::fill(&mut event, record, service, class, masker)?;
     }
-    special(&mut event, &record, service, ctx)?;
-    categorize(&mut event, &record, service, action, verb, class);
+    special(&mut event, record, service, ctx)?;
+    categorize(&mut event, record, service, action, verb, class);
     Ok(event)
 }
 
@@ -200,25 +215,21 @@ fn network<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, ctx: &Context<'a
     }
 }
 
+fields! {
+    /// A sign-in event's result stands under the event's own name.
+    struct SignIn<'a> {
+        #[serde(borrow)]
+        console_login: Open<'a> = "ConsoleLogin",
+        check_mfa: Open<'a> = "CheckMfa",
+        switch_role: Open<'a> = "SwitchRole",
+        exit_role: Open<'a> = "ExitRole",
+        credential_verification: Open<'a> = "CredentialVerification",
+        user_authentication: Open<'a> = "UserAuthentication",
+    }
+}
+
 /// A call failed when the record has an error, or when a sign-in event says so in its own way.
 fn outcome(record: &Record<'_>, service: Service) -> Result<&'static str, Rejection> {
-    /// A sign-in event's result stands under the event's own name.
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct SignIn<'a> {
-        #[serde(rename = "ConsoleLogin", borrow)]
-        console_login: Open<'a>,
-        #[serde(rename = "CheckMfa")]
-        check_mfa: Open<'a>,
-        #[serde(rename = "SwitchRole")]
-        switch_role: Open<'a>,
-        #[serde(rename = "ExitRole")]
-        exit_role: Open<'a>,
-        #[serde(rename = "CredentialVerification")]
-        credential_verification: Open<'a>,
-        #[serde(rename = "UserAuthentication")]
-        user_authentication: Open<'a>,
-    }
     if !record.error_code.is_empty() || !record.error_message.is_empty() {
         return Ok("failure");
     }
@@ -227,7 +238,7 @@ fn outcome(record: &Record<'_>, service: Service) -> Result<&'static str, Reject
             ("responseElements", record.response_elements),
             ("serviceEventDetails", record.service_event_details),
         ] {
-            let said: SignIn<'_> = open(field, raw)?;
+            let said: SignIn<'_> = open(field, raw)?.unwrap_or_default();
             let results = [
                 said.console_login,
                 said.check_mfa,
@@ -248,6 +259,15 @@ fn outcome(record: &Record<'_>, service: Service) -> Result<&'static str, Reject
     Ok("success")
 }
 
+fields! {
+    /// What is read of single services' sub-trees.
+    struct Beside<'a> {
+        #[serde(borrow)]
+        mfa_used: Open<'a> = "MFAUsed",
+        user_name: Open<'a> = "userName",
+    }
+}
+
 /// What single services say beside: the second factor of a sign-in, the user that IAM acts on.
 fn special<'a>(
     event: &mut AuditEvent<'a>,
@@ -255,26 +275,18 @@ fn special<'a>(
     service: Service,
     ctx: &Context<'a>,
 ) -> Result<(), Rejection> {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Beside<'a> {
-        #[serde(rename = "MFAUsed", borrow)]
-        mfa_used: Open<'a>,
-        #[serde(rename = "userName")]
-        user_name: Open<'a>,
-    }
     match service {
         Service::SignIn => {
-            let said: Beside<'_> = open("additionalEventData", record.additional_event_data)?;
-            match said.mfa_used.map(|m| m.get()) {
+            let said: Option<Beside<'_>> = open("additionalEventData", record.additional_event_data)?;
+            match said.and_then(|s| s.mfa_used).map(|m| m.get()) {
                 Some("\"Yes\"") => event.flag(Column::KeytrailActorMfa, true),
                 Some("\"No\"") => event.flag(Column::KeytrailActorMfa, false),
                 _ => {}
             }
         }
         Service::Iam => {
-            let said: Beside<'a> = open("requestParameters", record.request_parameters)?;
-            if let Some(name) = keys::text(said.user_name) {
+            let said: Option<Beside<'a>> = open("requestParameters", record.request_parameters)?;
+            if let Some(name) = keys::text(said.and_then(|s| s.user_name)) {
                 let name = ctx.masker.scrub(name);
                 event.add(Column::RelatedUser, name.clone());
                 event.text(Column::UserTargetName, name);

@@ -10,6 +10,7 @@ pub mod framing;
 pub mod key_operation;
 pub mod mask;
 mod object;
+mod reader;
 pub mod vault;
 
 use keytrail_model::json::{self, MAX_DEPTH, ScanError};
@@ -103,35 +104,62 @@ pub fn normalize(
     rows: &mut RowBuffer,
 ) -> Result<(), Rejection> {
     let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
-    let json = checked(&frame[start..])?;
-    if format == Format::CloudTrail
-        && let Some(inner) = cloudtrail::unwrap_lookup(json.text)?
-    {
-        let inner_json = checked(inner.as_bytes())?;
-        let event = event(format, inner_json.text, ctx)?;
-        rows.push(&event, inner.as_bytes(), inner_json.content, from);
-        return Ok(());
-    }
-    let event = event(format, json.text, ctx)?;
+    let text = utf8(&frame[start..])?;
+    let (event, content) = match format {
+        Format::CloudTrail => {
+            let (record, content) = match cloudtrail::read(text) {
+                Some(in_order) => in_order,
+                None => {
+                    let json = checked(text)?;
+                    if let Some(inner) = cloudtrail::unwrap_lookup(json.text)? {
+                        return lookup(&inner, from, ctx, rows);
+                    }
+                    (cloudtrail::parse(json.text)?, json.content)
+                }
+            };
+            (cloudtrail::normalize(&record, ctx)?, content)
+        }
+        Format::KeyOperation => {
+            let json = checked(text)?;
+            (key_operation::normalize(json.text, ctx)?, json.content)
+        }
+        Format::Vault => {
+            let json = checked(text)?;
+            (vault::normalize(json.text, ctx)?, json.content)
+        }
+    };
     // A line with a prefix is no JSON text: its content is its bytes.
-    let content = if start == 0 { json.content } else { Content::AsIs };
-    rows.push(&event, frame, content, from);
+    let content = if start == 0 { content } else { Content::AsIs };
+    rows.push(&completed(event, format, ctx)?, frame, content, from);
+    Ok(())
+}
+
+/// Normalizes the event inside an answer of the LookupEvents API.
+fn lookup(inner: &str, from: Provenance, ctx: &Context<'_>, rows: &mut RowBuffer) -> Result<(), Rejection> {
+    let (record, content) = match cloudtrail::read(inner) {
+        Some(in_order) => in_order,
+        None => {
+            let json = checked(inner)?;
+            (cloudtrail::parse(json.text)?, json.content)
+        }
+    };
+    let event = completed(cloudtrail::normalize(&record, ctx)?, Format::CloudTrail, ctx)?;
+    rows.push(&event, inner.as_bytes(), content, from);
     Ok(())
 }
 
 /// What makes a record unfit for any source: no JSON object, not UTF-8, too deep, lone surrogates.
 pub fn check(frame: &[u8]) -> Result<(), Rejection> {
     let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
-    checked(&frame[start..]).map(|_| ())
+    checked(utf8(&frame[start..])?).map(|_| ())
 }
 
-/// The event of a JSON text that was checked.
-fn event<'a>(format: Format, json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>, Rejection> {
-    let mut event = match format {
-        Format::CloudTrail => cloudtrail::normalize(json, ctx)?,
-        Format::KeyOperation => key_operation::normalize(json, ctx)?,
-        Format::Vault => vault::normalize(json, ctx)?,
-    };
+/// An event with what no source says of itself.
+fn completed<'a>(
+    mut event: AuditEvent<'a>,
+    format: Format,
+    ctx: &Context<'_>,
+) -> Result<AuditEvent<'a>, Rejection> {
     if let Some(time) = event.time
         && time.0 > ctx.now.0.saturating_add(MAX_AHEAD_MICROS)
     {
@@ -150,17 +178,20 @@ fn no_object() -> Rejection {
     Rejection::new(Reject::JsonBroken, "expected a JSON object, found no `{`")
 }
 
+fn utf8(bytes: &[u8]) -> Result<&str, Rejection> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        Rejection::new(Reject::Utf8Invalid, format!("byte {} of the record is not UTF-8", e.valid_up_to()))
+    })
+}
+
 struct Checked<'a> {
     text: &'a str,
     content: Content,
 }
 
-/// Refuses what no JSON reader should be shown: not UTF-8, not one whole object, too deep, lone surrogates.
-fn checked(bytes: &[u8]) -> Result<Checked<'_>, Rejection> {
-    let text = std::str::from_utf8(bytes).map_err(|e| {
-        Rejection::new(Reject::Utf8Invalid, format!("byte {} of the record is not UTF-8", e.valid_up_to()))
-    })?;
-    let scan = json::scan(bytes).map_err(|e| match e {
+/// Refuses what no JSON reader should be shown: not one whole object, too deep, lone surrogates.
+fn checked(text: &str) -> Result<Checked<'_>, Rejection> {
+    let scan = json::scan(text.as_bytes()).map_err(|e| match e {
         ScanError::Unfinished => Rejection::new(Reject::JsonBroken, "the record ends inside a JSON value"),
         ScanError::Broken(at) => {
             Rejection::new(Reject::JsonBroken, format!("the record's JSON is broken at its byte {at}"))

@@ -12,7 +12,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 /// An object; absent and `null` are `None`. An array is refused, which serde would read as the fields in
 /// their order.
-#[derive(Debug)]
+#[derive(PartialEq, Debug)]
 pub(crate) struct Object<T>(pub Option<T>);
 
 impl<T> Default for Object<T> {

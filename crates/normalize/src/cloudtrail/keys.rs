@@ -8,111 +8,85 @@
 use std::borrow::Cow;
 
 use keytrail_model::{ActionClass, AuditEvent, Column, Rejection};
-use serde::Deserialize;
 
 use super::actions::Service;
 use super::identity::slice;
 use super::record::{Open, Record, open};
 use crate::Masker;
+use crate::reader::fields;
 
-/// The names that the services use in their sub-trees. Each stays raw until it is asked for.
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Facts<'a> {
-    // Which key.
-    #[serde(borrow)]
-    key_id: Open<'a>,
-    target_key_id: Open<'a>,
-    source_key_id: Open<'a>,
-    destination_key_id: Open<'a>,
-    alias_name: Open<'a>,
-    arn: Open<'a>,
-    #[serde(rename = "aRN")]
-    a_rn: Open<'a>,
-    name: Open<'a>,
-    secret_id: Open<'a>,
-    secret_id_list: Open<'a>,
-    version_id: Open<'a>,
-    certificate_authority_arn: Open<'a>,
-    key_material_id: Open<'a>,
-    current_key_material_id: Open<'a>,
-    source_key_material_id: Open<'a>,
-    // What kind of key.
-    encryption_algorithm: Open<'a>,
-    source_encryption_algorithm: Open<'a>,
-    signing_algorithm: Open<'a>,
-    mac_algorithm: Open<'a>,
-    key_agreement_algorithm: Open<'a>,
-    wrapping_algorithm: Open<'a>,
-    key_spec: Open<'a>,
-    key_pair_spec: Open<'a>,
-    customer_master_key_spec: Open<'a>,
-    key_algorithm: Open<'a>,
-    key_usage: Open<'a>,
-    origin: Open<'a>,
-    key_origin: Open<'a>,
-    key_state: Open<'a>,
-    status: Open<'a>,
-    custom_key_store_id: Open<'a>,
-    cluster_id: Open<'a>,
-    hsm_id: Open<'a>,
-    backup_id: Open<'a>,
-    // How it was used.
-    encryption_context: Open<'a>,
-    source_encryption_context: Open<'a>,
-    grant_id: Open<'a>,
-    operations: Open<'a>,
-    actions: Open<'a>,
-    grantee_principal: Open<'a>,
-    principal: Open<'a>,
-    force_delete_without_recovery: Open<'a>,
-    // Objects that hold the same names again.
-    key_metadata: Open<'a>,
-    replica_key_metadata: Open<'a>,
-    hsm: Open<'a>,
-    cluster: Open<'a>,
-    certificate_authority_configuration: Open<'a>,
+fields! {
+    /// The names that the services use in their sub-trees. Each stays raw until it is asked for.
+    struct Facts<'a> {
+        // Which key.
+        #[serde(borrow)]
+        key_id: Open<'a> = "keyId",
+        target_key_id: Open<'a> = "targetKeyId",
+        source_key_id: Open<'a> = "sourceKeyId",
+        destination_key_id: Open<'a> = "destinationKeyId",
+        alias_name: Open<'a> = "aliasName",
+        arn: Open<'a> = "arn",
+        a_rn: Open<'a> = "aRN",
+        name: Open<'a> = "name",
+        secret_id: Open<'a> = "secretId",
+        secret_id_list: Open<'a> = "secretIdList",
+        version_id: Open<'a> = "versionId",
+        certificate_authority_arn: Open<'a> = "certificateAuthorityArn",
+        key_material_id: Open<'a> = "keyMaterialId",
+        current_key_material_id: Open<'a> = "currentKeyMaterialId",
+        source_key_material_id: Open<'a> = "sourceKeyMaterialId",
+        // What kind of key.
+        encryption_algorithm: Open<'a> = "encryptionAlgorithm",
+        source_encryption_algorithm: Open<'a> = "sourceEncryptionAlgorithm",
+        signing_algorithm: Open<'a> = "signingAlgorithm",
+        mac_algorithm: Open<'a> = "macAlgorithm",
+        key_agreement_algorithm: Open<'a> = "keyAgreementAlgorithm",
+        wrapping_algorithm: Open<'a> = "wrappingAlgorithm",
+        key_spec: Open<'a> = "keySpec",
+        key_pair_spec: Open<'a> = "keyPairSpec",
+        customer_master_key_spec: Open<'a> = "customerMasterKeySpec",
+        key_algorithm: Open<'a> = "keyAlgorithm",
+        key_usage: Open<'a> = "keyUsage",
+        origin: Open<'a> = "origin",
+        key_origin: Open<'a> = "keyOrigin",
+        key_state: Open<'a> = "keyState",
+        status: Open<'a> = "status",
+        custom_key_store_id: Open<'a> = "customKeyStoreId",
+        cluster_id: Open<'a> = "clusterId",
+        hsm_id: Open<'a> = "hsmId",
+        backup_id: Open<'a> = "backupId",
+        // How it was used.
+        encryption_context: Open<'a> = "encryptionContext",
+        source_encryption_context: Open<'a> = "sourceEncryptionContext",
+        grant_id: Open<'a> = "grantId",
+        operations: Open<'a> = "operations",
+        actions: Open<'a> = "actions",
+        grantee_principal: Open<'a> = "granteePrincipal",
+        principal: Open<'a> = "principal",
+        force_delete_without_recovery: Open<'a> = "forceDeleteWithoutRecovery",
+        // Objects that hold the same names again.
+        key_metadata: Open<'a> = "keyMetadata",
+        replica_key_metadata: Open<'a> = "replicaKeyMetadata",
+        hsm: Open<'a> = "hsm",
+        cluster: Open<'a> = "cluster",
+        certificate_authority_configuration: Open<'a> = "certificateAuthorityConfiguration",
+    }
 }
 
 /// The four sub-trees of a record.
-struct Told<'a> {
-    request: Facts<'a>,
-    response: Facts<'a>,
-    extra: Facts<'a>,
-    service: Facts<'a>,
+struct Told<'f, 'a> {
+    request: &'f Facts<'a>,
+    response: &'f Facts<'a>,
+    extra: &'f Facts<'a>,
+    service: &'f Facts<'a>,
     /// What the response says of the key that it made or described.
-    made: Facts<'a>,
+    made: &'f Facts<'a>,
 }
 
-impl<'a> Told<'a> {
-    fn read(record: &Record<'a>) -> Result<Self, Rejection> {
-        let request: Facts<'a> = open("requestParameters", record.request_parameters)?;
-        let response: Facts<'a> = open("responseElements", record.response_elements)?;
-        let (name, made) = [
-            ("responseElements.keyMetadata", response.key_metadata),
-            ("responseElements.replicaKeyMetadata", response.replica_key_metadata),
-            ("responseElements.hsm", response.hsm),
-            ("responseElements.cluster", response.cluster),
-            (
-                "requestParameters.certificateAuthorityConfiguration",
-                request.certificate_authority_configuration,
-            ),
-        ]
-        .into_iter()
-        .find(|(_, raw)| raw.is_some())
-        .unwrap_or_default();
-        Ok(Self {
-            request,
-            response,
-            extra: open("additionalEventData", record.additional_event_data)?,
-            service: open("serviceEventDetails", record.service_event_details)?,
-            made: open(name, made)?,
-        })
-    }
-
+impl<'a> Told<'_, 'a> {
     /// The first text under any of these names: what came about before what was asked for.
     fn first(&self, names: impl Fn(&Facts<'a>) -> Open<'a>) -> Option<Cow<'a, str>> {
-        [&self.made, &self.response, &self.service, &self.request, &self.extra]
+        [self.made, self.response, self.service, self.request, self.extra]
             .into_iter()
             .find_map(|facts| text(names(facts)))
     }
@@ -126,7 +100,28 @@ pub(super) fn fill<'a>(
     class: Option<ActionClass>,
     masker: &Masker,
 ) -> Result<Option<ActionClass>, Rejection> {
-    let told = Told::read(record)?;
+    let nothing = Facts::default();
+    let request = open("requestParameters", record.request_parameters)?;
+    let request = request.as_ref().unwrap_or(&nothing);
+    let response = open("responseElements", record.response_elements)?;
+    let response = response.as_ref().unwrap_or(&nothing);
+    let extra = open("additionalEventData", record.additional_event_data)?;
+    let extra = extra.as_ref().unwrap_or(&nothing);
+    let other = open("serviceEventDetails", record.service_event_details)?;
+    let other = other.as_ref().unwrap_or(&nothing);
+    let (name, made) = [
+        ("responseElements.keyMetadata", response.key_metadata),
+        ("responseElements.replicaKeyMetadata", response.replica_key_metadata),
+        ("responseElements.hsm", response.hsm),
+        ("responseElements.cluster", response.cluster),
+        ("requestParameters.certificateAuthorityConfiguration", request.certificate_authority_configuration),
+    ]
+    .into_iter()
+    .find(|(_, raw)| raw.is_some())
+    .unwrap_or_default();
+    let made = open(name, made)?;
+    let made = made.as_ref().unwrap_or(&nothing);
+    let told = Told { request, response, extra, service: other, made };
     match service {
         Service::Kms => kms(event, record, &told, class, masker),
         Service::SecretsManager => secrets_manager(event, record, &told, masker),
@@ -138,7 +133,7 @@ pub(super) fn fill<'a>(
 }
 
 /// The class where a parameter decides it.
-fn refine(service: Service, class: Option<ActionClass>, told: &Told<'_>) -> Option<ActionClass> {
+fn refine(service: Service, class: Option<ActionClass>, told: &Told<'_, '_>) -> Option<ActionClass> {
     match (service, class) {
         (Service::SecretsManager, Some(ActionClass::ScheduleDeletion))
             if told.request.force_delete_without_recovery.is_some_and(|v| v.get() == "true") =>
@@ -157,11 +152,11 @@ fn refine(service: Service, class: Option<ActionClass>, told: &Told<'_>) -> Opti
 fn kms<'a>(
     event: &mut AuditEvent<'a>,
     record: &Record<'a>,
-    told: &Told<'a>,
+    told: &Told<'_, 'a>,
     class: Option<ActionClass>,
     masker: &Masker,
 ) {
-    let request = &told.request;
+    let request = told.request;
     let keys: Vec<Cow<'a, str>> = resource_arns(record).filter(|arn| bare_key(arn).is_some()).collect();
     let target = text(request.destination_key_id);
     let given = [request.source_key_id, request.target_key_id, request.key_id].into_iter().find_map(text);
@@ -215,7 +210,12 @@ fn kms<'a>(
 }
 
 /// A secret stands where other services have a key: its ARN, `name-XXXXXX` as id, its name as alias.
-fn secrets_manager<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'a>, masker: &Masker) {
+fn secrets_manager<'a>(
+    event: &mut AuditEvent<'a>,
+    record: &Record<'a>,
+    told: &Told<'_, 'a>,
+    masker: &Masker,
+) {
     let said = [told.response.arn, told.response.a_rn, told.request.secret_id, told.service.secret_id];
     let mut said = said.into_iter().filter_map(text);
     let arn = said
@@ -245,7 +245,7 @@ fn secrets_manager<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &T
 }
 
 /// An authority stands for its key pair.
-fn private_ca<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'a>, masker: &Masker) {
+fn private_ca<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'_, 'a>, masker: &Masker) {
     let arn = told
         .first(|f| f.certificate_authority_arn)
         .or_else(|| resource_arns(record).find(|arn| arn.contains(":certificate-authority/")));
@@ -263,7 +263,7 @@ fn private_ca<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'
 }
 
 /// What means the same in all services.
-fn shared<'a>(event: &mut AuditEvent<'a>, told: &Told<'a>, masker: &Masker) {
+fn shared<'a>(event: &mut AuditEvent<'a>, told: &Told<'_, 'a>, masker: &Masker) {
     let algorithm = [
         told.request.encryption_algorithm,
         told.request.source_encryption_algorithm,
@@ -337,9 +337,8 @@ pub(super) fn text<'a>(raw: Open<'a>) -> Option<Cow<'a, str>> {
 
 /// The strings of a raw array; a lone string is one item.
 fn texts(json: &str) -> Vec<Cow<'_, str>> {
-    let items: Vec<&serde_json::value::RawValue> = serde_json::from_str(json).unwrap_or_default();
-    let items = items.into_iter().map(Some).map(text);
-    items.flatten().collect()
+    let items: Vec<Open<'_>> = serde_json::from_str(json).unwrap_or_default();
+    items.into_iter().filter_map(text).collect()
 }
 
 /// JSON without whitespace between its values.

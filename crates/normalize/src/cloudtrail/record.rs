@@ -16,11 +16,12 @@ use serde_json::value::RawValue;
 use super::walk;
 use crate::json_rejection;
 use crate::object::Object;
+use crate::reader::{self, Read, Reader, fields};
 
 /// A string of the record, borrowed unless it holds escapes. Absent, `null` and `""` are the same:
 /// producers write all three for "none".
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct Text<'a>(pub Cow<'a, str>);
+pub(crate) struct Text<'a>(pub Cow<'a, str>);
 
 impl<'a> Text<'a> {
     pub fn is_empty(&self) -> bool {
@@ -74,7 +75,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 /// A flag that AWS writes as a boolean or as its text; absent and `null` are `None`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Flag(pub Option<bool>);
+pub(crate) struct Flag(pub Option<bool>);
 
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -107,123 +108,199 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// A sub-tree whose form is the service's own.
-pub(super) type Open<'a> = Option<&'a RawValue>;
+/// A value whose form is the service's own, as its JSON text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Raw<'a>(&'a str);
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Record<'a> {
-    #[serde(borrow)]
-    pub user_identity: Object<UserIdentity<'a>>,
-    pub event_time: Text<'a>,
-    pub event_source: Text<'a>,
-    pub event_name: Text<'a>,
-    pub aws_region: Text<'a>,
-    #[serde(rename = "sourceIPAddress")]
-    pub source_ip_address: Text<'a>,
-    pub user_agent: Text<'a>,
-    pub error_code: Text<'a>,
-    pub error_message: Text<'a>,
-    pub request_parameters: Open<'a>,
-    pub response_elements: Open<'a>,
-    pub additional_event_data: Open<'a>,
-    pub service_event_details: Open<'a>,
-    #[serde(rename = "requestID")]
-    pub request_id: Text<'a>,
-    #[serde(rename = "eventID")]
-    pub event_id: Text<'a>,
-    pub event_type: Text<'a>,
-    pub event_category: Text<'a>,
-    pub read_only: Flag,
-    pub resources: Option<Vec<Object<Resource<'a>>>>,
-    pub recipient_account_id: Text<'a>,
-    #[serde(rename = "sharedEventID")]
-    pub shared_event_id: Text<'a>,
-    pub vpc_endpoint_id: Text<'a>,
-    pub tls_details: Object<TlsDetails<'a>>,
-    pub insight_details: Object<InsightDetails<'a>>,
-    pub addendum: Object<Addendum<'a>>,
+impl<'a> Raw<'a> {
+    /// The JSON text.
+    pub fn get(self) -> &'a str {
+        self.0
+    }
 }
 
-/// Who made the call ("CloudTrail userIdentity element").
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct UserIdentity<'a> {
-    #[serde(rename = "type", borrow)]
-    pub kind: Text<'a>,
-    pub principal_id: Text<'a>,
-    pub arn: Text<'a>,
-    pub account_id: Text<'a>,
-    pub access_key_id: Text<'a>,
-    pub user_name: Text<'a>,
-    pub invoked_by: Text<'a>,
-    pub session_context: Object<SessionContext<'a>>,
-    pub on_behalf_of: Object<OnBehalfOf<'a>>,
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(d).map(|raw| Self(raw.get()))
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct SessionContext<'a> {
-    #[serde(borrow)]
-    pub session_issuer: Object<SessionIssuer<'a>>,
-    pub attributes: Object<SessionAttributes>,
-    pub source_identity: Text<'a>,
+/// A [`Raw`] value; absent and `null` are `None`.
+pub(crate) type Open<'a> = Option<Raw<'a>>;
+
+impl<'a> Read<'a> for Text<'a> {
+    fn read(&mut self, from: &mut Reader<'a>) -> Option<()> {
+        self.0 = from.string()?;
+        Some(())
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct SessionIssuer<'a> {
-    #[serde(borrow)]
-    pub arn: Text<'a>,
-    pub user_name: Text<'a>,
+impl Read<'_> for Flag {
+    fn read(&mut self, from: &mut Reader<'_>) -> Option<()> {
+        self.0 = match from.any()? {
+            "true" | "\"true\"" => Some(true),
+            "false" | "\"false\"" => Some(false),
+            "null" | "\"\"" => None,
+            _ => return None,
+        };
+        Some(())
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct SessionAttributes {
-    pub mfa_authenticated: Flag,
+impl<'a> Read<'a> for Open<'a> {
+    fn read(&mut self, from: &mut Reader<'a>) -> Option<()> {
+        *self = Some(Raw(from.any()?)).filter(|raw| raw.get() != "null");
+        Some(())
+    }
 }
 
-/// The person of IAM Identity Center behind a call.
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct OnBehalfOf<'a> {
-    #[serde(borrow)]
-    pub user_id: Text<'a>,
+impl<'a, T: Read<'a> + Default> Read<'a> for Object<T> {
+    fn read(&mut self, from: &mut Reader<'a>) -> Option<()> {
+        match from.peek()? {
+            b'n' => from.word("null"),
+            _ => self.0.insert(T::default()).read(from),
+        }
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Resource<'a> {
-    #[serde(rename = "ARN", borrow)]
-    pub arn: Text<'a>,
+impl<'a, T: Read<'a> + Default> Read<'a> for Option<Vec<T>> {
+    fn read(&mut self, from: &mut Reader<'a>) -> Option<()> {
+        if from.peek()? == b'n' {
+            return from.word("null");
+        }
+        let items = self.insert(Vec::new());
+        from.array(|from| {
+            let mut item = T::default();
+            item.read(from)?;
+            items.push(item);
+            Some(())
+        })
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct TlsDetails<'a> {
-    #[serde(borrow)]
-    pub tls_version: Text<'a>,
-    pub cipher_suite: Text<'a>,
-    pub client_provided_host_header: Text<'a>,
+/// A member by which a record is of another kind: there is none in what is read.
+#[derive(Default, PartialEq, Debug)]
+pub(crate) struct Elsewhere;
+
+impl Read<'_> for Elsewhere {
+    fn read(&mut self, _: &mut Reader<'_>) -> Option<()> {
+        None
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct InsightDetails<'a> {
-    #[serde(borrow)]
-    pub state: Text<'a>,
-    pub event_source: Text<'a>,
-    pub event_name: Text<'a>,
-    pub insight_type: Text<'a>,
-    pub error_code: Text<'a>,
+fields! {
+    pub(crate) struct Record<'a> {
+        #[serde(borrow)]
+        user_identity: Object<UserIdentity<'a>> = "userIdentity",
+        event_time: Text<'a> = "eventTime",
+        event_source: Text<'a> = "eventSource",
+        event_name: Text<'a> = "eventName",
+        aws_region: Text<'a> = "awsRegion",
+        source_ip_address: Text<'a> = "sourceIPAddress",
+        user_agent: Text<'a> = "userAgent",
+        error_code: Text<'a> = "errorCode",
+        error_message: Text<'a> = "errorMessage",
+        request_parameters: Open<'a> = "requestParameters",
+        response_elements: Open<'a> = "responseElements",
+        additional_event_data: Open<'a> = "additionalEventData",
+        service_event_details: Open<'a> = "serviceEventDetails",
+        request_id: Text<'a> = "requestID",
+        event_id: Text<'a> = "eventID",
+        event_type: Text<'a> = "eventType",
+        event_category: Text<'a> = "eventCategory",
+        read_only: Flag = "readOnly",
+        resources: Option<Vec<Object<Resource<'a>>>> = "resources",
+        recipient_account_id: Text<'a> = "recipientAccountId",
+        shared_event_id: Text<'a> = "sharedEventID",
+        vpc_endpoint_id: Text<'a> = "vpcEndpointId",
+        tls_details: Object<TlsDetails<'a>> = "tlsDetails",
+        insight_details: Object<InsightDetails<'a>> = "insightDetails",
+        addendum: Object<Addendum<'a>> = "addendum",
+        // The wrapper of the LookupEvents API, see `unwrap_lookup`.
+        #[serde(skip)]
+        lookup: Elsewhere = "CloudTrailEvent",
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Addendum<'a> {
-    #[serde(borrow)]
-    pub reason: Text<'a>,
+fields! {
+    /// Who made the call ("CloudTrail userIdentity element").
+    pub(crate) struct UserIdentity<'a> {
+        #[serde(borrow)]
+        kind: Text<'a> = "type",
+        principal_id: Text<'a> = "principalId",
+        arn: Text<'a> = "arn",
+        account_id: Text<'a> = "accountId",
+        access_key_id: Text<'a> = "accessKeyId",
+        user_name: Text<'a> = "userName",
+        invoked_by: Text<'a> = "invokedBy",
+        session_context: Object<SessionContext<'a>> = "sessionContext",
+        on_behalf_of: Object<OnBehalfOf<'a>> = "onBehalfOf",
+    }
+}
+
+fields! {
+    pub(crate) struct SessionContext<'a> {
+        #[serde(borrow)]
+        session_issuer: Object<SessionIssuer<'a>> = "sessionIssuer",
+        attributes: Object<SessionAttributes> = "attributes",
+        source_identity: Text<'a> = "sourceIdentity",
+    }
+}
+
+fields! {
+    pub(crate) struct SessionIssuer<'a> {
+        #[serde(borrow)]
+        arn: Text<'a> = "arn",
+        user_name: Text<'a> = "userName",
+    }
+}
+
+fields! {
+    pub(crate) struct SessionAttributes {
+        mfa_authenticated: Flag = "mfaAuthenticated",
+    }
+}
+
+fields! {
+    /// The person of IAM Identity Center behind a call.
+    pub(crate) struct OnBehalfOf<'a> {
+        #[serde(borrow)]
+        user_id: Text<'a> = "userId",
+    }
+}
+
+fields! {
+    pub(crate) struct Resource<'a> {
+        #[serde(borrow)]
+        arn: Text<'a> = "ARN",
+    }
+}
+
+fields! {
+    pub(crate) struct TlsDetails<'a> {
+        #[serde(borrow)]
+        tls_version: Text<'a> = "tlsVersion",
+        cipher_suite: Text<'a> = "cipherSuite",
+        client_provided_host_header: Text<'a> = "clientProvidedHostHeader",
+    }
+}
+
+fields! {
+    pub(crate) struct InsightDetails<'a> {
+        #[serde(borrow)]
+        state: Text<'a> = "state",
+        event_source: Text<'a> = "eventSource",
+        event_name: Text<'a> = "eventName",
+        insight_type: Text<'a> = "insightType",
+        error_code: Text<'a> = "errorCode",
+    }
+}
+
+fields! {
+    pub(crate) struct Addendum<'a> {
+        #[serde(borrow)]
+        reason: Text<'a> = "reason",
+    }
 }
 
 /// Reads a whole JSON text; a refusal names the field.
@@ -232,13 +309,15 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Rejection
 }
 
 /// Reads a sub-tree that is an object; any other value has nothing that is read.
-pub(super) fn open<'a, T: Deserialize<'a> + Default>(field: &str, raw: Open<'a>) -> Result<T, Rejection> {
-    match raw {
-        Some(raw) if raw.get().starts_with('{') => {
-            serde_json::from_str(raw.get()).map_err(|e| refuse(raw.get(), field, &e))
-        }
-        _ => Ok(T::default()),
+pub(super) fn open<'a, T: Deserialize<'a> + Read<'a> + Default>(
+    field: &str,
+    raw: Open<'a>,
+) -> Result<Option<T>, Rejection> {
+    let Some(json) = raw.map(Raw::get).filter(|json| json.starts_with('{')) else { return Ok(None) };
+    if let Some((value, _)) = reader::read(json) {
+        return Ok(Some(value));
     }
+    serde_json::from_str(json).map(Some).map_err(|e| refuse(json, field, &e))
 }
 
 /// The rejection of a parser's error, with the path of the field where the parser stopped.
@@ -275,4 +354,115 @@ fn offset(json: &str, error: &serde_json::Error) -> usize {
         }
     }
     (start + error.column()).min(json.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use keytrail_model::json::MAX_DEPTH;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Values of all kinds, in order and not.
+    const VALUES: [&str; 36] = [
+        "null",
+        "true",
+        "false",
+        "nul",
+        "truE",
+        "0",
+        "-0",
+        "01",
+        "-",
+        "1.5e-7",
+        "1.",
+        ".5",
+        "1e",
+        "1e400",
+        "\"\"",
+        "\"true\"",
+        "\"x\"",
+        "\"\\u00e9\\n\\/\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud83d\"",
+        "\"\\x\"",
+        "\"a\tb\"",
+        "\"\u{7f}\u{e9}\"",
+        "\"open",
+        "[]",
+        "[1,\"a\"]",
+        "[1,]",
+        "[,1]",
+        "{}",
+        "{\"a\":1,}",
+        "{\"ARN\":\"r\"}",
+        "{\"a\":1,\"a\":2}",
+        "[null,{\"ARN\":\"r\"}]",
+        "[{\"ARN\":1}]",
+        "[}",
+        "{]",
+    ];
+
+    /// Names of fields at all levels, one that is unknown and one with an escape.
+    const NAMES: [&str; 16] = [
+        "eventName",
+        "readOnly",
+        "resources",
+        "requestParameters",
+        "userIdentity",
+        "sessionContext",
+        "sessionIssuer",
+        "attributes",
+        "mfaAuthenticated",
+        "arn",
+        "type",
+        "tlsDetails",
+        "tlsVersion",
+        "other",
+        "event\\u004eame",
+        "CloudTrailEvent",
+    ];
+
+    fn spaces() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec!["", "", "", "", " ", "\n\t", "\u{c}"])
+    }
+
+    /// An object of such fields, which nest.
+    fn objects() -> impl Strategy<Value = String> {
+        let member = |value: BoxedStrategy<String>| {
+            let parts = (prop::sample::select(&NAMES[..]), spaces(), spaces(), value, spaces());
+            parts.prop_map(|(name, a, b, value, c)| format!("{a}\"{name}\"{b}:{value}{c}"))
+        };
+        let object = move |value: BoxedStrategy<String>| {
+            prop::collection::vec(member(value), 0..6)
+                .prop_map(|members| format!("{{{}}}", members.join(",")))
+        };
+        let leaf = prop::sample::select(&VALUES[..]).prop_map(str::to_owned).boxed();
+        let inner = leaf.clone().prop_recursive(3, 12, 4, move |value| object(value).boxed());
+        (object(prop_oneof![1 => leaf, 2 => inner].boxed()), spaces())
+            .prop_map(|(object, tail)| object + tail)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What is read in one pass is what serde reads, and all of it but what is left to serde: escapes
+        /// in keys and flags, and answers of LookupEvents.
+        #[test]
+        fn one_pass_reads_what_serde_reads(json in objects()) {
+            let slow = serde_json::from_str::<Record<'_>>(json.trim_ascii_end()).ok();
+            let left = ["\\", "CloudTrailEvent"].iter().any(|part| json.contains(part));
+            match reader::read::<Record<'_>>(&json) {
+                Some((fast, _)) => prop_assert_eq!(Some(fast), slow),
+                None => prop_assert!(slow.is_none() || left),
+            }
+        }
+    }
+
+    #[test]
+    fn nesting_ends_where_the_limit_is() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert!(reader::read::<Record<'_>>(&nested(MAX_DEPTH as usize)).is_some());
+        assert!(reader::read::<Record<'_>>(&nested(MAX_DEPTH as usize + 1)).is_none());
+    }
 }
