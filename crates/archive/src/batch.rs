@@ -1,18 +1,39 @@
-//! A batch of an object's rows, from Arrow arrays back to the row encoding.
+//! A batch of an object's rows, from Arrow arrays back to what binds them and to the row encoding.
+//!
+//! Texts and bytes are views into the pages that they were read from: nothing is copied until a row is
+//! hashed or encoded, and rows are encoded only for those who ask for [`Batch::rows`].
 
-use std::borrow::Cow;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, BinaryArray, BooleanArray, Int64Array, ListArray, RecordBatch, StringArray,
+    Array, BinaryViewArray, BooleanArray, Int64Array, ListArray, RecordBatch, StringViewArray,
     TimestampMicrosecondArray,
 };
+use arrow_schema::{DataType, Field, Fields};
 use keytrail_model::event::Value;
 use keytrail_model::row::encode;
 use keytrail_model::{Column, Hash, Kind, Timestamp, Uid};
 
+use crate::digest::Digester;
 use crate::read::ReadError;
+use crate::schema;
+
+/// The fields that batches are read with: those of [`schema::arrow`] with views for texts and bytes.
+pub(crate) fn views() -> &'static Fields {
+    static VIEWS: LazyLock<Fields> = LazyLock::new(|| {
+        let view = |kind| match schema::data_type(kind) {
+            DataType::Utf8 => DataType::Utf8View,
+            DataType::Binary => DataType::BinaryView,
+            DataType::List(item) => {
+                DataType::List(Arc::new(item.as_ref().clone().with_data_type(DataType::Utf8View)))
+            }
+            other => other,
+        };
+        Column::ALL.into_iter().map(|c| Field::new(c.name(), view(c.kind()), true)).collect()
+    });
+    &VIEWS
+}
 
 /// A row as the archive has it. What was not projected is `None` or missing from `columns`.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +58,25 @@ pub struct StoredRow<'a> {
     pub original: Option<&'a [u8]>,
 }
 
+/// What an object's roots and its partition bind of a row: enough to check it, and cheaper than the row.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf<'a> {
+    /// Place in the object, from 0.
+    pub number: u64,
+    /// `keytrail_uid`.
+    pub uid: Uid,
+    /// `event_hash`; zero bytes where it was not projected.
+    pub hash: Hash,
+    /// [`keytrail_model::row::digest`] of the row, over the derived columns that were projected.
+    pub digest: Hash,
+    /// `timestamp`.
+    pub time: Option<Timestamp>,
+    /// `event_dataset`.
+    pub dataset: Option<&'a str>,
+    /// `event_original`; `None` also where it is withheld.
+    pub original: Option<&'a [u8]>,
+}
+
 /// Some rows of an object, in order.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -46,10 +86,19 @@ pub struct Batch {
     times: Option<TimestampMicrosecondArray>,
     groups: Option<Int64Array>,
     ingested: Option<TimestampMicrosecondArray>,
-    inputs: Option<StringArray>,
-    originals: Option<BinaryArray>,
-    encoded: Vec<u8>,
-    /// End of each row in `encoded`.
+    inputs: Option<StringViewArray>,
+    originals: Option<BinaryViewArray>,
+    datasets: Option<StringViewArray>,
+    /// The derived columns that have a value in some row, by ascending name.
+    derived: Vec<(Column, Values)>,
+    encoded: OnceLock<Encoded>,
+}
+
+/// The derived columns of a batch in the row encoding.
+#[derive(Clone, Debug)]
+struct Encoded {
+    bytes: Vec<u8>,
+    /// End of each row in `bytes`.
     ends: Vec<usize>,
 }
 
@@ -64,130 +113,165 @@ impl Batch {
             ingested: None,
             inputs: None,
             originals: None,
-            encoded: Vec::new(),
-            ends: Vec::with_capacity(batch.num_rows()),
+            datasets: None,
+            derived: Vec::with_capacity(batch.num_columns()),
+            encoded: OnceLock::new(),
         };
-        let mut derived = Vec::with_capacity(batch.num_columns());
         for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
             let Some(column) = Column::by_name(field.name()) else {
                 return Err(ReadError::Damaged(format!("column `{}` is not known", field.name())));
             };
             match column {
                 Column::KeytrailUid => {
-                    out.uids = texts(first, column, array.as_string(), Uid::from_hex)?;
+                    out.uids = texts(first, column, array.as_string_view(), Uid::from_hex)?;
                 }
                 Column::EventHash => {
-                    out.hashes = Some(texts(first, column, array.as_string(), Hash::from_hex)?);
+                    out.hashes = Some(texts(first, column, array.as_string_view(), Hash::from_hex)?);
                 }
-                Column::EventOriginal => out.originals = Some(array.as_binary().clone()),
+                Column::EventOriginal => out.originals = Some(array.as_binary_view().clone()),
                 Column::EventIngested => out.ingested = Some(array.as_primitive().clone()),
-                Column::KeytrailInput => out.inputs = Some(array.as_string().clone()),
+                Column::KeytrailInput => out.inputs = Some(array.as_string_view().clone()),
                 Column::KeytrailGroup => out.groups = Some(array.as_primitive().clone()),
                 _ if array.null_count() == array.len() => {}
-                _ => derived.push((column, Typed::new(column.kind(), array))),
+                _ => out.derived.push((column, Values::new(column.kind(), array))),
             }
-            if column == Column::Timestamp {
-                out.times = Some(array.as_primitive().clone());
+            match column {
+                Column::Timestamp => out.times = Some(array.as_primitive().clone()),
+                Column::EventDataset => out.datasets = Some(array.as_string_view().clone()),
+                _ => {}
             }
-        }
-        let mut items = Vec::new();
-        for row in 0..batch.num_rows() {
-            for (column, values) in &derived {
-                values.encode(*column, row, &mut items, &mut out.encoded);
-            }
-            out.ends.push(out.encoded.len());
         }
         Ok(out)
     }
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.uids.len()
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.uids.is_empty()
     }
 
-    /// The rows.
+    /// The rows. The first call encodes them.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = StoredRow<'_>> {
-        (0..self.len()).map(|i| self.row(i))
+        let encoded = self.encoded.get_or_init(|| self.encode());
+        (0..self.len()).map(|i| self.row(i, encoded))
     }
 
-    fn row(&self, i: usize) -> StoredRow<'_> {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        let time = |a: &Option<TimestampMicrosecondArray>| {
-            a.as_ref().filter(|a| a.is_valid(i)).map(|a| Timestamp(a.value(i)))
-        };
+    /// What binds the rows. Each leaf is hashed as it is asked for.
+    pub fn leaves(&self) -> impl ExactSizeIterator<Item = Leaf<'_>> {
+        let mut digester = Digester::new(&self.derived);
+        (0..self.len()).map(move |i| {
+            let hash = self.hash(i).unwrap_or_default();
+            Leaf {
+                number: self.number(i),
+                uid: self.uids[i],
+                hash,
+                digest: digester.row(&self.uids[i], &hash, i),
+                time: value_of(&self.times, i),
+                dataset: self.datasets.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
+                original: self.original(i),
+            }
+        })
+    }
+
+    fn row<'a>(&'a self, i: usize, encoded: &'a Encoded) -> StoredRow<'a> {
+        let start = if i == 0 { 0 } else { encoded.ends[i - 1] };
         StoredRow {
-            number: self.first.saturating_add(i as u64),
+            number: self.number(i),
             uid: self.uids[i],
-            hash: self.hashes.as_ref().map(|h| h[i]),
-            time: time(&self.times),
+            hash: self.hash(i),
+            time: value_of(&self.times, i),
             group: self.groups.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i).cast_unsigned()),
-            ingested: time(&self.ingested),
+            ingested: value_of(&self.ingested, i),
             input: self.inputs.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
-            columns: &self.encoded[start..self.ends[i]],
-            original: self.originals.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
+            columns: &encoded.bytes[start..encoded.ends[i]],
+            original: self.original(i),
         }
     }
+
+    fn number(&self, i: usize) -> u64 {
+        self.first.saturating_add(i as u64)
+    }
+
+    fn hash(&self, i: usize) -> Option<Hash> {
+        self.hashes.as_ref().map(|h| h[i])
+    }
+
+    fn original(&self, i: usize) -> Option<&[u8]> {
+        self.originals.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i))
+    }
+
+    fn encode(&self) -> Encoded {
+        let mut out = Encoded { bytes: Vec::new(), ends: Vec::with_capacity(self.len()) };
+        for row in 0..self.len() {
+            for (column, values) in &self.derived {
+                if let Some(value) = values.get(row) {
+                    encode(&mut out.bytes, *column, &value);
+                }
+            }
+            out.ends.push(out.bytes.len());
+        }
+        out
+    }
 }
 
-/// A column's values under their type.
-enum Typed<'a> {
-    Text(&'a StringArray),
-    Int(&'a Int64Array),
-    Bool(&'a BooleanArray),
-    Time(&'a TimestampMicrosecondArray),
-    List(&'a ListArray, &'a StringArray),
+fn value_of(times: &Option<TimestampMicrosecondArray>, i: usize) -> Option<Timestamp> {
+    times.as_ref().filter(|a| a.is_valid(i)).map(|a| Timestamp(a.value(i)))
 }
 
-impl<'a> Typed<'a> {
+/// A derived column's values under their type.
+#[derive(Clone, Debug)]
+pub(crate) enum Values {
+    Text(StringViewArray),
+    Int(Int64Array),
+    Bool(BooleanArray),
+    Time(TimestampMicrosecondArray),
+    List(ListArray, StringViewArray),
+}
+
+impl Values {
     /// The schema was checked: arrays have the type of their column.
-    fn new(kind: Kind, array: &'a dyn Array) -> Self {
+    fn new(kind: Kind, array: &dyn Array) -> Self {
         match kind {
-            Kind::Text | Kind::Binary => Self::Text(array.as_string()),
-            Kind::Int => Self::Int(array.as_primitive::<Int64Type>()),
-            Kind::Bool => Self::Bool(array.as_boolean()),
-            Kind::Time => Self::Time(array.as_primitive::<TimestampMicrosecondType>()),
+            Kind::Text | Kind::Binary => Self::Text(array.as_string_view().clone()),
+            Kind::Int => Self::Int(array.as_primitive().clone()),
+            Kind::Bool => Self::Bool(array.as_boolean().clone()),
+            Kind::Time => Self::Time(array.as_primitive().clone()),
             Kind::List => {
                 let list = array.as_list::<i32>();
-                Self::List(list, list.values().as_string())
+                Self::List(list.clone(), list.values().as_string_view().clone())
             }
         }
     }
 
-    fn encode(&self, column: Column, row: usize, items: &mut Vec<Cow<'a, str>>, out: &mut Vec<u8>) {
-        match self {
-            Self::Text(a) if a.is_valid(row) => encode(out, column, &Value::Text(a.value(row).into())),
-            Self::Int(a) if a.is_valid(row) => encode(out, column, &Value::Int(a.value(row))),
-            Self::Bool(a) if a.is_valid(row) => encode(out, column, &Value::Bool(a.value(row))),
-            Self::Time(a) if a.is_valid(row) => {
-                encode(out, column, &Value::Time(Timestamp(a.value(row))));
-            }
+    fn get(&self, row: usize) -> Option<Value<'_>> {
+        Some(match self {
+            Self::Text(a) if a.is_valid(row) => Value::Text(a.value(row).into()),
+            Self::Int(a) if a.is_valid(row) => Value::Int(a.value(row)),
+            Self::Bool(a) if a.is_valid(row) => Value::Bool(a.value(row)),
+            Self::Time(a) if a.is_valid(row) => Value::Time(Timestamp(a.value(row))),
             Self::List(list, values) if list.is_valid(row) => {
-                let offsets = list.value_offsets();
-                // Offsets of a list array are not negative.
-                for i in offsets[row] as usize..offsets[row + 1] as usize {
-                    items.push(values.value(i).into());
-                }
-                let value = Value::List(std::mem::take(items));
-                encode(out, column, &value);
-                if let Value::List(list) = value {
-                    *items = list;
-                    items.clear();
-                }
+                Value::List(items(list, row).map(|i| values.value(i).into()).collect())
             }
-            _ => {}
-        }
+            _ => return None,
+        })
     }
+}
+
+/// Places of a row's items among the values of a list.
+pub(crate) fn items(list: &ListArray, row: usize) -> std::ops::Range<usize> {
+    let offsets = list.value_offsets();
+    // Offsets of a list array are not negative.
+    offsets[row] as usize..offsets[row + 1] as usize
 }
 
 fn texts<T>(
     first: u64,
     column: Column,
-    array: &StringArray,
+    array: &StringViewArray,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Vec<T>, ReadError> {
     let mut out = Vec::with_capacity(array.len());

@@ -11,9 +11,11 @@
 
 mod batch;
 mod columns;
+mod digest;
 mod error;
 pub mod name;
 pub mod object;
+mod pages;
 pub mod read;
 mod read_at;
 pub mod schema;
@@ -23,7 +25,7 @@ pub mod uids;
 
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};
-pub use read::{Batch, ObjectReader, Projection, ReadError, Selection, StoredRow};
+pub use read::{Batch, Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};
 pub use read_at::ReadAt;
 pub use sort::Sorter;
 pub use uids::{Entries, Found, PartitionIndex, UidIndex};

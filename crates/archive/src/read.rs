@@ -13,18 +13,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keytrail_model::{Column, Fatal, SCHEMA_VERSION, Timestamp, Uid};
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-    RowSelection, RowSelector,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection, RowSelector,
 };
+use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 
-pub use crate::batch::{Batch, StoredRow};
+use crate::batch;
+pub use crate::batch::{Batch, Leaf, StoredRow};
 use crate::error::{from_io, io_cause};
+use crate::pages::{Budget, GroupPages};
 use crate::read_at::ReadAt;
 use crate::schema;
 
@@ -157,6 +158,7 @@ impl ObjectReader {
             object: self,
             originals: projection.has(Column::EventOriginal),
             mask,
+            levels: None,
             row: if let Selection::Row(n) = selection { Some(n) } else { None },
             groups: groups.into_iter(),
             open: None,
@@ -184,6 +186,8 @@ impl ObjectReader {
 pub struct Batches<'a> {
     object: &'a ObjectReader,
     mask: ProjectionMask,
+    /// How the columns of `mask` are decoded, once it is known.
+    levels: Option<FieldLevels>,
     originals: bool,
     row: Option<u64>,
     groups: std::vec::IntoIter<(usize, u64)>,
@@ -192,6 +196,7 @@ pub struct Batches<'a> {
 
 struct Group {
     reader: ParquetRecordBatchReader,
+    budget: Budget,
     /// Number of the next row.
     next: u64,
     /// Rows that are still to come.
@@ -215,6 +220,7 @@ impl Batches<'_> {
     fn advance(&mut self) -> Result<Option<Batch>, ReadError> {
         loop {
             if let Some(group) = &mut self.open {
+                group.budget.reset();
                 if let Some(batch) = group.reader.next() {
                     let batch = batch.map_err(|e| ReadError::Damaged(format!("row {}: {e}", group.next)))?;
                     let rows = batch.num_rows() as u64;
@@ -238,8 +244,16 @@ impl Batches<'_> {
         }
     }
 
-    fn open_group(&self, index: usize, first: u64) -> Result<Group, ReadError> {
+    fn open_group(&mut self, index: usize, first: u64) -> Result<Group, ReadError> {
         let object = self.object;
+        let levels = match &mut self.levels {
+            Some(levels) => levels,
+            None => {
+                let schema = object.metadata.parquet_schema();
+                let levels = parquet_to_arrow_field_levels(schema, self.mask.clone(), Some(batch::views()));
+                self.levels.insert(levels.map_err(damaged)?)
+            }
+        };
         let group = object.metadata.metadata().row_group(index);
         let rows = rows_of(group);
         let mut batch_rows = BATCH_ROWS.min(rows.max(1));
@@ -253,22 +267,24 @@ impl Batches<'_> {
             Some(_) => load(&object.source, PageIndexPolicy::Optional)?,
             None => object.metadata.clone(),
         };
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(object.source.clone(), metadata)
-            .with_row_groups(vec![index])
-            .with_projection(self.mask.clone())
-            // At most BATCH_ROWS.
-            .with_batch_size(batch_rows as usize);
-        let (mut next, mut left) = (first, rows);
+        let (mut next, mut left, mut selection) = (first, rows, None);
         if let Some(row) = self.row {
             let before = usize::try_from(row - first)
                 .map_err(|_| ReadError::Damaged(format!("row {row} is beyond what can be read")))?;
-            builder = builder.with_row_selection(RowSelection::from(vec![
-                RowSelector::skip(before),
-                RowSelector::select(1),
-            ]));
+            selection = Some(RowSelection::from(vec![RowSelector::skip(before), RowSelector::select(1)]));
             (next, left) = (row, 1);
         }
-        Ok(Group { reader: builder.build().map_err(damaged)?, next, left })
+        let budget = Budget::default();
+        let pages = GroupPages {
+            source: object.source.clone(),
+            metadata: metadata.metadata().clone(),
+            group: index,
+            budget: budget.clone(),
+        };
+        // At most BATCH_ROWS.
+        let batch_rows = batch_rows as usize;
+        let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &pages, batch_rows, selection);
+        Ok(Group { reader: reader.map_err(damaged)?, budget, next, left })
     }
 }
 
@@ -339,9 +355,16 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadErro
 
 /// The object's bytes as `parquet` reads them.
 #[derive(Clone)]
-struct Source {
+pub(crate) struct Source {
     inner: Arc<dyn ReadAt>,
     size: u64,
+}
+
+impl Source {
+    /// Fills `buf` with the bytes from `start` on.
+    pub fn fill(&self, start: u64, buf: &mut [u8]) -> Result<(), ParquetError> {
+        Ok(self.inner.read_at(start, buf)?)
+    }
 }
 
 impl Length for Source {
@@ -366,13 +389,13 @@ impl ChunkReader for Source {
             )));
         }
         let mut buf = vec![0; length];
-        self.inner.read_at(start, &mut buf)?;
+        self.fill(start, &mut buf)?;
         Ok(buf.into())
     }
 }
 
 /// The rest of an object from some place on.
-struct Tail {
+pub(crate) struct Tail {
     source: Source,
     at: u64,
 }

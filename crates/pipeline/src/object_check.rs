@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use keytrail_archive::{ObjectReader, Projection, ReadError, Selection, StoredRow};
+use keytrail_archive::{Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};
 use keytrail_ledger::{Code, Finding};
 use keytrail_model::manifest::{ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::row::{Encoded, Provenance, columns, digest, text};
+use keytrail_model::row::{Encoded, Provenance, columns, text};
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
 use keytrail_normalize::{Context, Format, normalize};
 use keytrail_ports::BlobStore;
@@ -94,22 +94,24 @@ impl ObjectCheck<'_> {
         let (mut time_min, mut time_max) = (None::<i64>, None::<i64>);
         let mut before: Option<Uid> = None;
         let mut again = RowBuffer::new();
+        let mut misplaced = Misplaced { expected, last: None };
         for batch in reader.batches(&Projection::All, Selection::All) {
-            for row in batch?.rows() {
-                let hash = row.hash.unwrap_or_default();
-                events.push(leaf_hash(&hash.0));
-                rows.push(leaf_hash(&digest(&row.uid, &hash, row.columns).0));
-                let element = || format!("{key} row {} uid {}", row.number, row.uid);
-                if before == Some(row.uid) {
+            let batch = batch?;
+            let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
+            for leaf in batch.leaves() {
+                events.push(leaf_hash(&leaf.hash.0));
+                rows.push(leaf_hash(&leaf.digest.0));
+                let element = || format!("{key} row {} uid {}", leaf.number, leaf.uid);
+                if before == Some(leaf.uid) {
                     out.findings.push(Finding::new(
                         Code::Dup,
                         element(),
                         "the event stands twice in its object",
                     ));
                 }
-                before = Some(row.uid);
-                match row.original {
-                    Some(original) if Hash::of(original) != hash => out.findings.push(Finding::new(
+                before = Some(leaf.uid);
+                match leaf.original {
+                    Some(original) if Hash::of(original) != leaf.hash => out.findings.push(Finding::new(
                         Code::LeafMismatch,
                         element(),
                         "`event_hash` is not the SHA-256 of `event_original`",
@@ -124,14 +126,14 @@ impl ObjectCheck<'_> {
                         ));
                     }
                 }
-                if let Some(message) = misplaced(&row, expected) {
+                if let Some(message) = misplaced.is(&leaf) {
                     out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));
                 }
-                if let Some(t) = row.time {
+                if let Some(t) = leaf.time {
                     time_min = Some(time_min.map_or(t.0, |m| m.min(t.0)));
                     time_max = Some(time_max.map_or(t.0, |m| m.max(t.0)));
                 }
-                if let Some(rederive) = self.rederive {
+                if let Some((rederive, row)) = whole.as_mut().and_then(|(r, rows)| Some((*r, rows.next()?))) {
                     derive_again(&row, rederive, &mut again, out, &element);
                 }
                 out.rows += 1;
@@ -157,14 +159,26 @@ impl ObjectCheck<'_> {
     }
 }
 
-/// A row that does not belong into its partition.
-fn misplaced(row: &StoredRow<'_>, expected: &RowsRef) -> Option<String> {
-    if text(row.columns, Column::EventDataset) != Some(expected.dataset.as_str()) {
-        return Some(format!("`event_dataset` is not that of its partition, `{}`", expected.dataset));
+/// Tells rows that do not belong into their partition.
+struct Misplaced<'a> {
+    expected: &'a RowsRef,
+    /// The last row's day, and its name where it is not the partition's: rows are sorted by time.
+    last: Option<(Day, Option<String>)>,
+}
+
+impl Misplaced<'_> {
+    fn is(&mut self, row: &Leaf<'_>) -> Option<String> {
+        let expected = self.expected;
+        if row.dataset != Some(expected.dataset.as_str()) {
+            return Some(format!("`event_dataset` is not that of its partition, `{}`", expected.dataset));
+        }
+        let day = Day::of(row.time);
+        if self.last.as_ref().is_none_or(|(last, _)| *last != day) {
+            self.last = Some((day, Some(day.to_string()).filter(|name| *name != expected.day)));
+        }
+        let other = self.last.as_ref().and_then(|(_, other)| other.as_ref())?;
+        Some(format!("its time is of the day `{other}`, its partition is `{}`", expected.day))
     }
-    let day = Day::of(row.time).to_string();
-    (day != expected.day)
-        .then(|| format!("its time is of the day `{day}`, its partition is `{}`", expected.day))
 }
 
 /// Normalizes the original again and compares all derived columns.

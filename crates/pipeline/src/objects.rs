@@ -63,16 +63,15 @@ pub(crate) fn at(key: &str, error: ReadError) -> Fatal {
 pub(crate) fn roots(reader: &ObjectReader) -> Result<(Hash, Hash), ReadError> {
     let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
     for batch in reader.batches(&Projection::All, Selection::All) {
-        for row in batch?.rows() {
-            let hash = row.hash.unwrap_or_default();
-            if row.original.is_some_and(|o| Hash::of(o) != hash) {
+        for leaf in batch?.leaves() {
+            if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
                 return Err(ReadError::Damaged(format!(
                     "row {}: `event_hash` is not that of `event_original`",
-                    row.number
+                    leaf.number
                 )));
             }
-            events.push(leaf_hash(&hash.0));
-            rows.push(leaf_hash(&keytrail_model::row::digest(&row.uid, &hash, row.columns).0));
+            events.push(leaf_hash(&leaf.hash.0));
+            rows.push(leaf_hash(&leaf.digest.0));
         }
     }
     Ok((events.root(), rows.root()))

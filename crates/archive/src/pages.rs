@@ -1,0 +1,273 @@
+//! The pages of one row group, as `parquet`'s array readers ask for them.
+//!
+//! What it is: the row group's column chunks read in windows instead of a header and a page at a time, and
+//! inflated with one zstd context a thread: `parquet`'s own page reader makes a compressor and a
+//! decompressor for each chunk, which costs more than an object of a few rows. What it is not: it decodes no
+//! page and believes no header; that the bytes are the sealed ones is for the caller to know.
+//! In: the object's bytes and its footer. Out: inflated pages, at most [`BUDGET`] bytes between two
+//! batches, whatever the pages claim: their values are not copied out of them, so a batch holds its pages.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::buf::{Buf, Reader};
+use bytes::{Bytes, BytesMut};
+use parquet::arrow::arrow_reader::RowGroups;
+use parquet::basic::Compression;
+use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::serialized_reader::SerializedPageReader;
+
+use crate::read::Source;
+
+/// Bytes that are read of a column chunk at once.
+const WINDOW: u64 = 256 << 10;
+
+/// A page header that ends within so many bytes of the window is read anew with what follows it.
+const HEADER: u64 = 1 << 10;
+
+/// Bytes of pages, and of what their lists unfold to, that one batch may take: that of all columns which
+/// `parquet` would allow for each of them.
+const BUDGET: u64 = i32::MAX as u64;
+
+/// Bytes that an item of a list takes in memory, at least.
+const ITEM: u64 = 16;
+
+/// What the pages of a row group may still take until the next batch.
+#[derive(Clone, Default)]
+pub(crate) struct Budget(Arc<AtomicU64>);
+
+impl Budget {
+    /// Begins a batch.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: u64) -> Result<()> {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > BUDGET {
+            return Err(damaged(&format!("the pages of one batch take more than {BUDGET} bytes")));
+        }
+        Ok(())
+    }
+}
+
+/// A row group of an object.
+pub(crate) struct GroupPages {
+    pub source: Source,
+    pub metadata: Arc<ParquetMetaData>,
+    pub group: usize,
+    pub budget: Budget,
+}
+
+impl RowGroups for GroupPages {
+    fn num_rows(&self) -> usize {
+        usize::try_from(self.metadata.row_group(self.group).num_rows()).unwrap_or(0)
+    }
+
+    fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>> {
+        let chunk = self.metadata.row_group(self.group).column(column);
+        let inflate = matches!(chunk.compression(), Compression::ZSTD(_));
+        // Stored pages are handed over as they are: inflating them is this module's part.
+        let stored = if inflate {
+            chunk.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build()?
+        } else {
+            chunk.clone()
+        };
+        // Where an object has no place of pages for this row group, there is an empty list of columns.
+        let places = self.metadata.offset_index().and_then(|groups| groups.get(self.group)?.get(column));
+        let (start, len) = chunk.byte_range();
+        let window = Window {
+            source: self.source.clone(),
+            end: start.saturating_add(len).min(self.source.len()),
+            held: Mutex::default(),
+        };
+        let pages = Pages {
+            stored: SerializedPageReader::new(
+                Arc::new(window),
+                &stored,
+                self.num_rows(),
+                places.map(|p| p.page_locations.clone()),
+            )?,
+            inflate,
+            repeated: chunk.column_descr().max_rep_level() > 0,
+            budget: self.budget.clone(),
+        };
+        Ok(Box::new(Chunk(Some(Box::new(pages)))))
+    }
+
+    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
+        Box::new(std::iter::once(self.metadata.row_group(self.group)))
+    }
+
+    fn metadata(&self) -> &ParquetMetaData {
+        &self.metadata
+    }
+}
+
+/// The one column chunk of a column in a row group.
+struct Chunk(Option<Box<dyn PageReader>>);
+
+impl Iterator for Chunk {
+    type Item = Result<Box<dyn PageReader>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.take().map(Ok)
+    }
+}
+
+impl PageIterator for Chunk {}
+
+/// The pages of a column chunk.
+struct Pages {
+    stored: SerializedPageReader<Window>,
+    inflate: bool,
+    repeated: bool,
+    budget: Budget,
+}
+
+impl Iterator for Pages {
+    type Item = Result<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for Pages {
+    fn get_next_page(&mut self) -> Result<Option<Page>> {
+        let Some(mut page) = self.stored.get_next_page()? else { return Ok(None) };
+        if self.inflate {
+            // Levels of a page of version 2 are never compressed, its values need not be.
+            let packed = match &mut page {
+                Page::DataPage { buf, .. } | Page::DictionaryPage { buf, .. } => Some((buf, 0)),
+                Page::DataPageV2 {
+                    buf,
+                    def_levels_byte_len,
+                    rep_levels_byte_len,
+                    is_compressed: true,
+                    ..
+                } => Some((buf, u64::from(*def_levels_byte_len) + u64::from(*rep_levels_byte_len))),
+                Page::DataPageV2 { .. } => None,
+            };
+            if let Some((buf, levels)) = packed {
+                *buf = inflated(buf, levels, &self.budget)?;
+            }
+        }
+        let values = u64::from(page.num_values());
+        if page.is_dictionary_page() && values > page.buffer().len() as u64 {
+            return Err(damaged("a dictionary has fewer bytes than values"));
+        }
+        if self.repeated && page.is_data_page() {
+            self.budget.take(values * ITEM)?;
+        }
+        Ok(Some(page))
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+        self.stored.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> Result<()> {
+        self.stored.skip_next_page()
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool> {
+        self.stored.at_record_boundary()
+    }
+}
+
+/// A page's bytes: the first `plain` of them as they are, the rest inflated.
+fn inflated(page: &Bytes, plain: u64, budget: &Budget) -> Result<Bytes> {
+    thread_local! {
+        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let parts = usize::try_from(plain).ok().and_then(|plain| page.split_at_checked(plain));
+    let (plain, packed) = parts.ok_or_else(|| damaged("the levels of a page are longer than the page"))?;
+    if packed.is_empty() {
+        return Ok(page.clone());
+    }
+    let size = zstd::zstd_safe::get_frame_content_size(packed)
+        .ok()
+        .flatten()
+        .ok_or_else(|| damaged("a page is no zstd frame that tells its size"))?;
+    budget.take(size)?;
+    let size = usize::try_from(size).map_err(|_| damaged("a page is larger than memory"))?;
+    let mut out = Vec::with_capacity(plain.len() + size);
+    out.extend_from_slice(plain);
+    let mut rest = io::Cursor::new(&mut out);
+    rest.set_position(plain.len() as u64);
+    ZSTD.with_borrow_mut(|zstd| {
+        let zstd = match zstd {
+            Some(zstd) => zstd,
+            None => zstd.insert(zstd::bulk::Decompressor::new()?),
+        };
+        zstd.decompress_to_buffer(packed, &mut rest)
+    })?;
+    if out.len() != plain.len() + size {
+        return Err(damaged("a page is shorter than its zstd frame tells"));
+    }
+    Ok(out.into())
+}
+
+fn damaged(what: &str) -> ParquetError {
+    ParquetError::General(what.into())
+}
+
+/// The bytes of a column chunk, of which some are held: page follows page, and small chunks are one read.
+struct Window {
+    source: Source,
+    /// Where the chunk ends.
+    end: u64,
+    /// Where the held bytes begin, and they.
+    held: Mutex<(u64, Bytes)>,
+}
+
+impl Window {
+    /// The bytes from `start` to the end of the window, which are `least` at least or all of the chunk.
+    fn from(&self, start: u64, least: u64) -> Result<Bytes> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, bytes) = &mut *held;
+        let wanted = least.min(self.end.saturating_sub(start));
+        let skipped = start.checked_sub(*at).filter(|n| n.saturating_add(wanted) <= bytes.len() as u64);
+        if let Some(skipped) = skipped {
+            // Within what is held, so it fits.
+            return Ok(bytes.slice(skipped as usize..));
+        }
+        let len = WINDOW.min(self.end.saturating_sub(start)) as usize;
+        let mut buffer = std::mem::take(bytes).try_into_mut().unwrap_or_else(|_| BytesMut::new());
+        buffer.resize(len, 0);
+        self.source.fill(start, &mut buffer)?;
+        (*at, *bytes) = (start, buffer.freeze());
+        Ok(bytes.clone())
+    }
+}
+
+impl Length for Window {
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+}
+
+impl ChunkReader for Window {
+    /// What is held, and whatever follows it in the object.
+    type T = io::Chain<Reader<Bytes>, <Source as ChunkReader>::T>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        let held = self.from(start, HEADER)?;
+        let after = self.source.get_read(start.saturating_add(held.len() as u64))?;
+        Ok(held.reader().chain(after))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let len = length as u64;
+        if len > WINDOW || start.saturating_add(len) > self.end {
+            return self.source.get_bytes(start, length);
+        }
+        Ok(self.from(start, len)?.slice(..length))
+    }
+}
