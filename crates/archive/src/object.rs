@@ -103,7 +103,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
         self.check(rows)?;
         let added = Added { ingested, inputs };
-        for step in steps(rows) {
+        for step in steps(rows, STEP_ROWS * self.threads.min(STEP_THREADS)) {
             self.write(step, &added)?;
             for row in step {
                 self.account(row);
@@ -269,15 +269,18 @@ impl OpenGroup {
     }
 }
 
-/// Rows that are turned into arrays at a time: the arrays of all columns then fit the processor's cache,
-/// and their memory is used again instead of being mapped anew.
+/// Rows that are turned into arrays at a time: a column's then fit a core's cache, and their memory is
+/// used again instead of being mapped anew.
 const STEP_ROWS: usize = 1024;
+
+/// So many times as many rows at most where threads share a step, which has to outweigh starting them.
+const STEP_THREADS: usize = 8;
 
 /// Encoded columns and original bytes of a step at most, but for a single larger row.
 const STEP_BYTES: usize = 16 << 20;
 
 /// Cuts a slice into steps under both limits.
-fn steps<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
+fn steps<'a, 'r>(rows: &'a [Row<'r>], max_rows: usize) -> impl Iterator<Item = &'a [Row<'r>]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -286,7 +289,7 @@ fn steps<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
             bytes += r.columns.len() + r.original.len();
             before == 0 || bytes <= STEP_BYTES
         };
-        let (step, after) = rest.split_at(rest.iter().take(STEP_ROWS).take_while(fits).count());
+        let (step, after) = rest.split_at(rest.iter().take(max_rows).take_while(fits).count());
         rest = after;
         (!step.is_empty()).then_some(step)
     })

@@ -89,8 +89,7 @@ impl RunWriter {
             Day::Undated => i64::MAX,
         };
         let flag = |set, flag| if set { flag } else { 0 };
-        let flags =
-            flag(h.time.is_some(), HAS_TIME) | flag(h.keyless, KEYLESS) | flag(h.chained, CHAINED);
+        let flags = flag(h.time.is_some(), HAS_TIME) | flag(h.keyless, KEYLESS) | flag(h.chained, CHAINED);
         let (columns, original) = (length(row.columns)?, length(row.original)?);
         let mut fixed = [0; FIXED];
         let mut rest = &mut fixed[..];
