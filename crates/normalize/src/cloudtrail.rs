@@ -72,9 +72,10 @@ pub fn unwrap_lookup(json: &str) -> Result<Option<String>, Rejection> {
     Ok(wrapper.event.get().map(Cow::into_owned))
 }
 
-/// A record that is in order, and how its content is spaced. `None`: see [`parse`] and [`unwrap_lookup`].
-pub(crate) fn read(json: &str) -> Option<(Record<'_>, Content)> {
-    reader::read(json)
+/// Reads a record that is in order into a default, and says how its content is spaced. `None`: see
+/// [`unwrap_lookup`] and [`parse`].
+pub(crate) fn read<'a>(json: &'a str, into: &mut Record<'a>) -> Option<Content> {
+    reader::read(json, into)
 }
 
 /// A record that was checked.

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use keytrail_model::{ActionClass, AuditEvent, Column, Rejection};
 
 use super::actions::Service;
-use super::identity::slice;
+use super::identity::{behind, slice};
 use super::record::{Open, Record, open};
 use crate::Masker;
 use crate::reader::fields;
@@ -184,8 +184,8 @@ fn kms<'a>(
     }
 
     let alias = text(request.alias_name)
-        .or_else(|| given.filter(|g| g.starts_with("alias/") || g.contains(":alias/")))
-        .or_else(|| resource_arns(record).find(|arn| arn.contains(":alias/")));
+        .or_else(|| given.filter(|g| g.starts_with("alias/") || behind(g, ":alias/").is_some()))
+        .or_else(|| resource_arns(record).find(|arn| behind(arn, ":alias/").is_some()));
     let alias = alias.and_then(|alias| match alias.find(":alias/") {
         Some(at) => slice(&alias, |a| a.get(at + 1..)),
         None => Some(alias),
@@ -219,10 +219,10 @@ fn secrets_manager<'a>(
     let said = [told.response.arn, told.response.a_rn, told.request.secret_id, told.service.secret_id];
     let mut said = said.into_iter().filter_map(text);
     let arn = said
-        .find(|s| s.contains(":secret:"))
-        .or_else(|| resource_arns(record).find(|r| r.contains(":secret:")));
-    let id = arn.as_ref().and_then(|arn| slice(arn, |arn| Some(arn.split_once(":secret:")?.1)));
-    let named = text(told.request.secret_id).filter(|s| !s.contains(":secret:"));
+        .find(|s| behind(s, ":secret:").is_some())
+        .or_else(|| resource_arns(record).find(|r| behind(r, ":secret:").is_some()));
+    let id = arn.as_ref().and_then(|arn| slice(arn, |arn| behind(arn, ":secret:")));
+    let named = text(told.request.secret_id).filter(|s| behind(s, ":secret:").is_none());
     let alias = text(told.response.name).or_else(|| text(told.request.name)).or(named).or_else(|| {
         // Secrets Manager adds a dash and six characters to the name.
         slice(id.as_ref()?, |id| {
@@ -248,10 +248,10 @@ fn secrets_manager<'a>(
 fn private_ca<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'_, 'a>, masker: &Masker) {
     let arn = told
         .first(|f| f.certificate_authority_arn)
-        .or_else(|| resource_arns(record).find(|arn| arn.contains(":certificate-authority/")));
+        .or_else(|| resource_arns(record).find(|arn| behind(arn, ":certificate-authority/").is_some()));
     let id = arn
         .as_ref()
-        .and_then(|arn| slice(arn, |arn| arn.split_once("certificate-authority/")?.1.split('/').next()));
+        .and_then(|arn| slice(arn, |arn| behind(arn, "certificate-authority/")?.split('/').next()));
     set(event, Column::KeytrailKeyArn, arn, masker);
     set(event, Column::KeytrailKeyId, id, masker);
     set(event, Column::KeytrailKeyState, text(told.request.status), masker);
@@ -314,12 +314,12 @@ fn resource_arns<'r, 'a>(record: &'r Record<'a>) -> impl Iterator<Item = Cow<'a,
 
 /// The id in a key's ARN, of any partition.
 fn bare_key<'a>(arn: &Cow<'a, str>) -> Option<Cow<'a, str>> {
-    slice(arn, |arn| Some(arn.split_once(":key/")?.1))
+    slice(arn, |arn| behind(arn, ":key/"))
 }
 
 /// Whether an ARN is that of a key given by id or ARN.
 fn names_key(arn: &str, given: &str) -> bool {
-    arn == given || arn.split_once(":key/").is_some_and(|(_, id)| id == given)
+    arn == given || behind(arn, ":key/").is_some_and(|id| id == given)
 }
 
 /// A raw value's text, when it is a string that is not empty.
@@ -343,6 +343,10 @@ fn texts(json: &str) -> Vec<Cow<'_, str>> {
 
 /// JSON without whitespace between its values.
 fn compact(json: &str) -> Cow<'_, str> {
+    // No byte of most texts needs a look for its own sake.
+    if !json.bytes().fold(false, |found, b| found | matches!(b, b' ' | b'\t' | b'\n' | b'\r')) {
+        return Cow::Borrowed(json);
+    }
     let mut out = String::new();
     let (mut inside, mut escaped, mut kept) = (false, false, 0);
     for (i, b) in json.bytes().enumerate() {
