@@ -108,11 +108,16 @@ impl<'a> AuditEvent<'a> {
         match self.value_mut(column) {
             Some(Value::List(list)) if list.contains(&value) => {}
             Some(Value::List(list)) => list.push(value),
-            _ => self.set(column, Value::List(vec![value])),
+            _ => {
+                let mut list = Vec::with_capacity(4);
+                list.push(value);
+                self.set(column, Value::List(list));
+            }
         }
     }
 
     /// The value of a column that has a place.
+    #[inline]
     fn value_mut(&mut self, column: Column) -> Option<&mut Value<'a>> {
         self.values.get_mut(usize::from(self.places[column.index()]).wrapping_sub(1))
     }
@@ -132,6 +137,7 @@ impl<'a> AuditEvent<'a> {
     }
 
     /// Sets a value. A value of another kind than the column's is a bug of the caller.
+    #[inline]
     pub fn set(&mut self, column: Column, value: Value<'a>) {
         debug_assert!(
             matches!(

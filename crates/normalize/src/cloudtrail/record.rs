@@ -308,17 +308,17 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Rejection
     serde_json::from_str(json).map_err(|e| refuse(json, "", &e))
 }
 
-/// Reads a sub-tree that is an object; any other value has nothing that is read.
-pub(super) fn open<'a, T: Deserialize<'a> + Read<'a> + Default>(
+/// Reads a sub-tree that is an object into a default; any other value has nothing that is read.
+pub(super) fn open<'a, T: Deserialize<'a> + Read<'a>>(
     field: &str,
     raw: Open<'a>,
-) -> Result<Option<T>, Rejection> {
-    let Some(json) = raw.map(Raw::get).filter(|json| json.starts_with('{')) else { return Ok(None) };
-    let mut value = T::default();
-    if reader::read(json, &mut value).is_some() {
-        return Ok(Some(value));
+    into: &mut T,
+) -> Result<(), Rejection> {
+    let Some(json) = raw.map(Raw::get).filter(|json| json.starts_with('{')) else { return Ok(()) };
+    if reader::read(json, into).is_none() {
+        *into = serde_json::from_str(json).map_err(|e| refuse(json, field, &e))?;
     }
-    serde_json::from_str(json).map(Some).map_err(|e| refuse(json, field, &e))
+    Ok(())
 }
 
 /// The rejection of a parser's error, with the path of the field where the parser stopped.

@@ -181,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn names_before_values_are_suspected() {
+        for name in secrets::BEFORE_COLON.iter().chain(&secrets::BEFORE_EQUALS) {
+            for mark in ["=", " =", "\": \"", "\\\" : "] {
+                assert!(suspect(&[name, mark.as_bytes()].concat()));
+                assert!(suspect(&[&name.to_ascii_uppercase(), mark.as_bytes()].concat()));
+            }
+        }
+    }
+
+    #[test]
     fn what_logs_are_full_of_is_not_suspected() {
         for text in [
             "",

@@ -244,7 +244,7 @@ fn luhn(number: &[u8]) -> bool {
 }
 
 /// Names before `=` or `:`, matched at the end of a word, case and separators aside.
-const BEFORE_COLON: [&[u8]; 12] = [
+pub(super) const BEFORE_COLON: [&[u8]; 12] = [
     b"password",
     b"passwd",
     b"passphrase",
@@ -260,7 +260,7 @@ const BEFORE_COLON: [&[u8]; 12] = [
 ];
 
 /// Names before `=` alone: with a colon they stand in ARNs and in sentences.
-const BEFORE_EQUALS: [&[u8]; 4] = [b"secret", b"token", b"signature", b"pin"];
+pub(super) const BEFORE_EQUALS: [&[u8]; 4] = [b"secret", b"token", b"signature", b"pin"];
 
 /// The value behind `password=`, `"client_secret": "` and their like, or behind `Bearer`. The word ends at `end`.
 fn named_value(text: &[u8], word: &[u8], end: usize) -> Option<Range<usize>> {
