@@ -107,14 +107,16 @@ pub fn normalize(
     let text = utf8(&frame[start..])?;
     let (event, content) = match format {
         Format::CloudTrail => {
-            let (record, content) = match cloudtrail::read(text) {
-                Some(in_order) => in_order,
+            let mut record = Default::default();
+            let content = match cloudtrail::read(text, &mut record) {
+                Some(content) => content,
                 None => {
                     let json = checked(text)?;
                     if let Some(inner) = cloudtrail::unwrap_lookup(json.text)? {
                         return lookup(&inner, from, ctx, rows);
                     }
-                    (cloudtrail::parse(json.text)?, json.content)
+                    record = cloudtrail::parse(json.text)?;
+                    json.content
                 }
             };
             (cloudtrail::normalize(&record, ctx)?, content)
@@ -136,11 +138,13 @@ pub fn normalize(
 
 /// Normalizes the event inside an answer of the LookupEvents API.
 fn lookup(inner: &str, from: Provenance, ctx: &Context<'_>, rows: &mut RowBuffer) -> Result<(), Rejection> {
-    let (record, content) = match cloudtrail::read(inner) {
-        Some(in_order) => in_order,
+    let mut record = Default::default();
+    let content = match cloudtrail::read(inner, &mut record) {
+        Some(content) => content,
         None => {
             let json = checked(inner)?;
-            (cloudtrail::parse(json.text)?, json.content)
+            record = cloudtrail::parse(json.text)?;
+            json.content
         }
     };
     let event = completed(cloudtrail::normalize(&record, ctx)?, Format::CloudTrail, ctx)?;
