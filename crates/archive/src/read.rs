@@ -30,7 +30,7 @@ use crate::read_at::ReadAt;
 use crate::schema;
 
 /// Rows of a batch at most.
-const BATCH_ROWS: u64 = 2048;
+const BATCH_ROWS: u64 = 2000;
 
 /// Original bytes of a batch that are aimed at; a row group's own size bounds what uneven rows make of it.
 const BATCH_BYTES: u64 = 4 << 20;
