@@ -121,7 +121,7 @@ struct Preimage {
 const INLINE: usize = 12;
 
 impl Preimage {
-    /// The next `N` bytes.
+    /// The next bytes, so many.
     #[inline]
     fn room(&mut self, bytes: usize) -> &mut [u8] {
         if self.bytes.len() - self.len < bytes {

@@ -151,14 +151,12 @@ const VALUES: [u8; 256] = {
 
 fn decode_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    if pairs.len() != N {
-        return None;
-    }
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
     let (mut out, mut seen) = ([0; N], 0);
-    for (o, pair) in out.iter_mut().zip(pairs) {
-        let [high, low] = pair.map(|digit| VALUES[usize::from(digit)]);
+    for i in 0..N {
+        let [high, low] = pairs[i].map(|digit| VALUES[usize::from(digit)]);
         seen |= high | low;
-        *o = high << 4 | low;
+        out[i] = high << 4 | low;
     }
     (seen <= 0xf).then_some(out)
 }
