@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 
@@ -311,7 +311,13 @@ fn may_hold(group: &RowGroupMetaData, from: Timestamp, to: Timestamp) -> bool {
 }
 
 fn load(source: &Source, pages: PageIndexPolicy) -> Result<ArrowReaderMetadata, ReadError> {
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_page_index_policy(pages);
+    let options = ArrowReaderOptions::new()
+        .with_skip_arrow_metadata(true)
+        .with_page_index_policy(pages)
+        // No others are used, and an object of a few rows is mostly footer.
+        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[Column::Timestamp.index()]))
+        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
     ArrowReaderMetadata::load(source, options).map_err(damaged)
 }
 
