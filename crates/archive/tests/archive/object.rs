@@ -50,6 +50,19 @@ fn assert_reads_back(done: &Finished<Vec<u8>>, rows: &[Row<'_>]) {
         }
     }
     assert_eq!(n, rows.len());
+    n = 0;
+    let reader = ObjectReader::in_memory(done.out.clone()).expect("open");
+    for batch in reader.batches(&Projection::All, Selection::All) {
+        for leaf in batch.expect("batch").leaves() {
+            let head = rows[n].head;
+            assert_eq!((leaf.number, leaf.uid, leaf.time), (n as u64, head.uid, head.time));
+            assert_eq!((leaf.hash, leaf.digest), (head.hash, head.digest));
+            assert_eq!(leaf.dataset, Some(head.dataset));
+            assert_eq!(leaf.original, Some(rows[n].original));
+            n += 1;
+        }
+    }
+    assert_eq!(n, rows.len());
     assert_eq!(done.rows.count, n as u64);
     assert_eq!(done.rows.events_root, root_of(hashes.iter().map(|h| &h.0[..])));
     assert_eq!(done.rows.rows_root, root_of(digests.iter().map(|h| &h.0[..])));
