@@ -5,8 +5,8 @@
 
 use arrow_array::{Array, StringViewArray};
 use keytrail_model::column::COUNT;
+use keytrail_model::sha256::of_two;
 use keytrail_model::{Column, Hash, Uid};
-use sha2::{Digest, Sha256};
 
 use crate::batch::{Values, items};
 
@@ -42,7 +42,12 @@ pub(crate) fn digests(uids: &[Uid], hashes: Option<&[Hash]>, derived: &[(Column,
         for (head, (_, values)) in heads.iter().zip(derived) {
             values.write(first, head, rows);
         }
-        out.extend(rows.iter().map(|row| Hash(Sha256::digest(&row.bytes[..row.len]).into())));
+        for two in rows.chunks(2) {
+            match two {
+                [a, b] => out.extend(of_two(a.bytes(), b.bytes())),
+                _ => out.extend(two.iter().map(|row| Hash::of(row.bytes()))),
+            }
+        }
     }
     out
 }
@@ -121,6 +126,10 @@ struct Preimage {
 const INLINE: usize = 12;
 
 impl Preimage {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
     /// The next bytes, so many.
     #[inline]
     fn room(&mut self, bytes: usize) -> &mut [u8] {
