@@ -29,8 +29,8 @@ const WINDOW: u64 = 256 << 10;
 /// A page header that ends within so many bytes of the window is read anew with what follows it.
 const HEADER: u64 = 1 << 10;
 
-/// Bytes of pages, and of what their lists unfold to, that one batch may take: that of all columns which
-/// `parquet` would allow for each of them.
+/// Bytes of pages, and of what their lists unfold to, that all columns of one batch may take: what arrays
+/// with 32-bit offsets bound each single column to.
 const BUDGET: u64 = i32::MAX as u64;
 
 /// Bytes that an item of a list takes in memory, at least.
