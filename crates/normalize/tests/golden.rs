@@ -109,9 +109,13 @@ fn ecs_of(row: &Row<'_>) -> BTreeMap<String, Value> {
 }
 
 /// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`
-/// or of its `Events`, else the document itself. Any other file has a record on each line that is not
+/// or of its `Events`, else the document itself. In a `.txt` file empty lines stand between records. Any other file has a record on each line that is not
 /// empty, its bytes as they are.
 fn frames(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
+    if path.extension().is_some_and(|e| e == "txt") {
+        let text = String::from_utf8_lossy(bytes);
+        return text.split("\n\n").map(|b| b.trim_end().into()).filter(|b: &Vec<u8>| !b.is_empty()).collect();
+    }
     if path.extension().is_none_or(|e| e != "json") {
         let lines = bytes.split(|b| *b == b'\n');
         return lines.filter(|l| !l.is_empty()).map(<[u8]>::to_vec).collect();

@@ -222,7 +222,11 @@ impl<'a> Lane<'a> {
                 Err(refused) => refused,
             };
             let other = match refused.code {
-                Reject::FieldMissing | Reject::FieldType if self.options.format.is_none() => recognise(bytes),
+                Reject::FieldMissing | Reject::FieldType | Reject::JsonBroken
+                    if self.options.format.is_none() =>
+                {
+                    Format::recognise(bytes)
+                }
                 _ => None,
             };
             return match other {
@@ -230,7 +234,7 @@ impl<'a> Lane<'a> {
                 _ => Err(refused),
             };
         }
-        match recognise(bytes) {
+        match Format::recognise(bytes) {
             Some(format) => {
                 self.detected = Some(format);
                 normalize(format, bytes, from, &ctx, rows)
@@ -270,9 +274,4 @@ fn drain(number: u32, results: &Receiver<Message>, spare: &Spare, each: &mut Eac
             return Ok(());
         }
     }
-}
-
-fn recognise(bytes: &[u8]) -> Option<Format> {
-    let start = memchr::memchr(b'{', bytes)?;
-    Format::detect(std::str::from_utf8(&bytes[start..]).ok()?)
 }
