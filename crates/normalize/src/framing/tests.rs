@@ -73,6 +73,8 @@ fn lines() {
         texts("vault: {\"a\":1}\nvault: {\"a\":2}\n"),
         [ok("vault: {\"a\":1}"), ok("vault: {\"a\":2}")]
     );
+    let exported = "2017-12-19T21:01:17.140Z {\"a\":1}";
+    assert_eq!(texts(&format!("{{\"a\":0}}\n{{\"a\":0}}\n{exported}\n"))[2..], [ok(exported)]);
     assert_eq!(texts(""), []);
     assert_eq!(texts(" \r\n\t\n"), []);
 }
