@@ -56,7 +56,6 @@ struct Block<'a> {
     time: Option<&'a str>,
     sequence: Option<&'a str>,
     reboot_counter: Option<&'a str>,
-    command_type: Option<&'a str>,
     opcode: Option<&'a str>,
     session: Option<&'a str>,
     response: Option<&'a str>,
@@ -77,7 +76,6 @@ impl<'a> Block<'a> {
                 "Time" => &mut block.time,
                 "Sequence No" => &mut block.sequence,
                 "Reboot counter" => &mut block.reboot_counter,
-                "Command Type(hex)" => &mut block.command_type,
                 "Opcode" => &mut block.opcode,
                 "Session Handle" => &mut block.session,
                 "Response" => &mut block.response,
@@ -112,7 +110,7 @@ pub(crate) fn normalize<'a>(
     let block = Block::read(record)?;
     let sequence = number("Sequence No", block.sequence)?;
     let reboot_counter = number("Reboot counter", block.reboot_counter)?;
-    let (opcode, _) = named(required("Opcode", block.opcode)?);
+    let opcode = symbol(required("Opcode", block.opcode)?);
     let response = required("Response", block.response)?;
     let scrub = |text: &'a str| ctx.masker.scrub(text);
 
@@ -123,8 +121,7 @@ pub(crate) fn normalize<'a>(
     e.text(Column::CloudProvider, "aws");
     e.text(Column::CloudServiceName, "cloudhsm");
     e.text(Column::EventAction, scrub(opcode));
-    e.maybe(Column::EventCode, block.log_type.map(|t| scrub(named(t).0)));
-    e.maybe(Column::EventProvider, block.command_type.map(|t| scrub(named(t).0)));
+    e.maybe(Column::EventCode, block.log_type.map(|t| scrub(symbol(t))));
     e.maybe(Column::KeytrailActorSession, block.session.map(scrub));
     let effect = effect(opcode);
     effect.classify(&mut e);
@@ -199,10 +196,9 @@ fn number(name: &str, value: Option<&str>) -> Result<i64, Rejection> {
     })
 }
 
-/// The two parts of `CN_LOGIN (0xd)`; the second is empty where there is no bracket.
-fn named(value: &str) -> (&str, &str) {
-    let (name, number) = value.split_once('(').unwrap_or((value, ""));
-    (name.trim_ascii(), number.trim_end_matches(')').trim_ascii())
+/// `CN_LOGIN` of `CN_LOGIN (0xd)`.
+fn symbol(value: &str) -> &str {
+    value.split('(').next().unwrap_or(value).trim_ascii()
 }
 
 /// `0:HSM Return: SUCCESS`, else the code of an error and its text.
@@ -230,7 +226,7 @@ fn users<'a>(e: &mut AuditEvent<'a>, block: &Block<'a>, effect: &Effect, ctx: &C
         e.maybe(Column::UserTargetName, name);
     } else {
         e.maybe(Column::UserName, name);
-        e.maybe(Column::KeytrailActorType, block.user_type.map(|t| ctx.masker.scrub(named(t).0)));
+        e.maybe(Column::KeytrailActorType, block.user_type.map(|t| ctx.masker.scrub(symbol(t))));
     }
 }
 

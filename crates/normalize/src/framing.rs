@@ -112,10 +112,13 @@ impl Splitter {
     pub fn abort(mut self, data: &[u8], why: &Rejection, sink: &mut dyn FnMut(Frame<'_>)) -> bool {
         let skipped = self.decide(data, true);
         let mut at = skipped + self.run(&data[skipped..], false, sink);
-        if let Mode::Lines(lines) = &self.mode
-            && lines.is_whole(&data[at..])
-        {
-            at += self.run(&data[at..], true, sink);
+        let whole = match &self.mode {
+            Mode::Lines(lines) if lines.is_whole(&data[at..]) => data.len(),
+            Mode::Blocks(blocks) => at + blocks.whole(&data[at..]),
+            _ => at,
+        };
+        if whole > at {
+            at += self.run(&data[at..whole], true, sink);
         }
         let rest = data[at..].trim_ascii_start();
         let offset = self.offset + (data.len() - at - rest.len()) as u64;

@@ -1,4 +1,4 @@
-//! Bytes of a record to an audit event: framing, detection, and a module for each source.
+//! Bytes of a record to an audit event: framing, containers, detection, and a module for each source.
 //!
 //! What it is: pure functions from bytes to [`keytrail_model::Row`]s or a [`Rejection`].
 //! What it is not: it opens no file, reads no clock, knows nothing of Parquet.

@@ -97,6 +97,18 @@ impl Blocks {
         }
     }
 
+    /// How many of these bytes hold whole records, when nothing comes behind them: the last record may
+    /// have gone on.
+    pub(super) fn whole(&self, data: &[u8]) -> usize {
+        let mut whole = 0;
+        let mut ahead = Self { searched: 0, ..*self };
+        while let Some(Next { at, kind, torn: None }) = ahead.next(&data[whole..], true) {
+            whole += at;
+            ahead = Self { kind, searched: 0, ..ahead };
+        }
+        whole
+    }
+
     /// The start of the next record behind the first byte, among those that a record of the largest size
     /// would end at.
     fn next(&mut self, data: &[u8], eof: bool) -> Option<Next> {

@@ -365,6 +365,10 @@ fn a_cut_off_object_gives_its_whole_records() {
         ("{\"a\":1}\n{\"a\":2}", vec!["{\"a\":1}", "{\"a\":2}"]),
         ("{\"Records\":[{\"a\":1},{\"a\"", vec!["{\"a\":1}", "!{\"a\""]),
         ("{\"Rec", vec!["!{\"Rec"]),
+        (
+            &format!("{HEAD}a : b\n\n{HEAD}{}", &HEAD[..30]),
+            vec![&format!("{HEAD}a : b"), HEAD.trim_end(), &format!("!{}", &HEAD[..30])],
+        ),
         ("", vec![]),
     ] {
         let mut frames = Vec::new();
