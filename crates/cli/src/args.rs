@@ -96,6 +96,8 @@ pub struct RunArgs {
 /// Formats by name.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 pub enum SourceArg {
+    /// AWS CloudHSM audit log
+    Cloudhsm,
     /// AWS CloudTrail
     Cloudtrail,
     /// Key operation events v1
@@ -107,6 +109,7 @@ pub enum SourceArg {
 impl From<SourceArg> for Format {
     fn from(s: SourceArg) -> Self {
         match s {
+            SourceArg::Cloudhsm => Self::CloudHsm,
             SourceArg::Cloudtrail => Self::CloudTrail,
             SourceArg::KeyOperation => Self::KeyOperation,
             SourceArg::Vault => Self::Vault,

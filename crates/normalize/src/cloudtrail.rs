@@ -11,8 +11,8 @@
 mod actions;
 mod identity;
 mod keys;
-mod record;
-mod walk;
+pub(crate) mod record;
+pub(crate) mod walk;
 
 use std::borrow::Cow;
 

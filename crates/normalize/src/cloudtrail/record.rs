@@ -304,7 +304,7 @@ fields! {
 }
 
 /// Reads a whole JSON text; a refusal names the field.
-pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Rejection> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Rejection> {
     serde_json::from_str(json).map_err(|e| refuse(json, "", &e))
 }
 

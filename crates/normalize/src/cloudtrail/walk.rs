@@ -3,7 +3,7 @@
 
 /// Calls `see` with each key of the text's outermost object, without its quotes and as it is written,
 /// and with the text behind its colon, until `see` says `false`.
-pub(super) fn top_keys<'a>(json: &'a str, mut see: impl FnMut(&'a str, &'a str) -> bool) {
+pub(crate) fn top_keys<'a>(json: &'a str, mut see: impl FnMut(&'a str, &'a str) -> bool) {
     walk(json, json.len(), |depth, key, rest| depth != 1 || see(key, rest));
 }
 
