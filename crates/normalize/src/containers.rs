@@ -313,8 +313,9 @@ fn string(json: &str) -> Result<Cow<'_, str>, Rejection> {
 
 /// Reads an object; a refusal names the field.
 fn parse<'a, T: Deserialize<'a> + Read<'a> + Default>(text: &'a str) -> Result<T, Rejection> {
-    match reader::read(text) {
-        Some((value, _)) => Ok(value),
+    let mut value = T::default();
+    match reader::read(text, &mut value) {
+        Some(_) => Ok(value),
         None => record::read(checked(text)?.text),
     }
 }
