@@ -108,7 +108,7 @@ fn ecs_of(row: &Row<'_>) -> BTreeMap<String, Value> {
     doc
 }
 
-/// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`
+/// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`, `records`, `items`
 /// or of its `Events`, else the document itself. Any other file has a record on each line that is not
 /// empty, its bytes as they are.
 fn frames(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -121,7 +121,7 @@ fn frames(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
         return own(items);
     }
     if let Ok(document) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(bytes) {
-        for list in ["Records", "Events"] {
+        for list in ["Records", "records", "Events", "items"] {
             if let Some(items) = document.get(list).and_then(|v| serde_json::from_str(v.get()).ok()) {
                 return own(items);
             }
