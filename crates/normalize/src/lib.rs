@@ -4,18 +4,26 @@
 //! What it is not: it opens no file, reads no clock, knows nothing of Parquet.
 //! In: inflated bytes of an input object. Out: rows in a [`RowBuffer`].
 
+mod address;
 mod category;
 pub mod cloudtrail;
 pub mod framing;
+pub mod gcp;
 pub mod key_operation;
+pub mod keyvault;
+pub mod kubernetes;
+mod lists;
 pub mod mask;
 mod object;
 mod reader;
+mod value;
 pub mod vault;
+mod walk;
 
 use keytrail_model::json::{self, MAX_DEPTH, ScanError};
 use keytrail_model::row::{Content, Provenance};
 use keytrail_model::{AuditEvent, Column, Reject, Rejection, RowBuffer, SCHEMA_VERSION, Timestamp};
+use serde::Deserialize;
 
 pub use mask::Masker;
 
@@ -24,21 +32,31 @@ pub use mask::Masker;
 pub enum Format {
     /// AWS CloudTrail events, as log files, lines or LookupEvents answers.
     CloudTrail,
+    /// Cloud Audit Logs of Google Cloud.
+    Gcp,
     /// Key operation events v1 of the HSM-fronting service.
     KeyOperation,
+    /// Audit records of Azure Key Vault and Managed HSM.
+    KeyVault,
+    /// Audit events of Kubernetes API servers.
+    Kubernetes,
     /// Audit device output of HashiCorp Vault and OpenBao.
     Vault,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 3] = [Self::CloudTrail, Self::KeyOperation, Self::Vault];
+    pub const ALL: [Self; 6] =
+        [Self::CloudTrail, Self::Gcp, Self::KeyOperation, Self::KeyVault, Self::Kubernetes, Self::Vault];
 
     /// The name of `--source` and of `keytrail_source`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CloudTrail => "cloudtrail",
+            Self::Gcp => "gcp",
             Self::KeyOperation => "key-operation",
+            Self::KeyVault => "keyvault",
+            Self::Kubernetes => "kubernetes",
             Self::Vault => "vault",
         }
     }
@@ -47,7 +65,10 @@ impl Format {
     pub const fn dataset(self) -> &'static str {
         match self {
             Self::CloudTrail => cloudtrail::DATASET,
+            Self::Gcp => gcp::DATASET,
             Self::KeyOperation => key_operation::DATASET,
+            Self::KeyVault => keyvault::DATASET,
+            Self::Kubernetes => kubernetes::DATASET,
             Self::Vault => vault::DATASET,
         }
     }
@@ -56,7 +77,10 @@ impl Format {
     pub const fn normalizer(self) -> &'static str {
         match self {
             Self::CloudTrail => cloudtrail::NORMALIZER,
+            Self::Gcp => gcp::NORMALIZER,
             Self::KeyOperation => key_operation::NORMALIZER,
+            Self::KeyVault => keyvault::NORMALIZER,
+            Self::Kubernetes => kubernetes::NORMALIZER,
             Self::Vault => vault::NORMALIZER,
         }
     }
@@ -74,6 +98,12 @@ impl Format {
             Some(Self::KeyOperation)
         } else if vault::recognises(record) {
             Some(Self::Vault)
+        } else if kubernetes::recognises(record) {
+            Some(Self::Kubernetes)
+        } else if gcp::recognises(record) {
+            Some(Self::Gcp)
+        } else if keyvault::recognises(record) {
+            Some(Self::KeyVault)
         } else {
             None
         }
@@ -123,6 +153,18 @@ pub fn normalize(
             let json = checked(text)?;
             (key_operation::normalize(json.text, ctx)?, json.content)
         }
+        Format::Gcp => {
+            let (record, content) = read(text)?;
+            (gcp::normalize(&record, ctx)?, content)
+        }
+        Format::KeyVault => {
+            let (record, content) = read(text)?;
+            (keyvault::normalize(&record, ctx)?, content)
+        }
+        Format::Kubernetes => {
+            let (record, content) = read(text)?;
+            (kubernetes::normalize(&record, ctx)?, content)
+        }
         Format::Vault => {
             let json = checked(text)?;
             (vault::normalize(json.text, ctx)?, json.content)
@@ -132,6 +174,17 @@ pub fn normalize(
     let content = if start == 0 { content } else { Content::AsIs };
     rows.push(&completed(event, format, ctx)?, frame, content, from);
     Ok(())
+}
+
+/// A record that is in order, else one that was checked and is refused by the field that is not.
+fn read<'a, T: reader::Read<'a> + Default + Deserialize<'a>>(
+    text: &'a str,
+) -> Result<(T, Content), Rejection> {
+    if let Some(in_order) = reader::read(text) {
+        return Ok(in_order);
+    }
+    let json = checked(text)?;
+    Ok((value::read(json.text)?, json.content))
 }
 
 /// Normalizes the event inside an answer of the LookupEvents API.
