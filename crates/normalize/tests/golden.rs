@@ -108,9 +108,9 @@ fn ecs_of(row: &Row<'_>) -> BTreeMap<String, Value> {
     doc
 }
 
-/// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`, `records`, `items`
-/// or of its `Events`, else the document itself. Any other file has a record on each line that is not
-/// empty, its bytes as they are.
+/// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`,
+/// `records`, `Events` or `items`, else the document itself. Any other file has a record on each line that
+/// is not empty, its bytes as they are.
 fn frames(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
     if path.extension().is_none_or(|e| e != "json") {
         let lines = bytes.split(|b| *b == b'\n');
