@@ -124,6 +124,8 @@ fn no_source_claims_the_records_of_another() {
         r#"{"logName":"x","jsonPayload":{"protoPayload":{"@type":"type.googleapis.com/google.cloud.audit.AuditLog"}}}"#,
         r#"{"category":"AuditEvent","resourceId":"/SUBSCRIPTIONS/1/PROVIDERS/MICROSOFT.STORAGE/ACCOUNTS/A"}"#,
         r#"{"category":"AzurePolicyEvaluationDetails","resourceId":"/SUBSCRIPTIONS/1/PROVIDERS/MICROSOFT.KEYVAULT/VAULTS/V"}"#,
+        // The activity log of a vault.
+        r#"{"category":"Administrative","operationName":"Microsoft.KeyVault/vaults/keys/purge/action","resourceId":"/subscriptions/1/providers/Microsoft.KeyVault/vaults/v/keys/k"}"#,
         r#"{"category":"AuditEvent","properties":{"resourceId":"/SUBSCRIPTIONS/1/PROVIDERS/MICROSOFT.KEYVAULT/VAULTS/V"}}"#,
     ] {
         assert_eq!(Format::detect(other), None, "{other}");
