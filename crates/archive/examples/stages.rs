@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (mut a, mut b) = (RootBuilder::new(), RootBuilder::new());
         for r in &rows {
             a.push(leaf_hash(&r.head.hash.0));
-            b.push(leaf_hash(&r.head.digest.0));
+            b.push(leaf_hash(&r.digest().0));
         }
         black_box((a.root(), b.root()));
     });

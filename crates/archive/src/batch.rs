@@ -15,7 +15,7 @@ use keytrail_model::event::Value;
 use keytrail_model::row::encode;
 use keytrail_model::{Column, Hash, Kind, Timestamp, Uid};
 
-use crate::digest::Digester;
+use crate::digest::digests;
 use crate::read::ReadError;
 use crate::schema;
 
@@ -160,20 +160,17 @@ impl Batch {
         (0..self.len()).map(|i| self.row(i, encoded))
     }
 
-    /// What binds the rows. Each leaf is hashed as it is asked for.
+    /// What binds the rows. Each call hashes them.
     pub fn leaves(&self) -> impl ExactSizeIterator<Item = Leaf<'_>> {
-        let mut digester = Digester::new(&self.derived);
-        (0..self.len()).map(move |i| {
-            let hash = self.hash(i).unwrap_or_default();
-            Leaf {
-                number: self.number(i),
-                uid: self.uids[i],
-                hash,
-                digest: digester.row(&self.uids[i], &hash, i),
-                time: value_of(&self.times, i),
-                dataset: self.datasets.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
-                original: self.original(i),
-            }
+        let digests = digests(&self.uids, self.hashes.as_deref(), &self.derived);
+        digests.into_iter().enumerate().map(|(i, digest)| Leaf {
+            number: self.number(i),
+            uid: self.uids[i],
+            hash: self.hash(i).unwrap_or_default(),
+            digest,
+            time: value_of(&self.times, i),
+            dataset: self.datasets.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
+            original: self.original(i),
         })
     }
 

@@ -13,6 +13,7 @@ use std::thread;
 use arrow_array::ArrayRef;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
+use keytrail_model::row::digests;
 use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp, Uid};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -103,10 +104,10 @@ impl<W: Write + Send> ObjectWriter<W> {
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
         self.check(rows)?;
         let added = Added { ingested, inputs };
-        for step in steps(rows) {
-            self.write(step, &added)?;
-            for row in step {
-                self.account(row);
+        for step in steps(rows, STEP_ROWS * self.threads.min(STEP_THREADS)) {
+            let digests = self.write(step, &added)?;
+            for (row, digest) in step.iter().zip(digests) {
+                self.account(row, &digest);
             }
         }
         Ok(())
@@ -213,10 +214,10 @@ impl<W: Write + Send> ObjectWriter<W> {
         Ok(())
     }
 
-    /// Encodes a step into the open row group, or into a new one.
-    fn write(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<(), Fatal> {
+    /// Encodes a step into the open row group, or into a new one. Gives the rows' digests.
+    fn write(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<Vec<Hash>, Fatal> {
         let at = |e| from_parquet("columns of an archive object", &e);
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
         if self.open.as_ref().is_some_and(|group| !group.takes(first, rows.len())) {
             self.end_group()?;
         }
@@ -235,17 +236,25 @@ impl<W: Write + Send> ObjectWriter<W> {
             (writer, Some(array)) => Job::Write { column, writer, array },
             (writer, None) => Job::Originals { column, writer, rows },
         });
-        let done = run(jobs.collect(), self.threads).map_err(at)?;
-        group.writers = done.into_iter().filter_map(Done::open).collect();
+        let jobs = jobs.chain([Job::Digest(rows)]).collect();
+        let mut digests = Vec::new();
+        group.writers = Vec::with_capacity(Column::ALL.len());
+        for done in run(jobs, self.threads).map_err(at)? {
+            match done {
+                Done::Open(writer) => group.writers.push(*writer),
+                Done::Digests(all) => digests = all,
+                Done::Closed(_) => {}
+            }
+        }
         group.rows += rows.len();
         group.last = last.head.sort_key();
         self.open = Some(group);
-        Ok(())
+        Ok(digests)
     }
 
-    fn account(&mut self, row: &Row<'_>) {
+    fn account(&mut self, row: &Row<'_>, digest: &Hash) {
         self.events.push(leaf_hash(&row.head.hash.0));
-        self.rows.push(leaf_hash(&row.head.digest.0));
+        self.rows.push(leaf_hash(&digest.0));
         if let Some(t) = row.head.time {
             self.time_min = Some(self.time_min.map_or(t.0, |m| m.min(t.0)));
             self.time_max = Some(self.time_max.map_or(t.0, |m| m.max(t.0)));
@@ -269,15 +278,18 @@ impl OpenGroup {
     }
 }
 
-/// Rows that are turned into arrays at a time: the arrays of all columns then fit the processor's cache,
-/// and their memory is used again instead of being mapped anew.
+/// Rows that are turned into arrays at a time: a column's then fit a core's cache, and their memory is
+/// used again instead of being mapped anew.
 const STEP_ROWS: usize = 1024;
+
+/// So many times as many rows at most where threads share a step, which has to outweigh starting them.
+const STEP_THREADS: usize = 8;
 
 /// Encoded columns and original bytes of a step at most, but for a single larger row.
 const STEP_BYTES: usize = 16 << 20;
 
 /// Cuts a slice into steps under both limits.
-fn steps<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
+fn steps<'a, 'r>(rows: &'a [Row<'r>], max_rows: usize) -> impl Iterator<Item = &'a [Row<'r>]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -286,18 +298,20 @@ fn steps<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
             bytes += r.columns.len() + r.original.len();
             before == 0 || bytes <= STEP_BYTES
         };
-        let (step, after) = rest.split_at(rest.iter().take(STEP_ROWS).take_while(fits).count());
+        let (step, after) = rest.split_at(rest.iter().take(max_rows).take_while(fits).count());
         rest = after;
         (!step.is_empty()).then_some(step)
     })
 }
 
-/// What is to be done to one column of a row group, by any thread.
+/// What is to be done for a row group, mostly to one of its columns, by any thread.
 enum Job<'a> {
     /// The next rows' values.
     Write { column: Column, writer: Box<ArrowColumnWriter>, array: ArrayRef },
     /// The next rows' original bytes.
     Originals { column: Column, writer: Box<ArrowColumnWriter>, rows: &'a [Row<'a>] },
+    /// The rows' digests.
+    Digest(&'a [Row<'a>]),
     /// Nothing comes after what was written.
     Close(Box<ArrowColumnWriter>),
 }
@@ -306,15 +320,7 @@ enum Job<'a> {
 enum Done {
     Open(Box<ArrowColumnWriter>),
     Closed(Box<ArrowColumnChunk>),
-}
-
-impl Done {
-    fn open(self) -> Option<ArrowColumnWriter> {
-        match self {
-            Self::Open(writer) => Some(*writer),
-            Self::Closed(_) => None,
-        }
-    }
+    Digests(Vec<Hash>),
 }
 
 impl Job<'_> {
@@ -335,19 +341,20 @@ impl Job<'_> {
                 }
                 Ok(Done::Open(writer))
             }
+            Self::Digest(rows) => Ok(Done::Digests(digests(rows))),
             Self::Close(writer) => Ok(Done::Closed(Box::new(writer.close()?))),
         }
     }
 }
 
-/// Runs one job a column on so many threads, and gives what they leave in the same order.
+/// Runs jobs on so many threads, and gives what they leave in the same order.
 fn run(jobs: Vec<Job<'_>>, threads: usize) -> Result<Vec<Done>, ParquetError> {
     if threads == 1 {
         return jobs.into_iter().map(Job::run).collect();
     }
     let mut jobs: Vec<(usize, Job<'_>)> = jobs.into_iter().enumerate().collect();
-    // The original bytes are half of the work: the last of the list is taken first.
-    jobs.sort_by_key(|(_, job)| matches!(job, Job::Originals { .. }));
+    // The largest go first: the last of the list is taken first.
+    jobs.sort_by_key(|(_, job)| matches!(job, Job::Originals { .. } | Job::Digest(_)));
     let jobs = Mutex::new(jobs);
     // A poisoned lock means that a thread panicked, which the join below reports.
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();

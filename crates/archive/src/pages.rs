@@ -8,12 +8,11 @@
 //! batches, whatever the pages claim: their values are not copied out of them, so a batch holds its pages.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::buf::{Buf, Reader};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::RowGroups;
 use parquet::basic::Compression;
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
@@ -22,7 +21,7 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use crate::read::Source;
+use crate::read::{Source, Tail};
 
 /// Bytes that are read of a column chunk at once.
 const WINDOW: u64 = 256 << 10;
@@ -30,8 +29,8 @@ const WINDOW: u64 = 256 << 10;
 /// A page header that ends within so many bytes of the window is read anew with what follows it.
 const HEADER: u64 = 1 << 10;
 
-/// Bytes of pages, and of what their lists unfold to, that one batch may take: that of all columns which
-/// `parquet` would allow for each of them.
+/// Bytes of pages, and of what their lists unfold to, that all columns of one batch may take: what arrays
+/// with 32-bit offsets bound each single column to.
 const BUDGET: u64 = i32::MAX as u64;
 
 /// Bytes that an item of a list takes in memory, at least.
@@ -158,13 +157,7 @@ impl PageReader for Pages {
                 *buf = inflated(buf, levels, &self.budget)?;
             }
         }
-        let values = u64::from(page.num_values());
-        if page.is_dictionary_page() && values > page.buffer().len() as u64 {
-            return Err(damaged("a dictionary has fewer bytes than values"));
-        }
-        if self.repeated && page.is_data_page() {
-            self.budget.take(values * ITEM)?;
-        }
+        check(&page, self.repeated, &self.budget)?;
         Ok(Some(page))
     }
 
@@ -179,6 +172,19 @@ impl PageReader for Pages {
     fn at_record_boundary(&mut self) -> Result<bool> {
         self.stored.at_record_boundary()
     }
+}
+
+/// Refuses what would make the decoder allocate more than the page's bytes can be worth.
+fn check(page: &Page, repeated: bool, budget: &Budget) -> Result<()> {
+    let values = u64::from(page.num_values());
+    if page.is_dictionary_page() && values > page.buffer().len() as u64 {
+        return Err(damaged("a dictionary has fewer bytes than values"));
+    }
+    // Of a column that is no list a batch takes as many values as it has rows.
+    if repeated && page.is_data_page() {
+        budget.take(values * ITEM)?;
+    }
+    Ok(())
 }
 
 /// A page's bytes: the first `plain` of them as they are, the rest inflated.
@@ -197,7 +203,9 @@ fn inflated(page: &Bytes, plain: u64, budget: &Budget) -> Result<Bytes> {
         .ok_or_else(|| damaged("a page is no zstd frame that tells its size"))?;
     budget.take(size)?;
     let size = usize::try_from(size).map_err(|_| damaged("a page is larger than memory"))?;
-    let mut out = Vec::with_capacity(plain.len() + size);
+    let mut out = Vec::new();
+    out.try_reserve_exact(plain.len().saturating_add(size))
+        .map_err(|_| damaged(&format!("a page tells {size} bytes, more than there is memory for")))?;
     out.extend_from_slice(plain);
     let mut rest = io::Cursor::new(&mut out);
     rest.set_position(plain.len() as u64);
@@ -232,17 +240,17 @@ impl Window {
     fn from(&self, start: u64, least: u64) -> Result<Bytes> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, bytes) = &mut *held;
-        let wanted = least.min(self.end.saturating_sub(start));
-        let skipped = start.checked_sub(*at).filter(|n| n.saturating_add(wanted) <= bytes.len() as u64);
+        let left = self.end.saturating_sub(start);
+        let skipped =
+            start.checked_sub(*at).filter(|n| n.saturating_add(least.min(left)) <= bytes.len() as u64);
         if let Some(skipped) = skipped {
             // Within what is held, so it fits.
             return Ok(bytes.slice(skipped as usize..));
         }
-        let len = WINDOW.min(self.end.saturating_sub(start)) as usize;
-        let mut buffer = std::mem::take(bytes).try_into_mut().unwrap_or_else(|_| BytesMut::new());
-        buffer.resize(len, 0);
-        self.source.fill(start, &mut buffer)?;
-        (*at, *bytes) = (start, buffer.freeze());
+        let again = std::mem::take(bytes);
+        let buffer = || again.try_into_mut().unwrap_or_default();
+        *bytes = self.source.read(start, WINDOW.min(left) as usize, buffer)?;
+        *at = start;
         Ok(bytes.clone())
     }
 }
@@ -254,13 +262,12 @@ impl Length for Window {
 }
 
 impl ChunkReader for Window {
-    /// What is held, and whatever follows it in the object.
-    type T = io::Chain<Reader<Bytes>, <Source as ChunkReader>::T>;
+    type T = Tail;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let held = self.from(start, HEADER)?;
-        let after = self.source.get_read(start.saturating_add(held.len() as u64))?;
-        Ok(held.reader().chain(after))
+        let at = start.saturating_add(held.len() as u64);
+        Ok(Tail { held, source: self.source.clone(), at })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
@@ -269,5 +276,76 @@ impl ChunkReader for Window {
             return self.source.get_bytes(start, length);
         }
         Ok(self.from(start, len)?.slice(..length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::basic::Encoding;
+
+    use super::*;
+
+    /// A zstd frame of four blocks, each 128 KiB of one byte, that tells `size` bytes.
+    fn frame(size: u64) -> Bytes {
+        let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0b1110_0000];
+        out.extend_from_slice(&size.to_le_bytes());
+        for last in [0u32, 0, 0, 1] {
+            out.extend_from_slice(&((128 << 10) << 3 | 1 << 1 | last).to_le_bytes()[..3]);
+            out.push(b'a');
+        }
+        out.into()
+    }
+
+    #[test]
+    fn pages_take_no_more_than_they_may() {
+        let budget = Budget::default();
+        assert_eq!(inflated(&frame(512 << 10), 0, &budget).unwrap().len(), 512 << 10);
+        for wrong in [1, 511 << 10, 513 << 10, BUDGET, BUDGET + 1, u64::MAX - 1] {
+            budget.reset();
+            inflated(&frame(wrong), 0, &budget).unwrap_err();
+        }
+        budget.reset();
+        let pages = BUDGET / (512 << 10);
+        for _ in 0..pages {
+            budget.take(512 << 10).unwrap();
+        }
+        let e = inflated(&frame(512 << 10), 0, &budget).unwrap_err();
+        assert!(e.to_string().contains("more than 2147483647 bytes"), "{e}");
+        budget.reset();
+        inflated(&frame(512 << 10), 0, &budget).unwrap();
+    }
+
+    #[test]
+    fn levels_stay_as_they_are() {
+        let page: Bytes = [&b"levels"[..], &zstd::bulk::compress(b"values", 1).unwrap()].concat().into();
+        let budget = Budget::default();
+        assert_eq!(inflated(&page, 6, &budget).unwrap(), &b"levelsvalues"[..]);
+        assert_eq!(inflated(&page, page.len() as u64, &budget).unwrap(), page);
+        inflated(&page, page.len() as u64 + 1, &budget).unwrap_err();
+        inflated(&page, 5, &budget).unwrap_err();
+    }
+
+    #[test]
+    fn counts_are_not_believed() {
+        let dictionary = |num_values| Page::DictionaryPage {
+            buf: Bytes::from_static(b"\x01\0\0\0a"),
+            num_values,
+            encoding: Encoding::PLAIN,
+            is_sorted: false,
+        };
+        let budget = Budget::default();
+        check(&dictionary(1), false, &budget).unwrap();
+        check(&dictionary(u32::MAX), false, &budget).unwrap_err();
+        let data = |num_values| Page::DataPage {
+            buf: Bytes::new(),
+            num_values,
+            encoding: Encoding::RLE_DICTIONARY,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        check(&data(u32::MAX), false, &budget).unwrap();
+        check(&data(1 << 20), true, &budget).unwrap();
+        check(&data(u32::MAX), true, &budget).unwrap_err();
     }
 }

@@ -7,18 +7,18 @@
 //! needs `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
 
 use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use keytrail_model::{Column, Fatal, SCHEMA_VERSION, Timestamp, Uid};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection, RowSelector,
 };
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 
@@ -30,7 +30,7 @@ use crate::read_at::ReadAt;
 use crate::schema;
 
 /// Rows of a batch at most.
-const BATCH_ROWS: u64 = 2048;
+const BATCH_ROWS: u64 = 2000;
 
 /// Original bytes of a batch that are aimed at; a row group's own size bounds what uneven rows make of it.
 const BATCH_BYTES: u64 = 4 << 20;
@@ -116,7 +116,15 @@ impl ObjectReader {
     /// Reads the footer and checks the schema.
     pub fn open(source: Arc<dyn ReadAt>) -> Result<Self, ReadError> {
         let size = source.size().map_err(|e| ReadError::Io(from_io("archive object", &e)))?;
-        let source = Source { inner: source, size };
+        Self::of(Source { bytes: Stored::Elsewhere(source), size })
+    }
+
+    /// As [`open`](Self::open), of an object that is in memory.
+    pub fn in_memory(object: Vec<u8>) -> Result<Self, ReadError> {
+        Self::of(Source { size: object.len() as u64, bytes: Stored::InMemory(object.into()) })
+    }
+
+    fn of(source: Source) -> Result<Self, ReadError> {
         guarded(|| {
             let metadata = load(&source, PageIndexPolicy::Skip)?;
             check_schema(&metadata)?;
@@ -303,7 +311,13 @@ fn may_hold(group: &RowGroupMetaData, from: Timestamp, to: Timestamp) -> bool {
 }
 
 fn load(source: &Source, pages: PageIndexPolicy) -> Result<ArrowReaderMetadata, ReadError> {
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_page_index_policy(pages);
+    let options = ArrowReaderOptions::new()
+        .with_skip_arrow_metadata(true)
+        .with_page_index_policy(pages)
+        // No others are used, and an object of a few rows is mostly footer.
+        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[Column::Timestamp.index()]))
+        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
     ArrowReaderMetadata::load(source, options).map_err(damaged)
 }
 
@@ -356,14 +370,34 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadErro
 /// The object's bytes as `parquet` reads them.
 #[derive(Clone)]
 pub(crate) struct Source {
-    inner: Arc<dyn ReadAt>,
+    bytes: Stored,
     size: u64,
 }
 
+#[derive(Clone)]
+enum Stored {
+    InMemory(Bytes),
+    Elsewhere(Arc<dyn ReadAt>),
+}
+
 impl Source {
-    /// Fills `buf` with the bytes from `start` on.
-    pub fn fill(&self, start: u64, buf: &mut [u8]) -> Result<(), ParquetError> {
-        Ok(self.inner.read_at(start, buf)?)
+    /// `len` bytes from `start` on: lent where they are in memory, else read into what `buf` gives.
+    pub fn read(&self, start: u64, len: usize, buf: impl FnOnce() -> BytesMut) -> io::Result<Bytes> {
+        // Checked before anything is allocated: the length comes from the file.
+        if start.checked_add(len as u64).is_none_or(|end| end > self.size) {
+            let what = format!("{len} bytes at {start} are beyond the object's end at {}", self.size);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
+        match &self.bytes {
+            // Within its size, so it fits.
+            Stored::InMemory(bytes) => Ok(bytes.slice(start as usize..start as usize + len)),
+            Stored::Elsewhere(source) => {
+                let mut buf = buf();
+                buf.resize(len, 0);
+                source.read_at(start, &mut buf)?;
+                Ok(buf.freeze())
+            }
+        }
     }
 }
 
@@ -374,38 +408,40 @@ impl Length for Source {
 }
 
 impl ChunkReader for Source {
-    type T = BufReader<Tail>;
+    type T = Tail;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        Ok(BufReader::new(Tail { source: self.clone(), at: start }))
+        Ok(Tail { held: Bytes::new(), source: self.clone(), at: start })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        // Checked before anything is allocated: the length comes from the file.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.size) {
-            return Err(ParquetError::EOF(format!(
-                "{length} bytes at {start} are beyond the object's end at {}",
-                self.size
-            )));
-        }
-        let mut buf = vec![0; length];
-        self.fill(start, &mut buf)?;
-        Ok(buf.into())
+        self.read(start, length, BytesMut::new).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => ParquetError::EOF(e.to_string()),
+            _ => e.into(),
+        })
     }
 }
 
-/// The rest of an object from some place on.
+/// The object from some place on: what is held of it, then what is read.
 pub(crate) struct Tail {
-    source: Source,
-    at: u64,
+    pub held: Bytes,
+    pub source: Source,
+    /// Where what is held ends.
+    pub at: u64,
 }
+
+/// Bytes that a [`Tail`] reads at once.
+const TAIL_BYTES: u64 = 8 << 10;
 
 impl Read for Tail {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.source.size.saturating_sub(self.at);
-        let n = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.source.inner.read_at(self.at, &mut buf[..n])?;
-        self.at += n as u64;
+        if self.held.is_empty() {
+            let len = TAIL_BYTES.min(self.source.size.saturating_sub(self.at)) as usize;
+            self.held = self.source.read(self.at, len, BytesMut::new)?;
+            self.at += len as u64;
+        }
+        let n = buf.len().min(self.held.len());
+        self.held.copy_to_slice(&mut buf[..n]);
         Ok(n)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A row is, little-endian: dataset (u32, the sorter's number), day (i64; the greatest: undated),
 //! flags (u8: 1 has a time, 2 has no producer key), time (i64), uid (20), group (u64), hash (32),
-//! digest (32), input (u32), offset (u64), lengths of columns and original (u32 each); then both.
+//! input (u32), offset (u64), lengths of columns and original (u32 each); then both.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,7 +17,7 @@ use keytrail_model::{Day, Fatal, Hash, Row, Timestamp, Uid};
 use crate::error::from_io;
 
 /// Bytes of a row before its columns.
-const FIXED: usize = 133;
+const FIXED: usize = 101;
 
 /// Read ahead of each run: with [`crate::sort::MAX_RUNS`] on each of two levels, 16 MiB.
 const READ_BYTES: usize = 64 << 10;
@@ -89,8 +89,7 @@ impl RunWriter {
             Day::Undated => i64::MAX,
         };
         let flag = |set, flag| if set { flag } else { 0 };
-        let flags =
-            flag(h.time.is_some(), HAS_TIME) | flag(h.keyless, KEYLESS) | flag(h.chained, CHAINED);
+        let flags = flag(h.time.is_some(), HAS_TIME) | flag(h.keyless, KEYLESS) | flag(h.chained, CHAINED);
         let (columns, original) = (length(row.columns)?, length(row.original)?);
         let mut fixed = [0; FIXED];
         let mut rest = &mut fixed[..];
@@ -106,7 +105,6 @@ impl RunWriter {
         put(&h.uid.0);
         put(&h.group.to_le_bytes());
         put(&h.hash.0);
-        put(&h.digest.0);
         put(&h.input.to_le_bytes());
         put(&h.offset.to_le_bytes());
         put(&columns.to_le_bytes());
@@ -217,7 +215,6 @@ impl<'a> RunReader<'a> {
         self.head.uid = Uid(rest.take());
         self.head.group = u64::from_le_bytes(rest.take());
         self.head.hash = Hash(rest.take());
-        self.head.digest = Hash(rest.take());
         self.head.input = u32::from_le_bytes(rest.take());
         self.head.offset = u64::from_le_bytes(rest.take());
         self.lengths = (u32::from_le_bytes(rest.take()), u32::from_le_bytes(rest.take()));

@@ -34,7 +34,6 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
                     max_record_bytes: usize::try_from(args.max_record_size).unwrap_or(usize::MAX),
                 },
                 max_inflated_bytes: args.max_inflated_size,
-                ..Limits::default()
             },
         },
         object_bytes: args.object_size,

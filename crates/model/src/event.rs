@@ -41,17 +41,15 @@ pub struct AuditEvent<'a> {
     pub time: Option<Timestamp>,
     /// What makes it one of a kind.
     pub identity: Identity<'a>,
-    /// Bit n: column n has a place in `values`.
-    placed: u128,
-    /// The place of each column that has one.
+    /// The place of each column in `values`, from 1; 0: it has none.
     places: [u8; COUNT],
     values: Vec<Value<'a>>,
 }
 
-const _: () = assert!(COUNT <= u128::BITS as usize);
+const _: () = assert!(COUNT <= u8::MAX as usize);
 
-/// More columns than most events set.
-const USUAL: usize = 48;
+/// As many columns as most events set, in a block of 1,024 bytes, which allocators have at hand.
+const USUAL: usize = 32;
 
 impl<'a> AuditEvent<'a> {
     /// An event with its dataset and module.
@@ -60,7 +58,6 @@ impl<'a> AuditEvent<'a> {
             dataset,
             time: None,
             identity: Identity::default(),
-            placed: 0,
             places: [0; COUNT],
             values: Vec::with_capacity(USUAL),
         };
@@ -109,30 +106,26 @@ impl<'a> AuditEvent<'a> {
             return;
         }
         match self.value_mut(column) {
-            Value::List(list) if list.contains(&value) => {}
-            Value::List(list) => list.push(value),
-            _ => self.set(column, Value::List(vec![value])),
+            Some(Value::List(list)) if list.contains(&value) => {}
+            Some(Value::List(list)) => list.push(value),
+            _ => {
+                let mut list = Vec::with_capacity(4);
+                list.push(value);
+                self.set(column, Value::List(list));
+            }
         }
     }
 
-    /// A column's value, which gets a place if it has none.
-    fn value_mut(&mut self, column: Column) -> &mut Value<'a> {
-        let bit = 1 << column.index();
-        if self.placed & bit == 0 {
-            self.placed |= bit;
-            self.places[column.index()] = self.values.len() as u8;
-            self.values.push(Value::Null);
-        }
-        &mut self.values[usize::from(self.places[column.index()])]
+    /// The value of a column that has a place.
+    #[inline]
+    fn value_mut(&mut self, column: Column) -> Option<&mut Value<'a>> {
+        self.values.get_mut(usize::from(self.places[column.index()]).wrapping_sub(1))
     }
 
     /// A column's value.
     pub fn get(&self, column: Column) -> &Value<'a> {
         const UNSET: &Value<'_> = &Value::Null;
-        if self.placed >> column.index() & 1 == 0 {
-            return UNSET;
-        }
-        &self.values[usize::from(self.places[column.index()])]
+        self.values.get(usize::from(self.places[column.index()]).wrapping_sub(1)).unwrap_or(UNSET)
     }
 
     /// A column's text, if it is set.
@@ -144,6 +137,7 @@ impl<'a> AuditEvent<'a> {
     }
 
     /// Sets a value. A value of another kind than the column's is a bug of the caller.
+    #[inline]
     pub fn set(&mut self, column: Column, value: Value<'a>) {
         debug_assert!(
             matches!(
@@ -159,18 +153,19 @@ impl<'a> AuditEvent<'a> {
             column.name(),
             column.kind()
         );
-        *self.value_mut(column) = value;
+        match self.value_mut(column) {
+            Some(place) => *place = value,
+            None => {
+                self.values.push(value);
+                self.places[column.index()] = self.values.len() as u8;
+            }
+        }
     }
 
     /// The set columns, by ascending name.
     pub fn values(&self) -> impl Iterator<Item = (Column, &Value<'a>)> {
-        let mut left = self.placed;
-        let placed = std::iter::from_fn(move || {
-            let column = *Column::ALL.get(left.trailing_zeros() as usize)?;
-            left &= left - 1;
-            Some((column, self.get(column)))
-        });
-        placed.filter(|(_, v)| !matches!(v, Value::Null))
+        let placed = Column::ALL.into_iter().zip(self.places).filter(|(_, place)| *place != 0);
+        placed.map(|(column, _)| (column, self.get(column))).filter(|(_, v)| !matches!(v, Value::Null))
     }
 }
 

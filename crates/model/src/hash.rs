@@ -139,21 +139,26 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
+/// The value of a lower-case hex digit; what is none has a bit above the lowest four.
+const VALUES: [u8; 256] = {
+    let (mut values, mut i) = ([0xff; 256], 0);
+    while i < DIGITS.len() {
+        values[DIGITS[i] as usize] = i as u8;
+        i += 1;
+    }
+    values
+};
+
 fn decode_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let text = text.as_bytes();
-    if text.len() != 2 * N {
-        return None;
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
+    let (mut out, mut seen) = ([0; N], 0);
+    for i in 0..N {
+        let [high, low] = pairs[i].map(|digit| VALUES[usize::from(digit)]);
+        seen |= high | low;
+        out[i] = high << 4 | low;
     }
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
-    let mut out = [0; N];
-    for (o, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *o = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(out)
+    (seen <= 0xf).then_some(out)
 }
 
 #[cfg(test)]

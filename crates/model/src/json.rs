@@ -112,27 +112,27 @@ pub fn string_stop(bytes: &[u8], i: usize) -> usize {
 
 /// First quote, backslash or control character at or after `i`, or the end: what stands in no string
 /// (RFC 8259 section 7).
+#[inline]
 pub fn plain_end(bytes: &[u8], i: usize) -> usize {
     stop(bytes, i, |word| word.wrapping_sub(LOW * 0x20) & !word & HIGH, |b| b < 0x20)
 }
 
 /// First quote, backslash or other byte that `word` and `one` tell, eight bytes a step: the lowest bit
 /// that is set in `word` is the highest of the first such byte.
-fn stop(bytes: &[u8], mut i: usize, word: impl Fn(u64) -> u64, one: impl Fn(u8) -> bool) -> usize {
-    while let Some(eight) = bytes.get(i..).and_then(|rest| rest.first_chunk::<8>()) {
+#[inline]
+fn stop(bytes: &[u8], i: usize, word: impl Fn(u64) -> u64, one: impl Fn(u8) -> bool) -> usize {
+    // An escape at the end of the input may have led beyond it.
+    let rest = bytes.get(i..).unwrap_or_default();
+    let (eights, tail) = rest.as_chunks::<8>();
+    for (n, eight) in eights.iter().enumerate() {
         let eight = u64::from_le_bytes(*eight);
         let hits = matches(eight, b'"') | matches(eight, b'\\') | word(eight);
         if hits != 0 {
-            return i + (hits.trailing_zeros() / 8) as usize;
+            return i + 8 * n + (hits.trailing_zeros() / 8) as usize;
         }
-        i += 8;
     }
-    // An escape at the end of the input may have led beyond it.
-    i = i.min(bytes.len());
-    while i < bytes.len() && !matches!(bytes[i], b'"' | b'\\') && !one(bytes[i]) {
-        i += 1;
-    }
-    i
+    let in_tail = tail.iter().take_while(|b| !matches!(b, b'"' | b'\\') && !one(**b)).count();
+    bytes.len() - tail.len() + in_tail
 }
 
 const LOW: u64 = u64::from_ne_bytes([0x01; 8]);

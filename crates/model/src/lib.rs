@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod place;
 pub mod reject;
 pub mod row;
+pub mod sha256;
 pub mod time;
 
 pub use action::ActionClass;

@@ -73,9 +73,10 @@ pub fn unwrap_lookup(json: &str) -> Result<Option<String>, Rejection> {
     Ok(wrapper.event.get().map(Cow::into_owned))
 }
 
-/// A record that is in order, and how its content is spaced. `None`: see [`parse`] and [`unwrap_lookup`].
-pub(crate) fn read(json: &str) -> Option<(Record<'_>, Content)> {
-    reader::read(json)
+/// Reads a record that is in order into a default, and says how its content is spaced. `None`: see
+/// [`unwrap_lookup`] and [`parse`].
+pub(crate) fn read<'a>(json: &'a str, into: &mut Record<'a>) -> Option<Content> {
+    reader::read(json, into)
 }
 
 /// A record that was checked.
@@ -238,7 +239,8 @@ fn outcome(record: &Record<'_>, service: Service) -> Result<&'static str, Reject
             ("responseElements", record.response_elements),
             ("serviceEventDetails", record.service_event_details),
         ] {
-            let said: SignIn<'_> = open(field, raw)?.unwrap_or_default();
+            let mut said = SignIn::default();
+            open(field, raw, &mut said)?;
             let results = [
                 said.console_login,
                 said.check_mfa,
@@ -275,18 +277,19 @@ fn special<'a>(
     service: Service,
     ctx: &Context<'a>,
 ) -> Result<(), Rejection> {
+    let mut said = Beside::default();
     match service {
         Service::SignIn => {
-            let said: Option<Beside<'_>> = open("additionalEventData", record.additional_event_data)?;
-            match said.and_then(|s| s.mfa_used).map(|m| m.get()) {
+            open("additionalEventData", record.additional_event_data, &mut said)?;
+            match said.mfa_used.map(|m| m.get()) {
                 Some("\"Yes\"") => event.flag(Column::KeytrailActorMfa, true),
                 Some("\"No\"") => event.flag(Column::KeytrailActorMfa, false),
                 _ => {}
             }
         }
         Service::Iam => {
-            let said: Option<Beside<'a>> = open("requestParameters", record.request_parameters)?;
-            if let Some(name) = text(said.and_then(|s| s.user_name)) {
+            open("requestParameters", record.request_parameters, &mut said)?;
+            if let Some(name) = text(said.user_name) {
                 let name = ctx.masker.scrub(name);
                 event.add(Column::RelatedUser, name.clone());
                 event.text(Column::UserTargetName, name);

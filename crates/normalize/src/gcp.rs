@@ -17,7 +17,7 @@ use keytrail_model::{AuditEvent, Column, Reject, Rejection, Timestamp};
 use crate::category::classify_or;
 use crate::lists::add_all;
 use crate::reader::fields;
-use crate::value::{Open, items, number, open, slice, text};
+use crate::value::{Open, items, number, opened, slice, text};
 use crate::{Context, address, walk};
 use actions::{Request, Service};
 pub(crate) use record::Record;
@@ -248,7 +248,7 @@ fn outcome<'a>(
         e.text(Column::ErrorCode, code.to_string());
         e.maybe(Column::ErrorMessage, status.message.get().map(|m| masker.scrub(m)));
         for detail in items(status.details) {
-            let detail: Detail<'a> = open("protoPayload.status.details", detail)?.unwrap_or_default();
+            let detail: Detail<'a> = opened("protoPayload.status.details", detail)?;
             if let Some(reason) = text(detail.reason) {
                 e.text(Column::EventReason, masker.scrub(reason));
                 break;

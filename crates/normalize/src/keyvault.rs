@@ -17,7 +17,7 @@ use keytrail_model::{ActionClass, AuditEvent, Column, Reject, Rejection, Timesta
 
 use crate::category::classify;
 use crate::lists::add_all;
-use crate::value::{Open, flag, number, open, slice, text, texts};
+use crate::value::{Open, flag, number, opened, slice, text, texts};
 use crate::{Context, Masker, address, walk};
 pub(crate) use record::Record;
 use record::{Claims, Facts, Identity, Properties};
@@ -73,7 +73,7 @@ pub(crate) fn normalize<'a>(record: &Record<'a>, ctx: &Context<'a>) -> Result<Au
         return Err(Rejection::new(Reject::FieldMissing, "`operationName` is missing"));
     };
     let masker = ctx.masker;
-    let properties: Properties<'a> = open("properties", record.properties)?.unwrap_or_default();
+    let properties: Properties<'a> = opened("properties", record.properties)?;
     let mut e = AuditEvent::new(DATASET, "azure");
     e.text(Column::KeytrailNormalizer, NORMALIZER);
     e.at(Timestamp::parse(&record.time));
@@ -143,7 +143,7 @@ fn who<'a>(e: &mut AuditEvent<'a>, identity: Open<'a>, masker: &Masker) -> Resul
     // Managed HSM writes the object as a string.
     let written = identity.and_then(|i| serde_json::from_str::<String>(i.get()).ok());
     let mut found = match &written {
-        None => claims(open::<Identity<'_>>("identity", identity)?.and_then(|i| i.claim))?,
+        None => claims(opened::<Identity<'_>>("identity", identity)?.claim)?,
         // An object alone: an array would be read as the fields in their order. Broken, it says nothing.
         Some(json) if json.trim_ascii_start().starts_with('{') => {
             match serde_json::from_str::<Identity<'_>>(json) {
@@ -190,7 +190,7 @@ struct Caller {
 }
 
 fn claims(claim: Open<'_>) -> Result<Caller, Rejection> {
-    let all = |raw| Ok::<Claims<'_>, Rejection>(open("identity.claim", raw)?.unwrap_or_default());
+    let all = |raw| opened::<Claims<'_>>("identity.claim", raw);
     let claims = all(claim)?;
     let (microsoft, xmlsoap) = (all(all(claims.microsoft)?.claims)?, all(all(claims.xmlsoap)?.claims)?);
     let first = |these: &[Open<'_>]| these.iter().copied().find_map(text).map(Cow::into_owned);
@@ -281,7 +281,7 @@ fn refine<'a>(
     operation: &str,
     masker: &Masker,
 ) -> Result<Option<ActionClass>, Rejection> {
-    let facts = |field: &str, raw| Ok::<Facts<'a>, Rejection>(open(field, raw)?.unwrap_or_default());
+    let facts = |field: &str, raw| opened::<Facts<'a>>(field, raw);
     let key = facts("properties.keyProperties", properties.key_properties)?;
     let secret = facts("properties.secretProperties", properties.secret_properties)?;
     let algorithm = text(properties.algorithm).or_else(|| text(key.kind));

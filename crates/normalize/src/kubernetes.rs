@@ -16,7 +16,7 @@ use keytrail_model::{ActionClass, AuditEvent, Column, Reject, Rejection, Timesta
 
 use crate::category::{Effect, classify_or};
 use crate::lists::add_all;
-use crate::value::{items, number, open, text};
+use crate::value::{items, number, opened, text};
 use crate::{Context, address, walk};
 pub(crate) use record::Record;
 use record::{Extra, Status};
@@ -146,7 +146,7 @@ fn who<'a>(e: &mut AuditEvent<'a>, record: &Record<'a>, ctx: &Context<'a>) -> Re
         }
         let groups = user.groups.iter().flatten().map(|g| masker.scrub(g.0.clone()));
         add_all(e, Column::KeytrailActorPolicies, groups);
-        let extra: Extra<'_> = open("user.extra", user.extra)?.unwrap_or_default();
+        let extra: Extra<'_> = opened("user.extra", user.extra)?;
         for (column, list) in [
             (Column::KeytrailActorArn, extra.arn),
             (Column::KeytrailActorAccessKeyId, extra.access_key_id.or(extra.credential_id)),

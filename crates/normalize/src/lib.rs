@@ -137,14 +137,16 @@ pub fn normalize(
     let text = utf8(&frame[start..])?;
     let (event, content) = match format {
         Format::CloudTrail => {
-            let (record, content) = match cloudtrail::read(text) {
-                Some(in_order) => in_order,
+            let mut record = Default::default();
+            let content = match cloudtrail::read(text, &mut record) {
+                Some(content) => content,
                 None => {
                     let json = checked(text)?;
                     if let Some(inner) = cloudtrail::unwrap_lookup(json.text)? {
                         return lookup(&inner, from, ctx, rows);
                     }
-                    (cloudtrail::parse(json.text)?, json.content)
+                    record = cloudtrail::parse(json.text)?;
+                    json.content
                 }
             };
             (cloudtrail::normalize(&record, ctx)?, content)
@@ -154,15 +156,18 @@ pub fn normalize(
             (key_operation::normalize(json.text, ctx)?, json.content)
         }
         Format::Gcp => {
-            let (record, content) = read(text)?;
+            let mut record = Default::default();
+            let content = read(text, &mut record)?;
             (gcp::normalize(&record, ctx)?, content)
         }
         Format::KeyVault => {
-            let (record, content) = read(text)?;
+            let mut record = Default::default();
+            let content = read(text, &mut record)?;
             (keyvault::normalize(&record, ctx)?, content)
         }
         Format::Kubernetes => {
-            let (record, content) = read(text)?;
+            let mut record = Default::default();
+            let content = read(text, &mut record)?;
             (kubernetes::normalize(&record, ctx)?, content)
         }
         Format::Vault => {
@@ -176,24 +181,29 @@ pub fn normalize(
     Ok(())
 }
 
-/// A record that is in order, else one that was checked and is refused by the field that is not.
-fn read<'a, T: reader::Read<'a> + Default + Deserialize<'a>>(
+/// Reads a record that is in order into a default, else one that was checked and is refused by the field
+/// that is not. Says how its content is spaced.
+fn read<'a, T: reader::Read<'a> + Deserialize<'a>>(
     text: &'a str,
-) -> Result<(T, Content), Rejection> {
-    if let Some(in_order) = reader::read(text) {
-        return Ok(in_order);
+    into: &mut T,
+) -> Result<Content, Rejection> {
+    if let Some(content) = reader::read(text, into) {
+        return Ok(content);
     }
     let json = checked(text)?;
-    Ok((value::read(json.text)?, json.content))
+    *into = value::read(json.text)?;
+    Ok(json.content)
 }
 
 /// Normalizes the event inside an answer of the LookupEvents API.
 fn lookup(inner: &str, from: Provenance, ctx: &Context<'_>, rows: &mut RowBuffer) -> Result<(), Rejection> {
-    let (record, content) = match cloudtrail::read(inner) {
-        Some(in_order) => in_order,
+    let mut record = Default::default();
+    let content = match cloudtrail::read(inner, &mut record) {
+        Some(content) => content,
         None => {
             let json = checked(inner)?;
-            (cloudtrail::parse(json.text)?, json.content)
+            record = cloudtrail::parse(json.text)?;
+            json.content
         }
     };
     let event = completed(cloudtrail::normalize(&record, ctx)?, Format::CloudTrail, ctx)?;

@@ -17,13 +17,15 @@ pub(crate) trait Read<'a> {
     fn read(&mut self, from: &mut Reader<'a>) -> Option<()>;
 }
 
-/// Reads a text that is one JSON value and nothing behind it, but whitespace.
-pub(crate) fn read<'a, T: Read<'a> + Default>(text: &'a str) -> Option<(T, Content)> {
+/// Reads a text that is one JSON value and nothing behind it, but whitespace, into a default.
+pub(crate) fn read<'a>(text: &'a str, into: &mut impl Read<'a>) -> Option<Content> {
     let mut reader = Reader { text, at: 0, depth: 0, spaced: false };
-    let mut value = T::default();
-    value.read(&mut reader)?;
-    let content = if reader.spaced { Content::Spaced } else { Content::AsIs };
-    text.get(reader.at..)?.trim_ascii().is_empty().then_some((value, content))
+    into.read(&mut reader)?;
+    text.get(reader.at..)?.trim_ascii().is_empty().then_some(if reader.spaced {
+        Content::Spaced
+    } else {
+        Content::AsIs
+    })
 }
 
 /// A position in a JSON text.

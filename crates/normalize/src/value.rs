@@ -181,16 +181,27 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Rejection
     serde_json::from_str(json).map_err(|e| refuse(json, "", &e))
 }
 
-/// Reads a sub-tree that is an object; any other value has nothing that is read.
-pub(crate) fn open<'a, T: Deserialize<'a> + Read<'a> + Default>(
+/// Reads a sub-tree that is an object into a default; any other value has nothing that is read.
+pub(crate) fn open<'a, T: Deserialize<'a> + Read<'a>>(
     field: &str,
     raw: Open<'a>,
-) -> Result<Option<T>, Rejection> {
-    let Some(json) = raw.map(Raw::get).filter(|json| json.starts_with('{')) else { return Ok(None) };
-    if let Some((value, _)) = reader::read(json) {
-        return Ok(Some(value));
+    into: &mut T,
+) -> Result<(), Rejection> {
+    let Some(json) = raw.map(Raw::get).filter(|json| json.starts_with('{')) else { return Ok(()) };
+    if reader::read(json, into).is_none() {
+        *into = serde_json::from_str(json).map_err(|e| refuse(json, field, &e))?;
     }
-    serde_json::from_str(json).map(Some).map_err(|e| refuse(json, field, &e))
+    Ok(())
+}
+
+/// [`open`] into a default of its own.
+pub(crate) fn opened<'a, T: Deserialize<'a> + Read<'a> + Default>(
+    field: &str,
+    raw: Open<'a>,
+) -> Result<T, Rejection> {
+    let mut value = T::default();
+    open(field, raw, &mut value)?;
+    Ok(value)
 }
 
 /// The rejection of a parser's error, with the path of the field where the parser stopped.

@@ -7,12 +7,12 @@ use keytrail_ledger::{Code, Finding};
 use keytrail_model::manifest::{ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::{Encoded, Provenance, columns, text};
+use keytrail_model::sha256::of_two;
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
 use keytrail_normalize::{Context, Format, normalize};
 use keytrail_ports::BlobStore;
-use sha2::{Digest, Sha256};
 
-use crate::objects;
+use crate::objects::{self, Object};
 use crate::readable::SealedObject;
 use crate::verify::Rederive;
 
@@ -35,24 +35,23 @@ pub(crate) struct Checked {
     pub withheld: u64,
 }
 
-/// Bytes hashed at a time.
-const HASH_BYTES: usize = 1 << 20;
-
 impl ObjectCheck<'_> {
     /// Checks one object. An error means that the store failed; everything else is a finding.
     pub fn object(&self, sealed: &SealedObject) -> Result<Checked, Fatal> {
         let mut checked = Checked::default();
         let key = &sealed.object.key;
         let finding = |code, message: String| Finding::new(code, key.clone(), message);
-        if let Some(message) = self.changed(sealed)? {
-            let code = if message.is_empty() { Code::FileMissing } else { Code::ObjectMismatch };
-            let ObjectRef { bytes, sha256, .. } = &sealed.object;
-            let gone = || format!("it is not there; sealed were {bytes} bytes with the SHA-256 {sha256}");
-            let message = if message.is_empty() { gone() } else { message };
-            checked.findings.push(finding(code, message));
+        let ObjectRef { bytes, sha256, .. } = &sealed.object;
+        let Some(object) = objects::object(self.store, key)? else {
+            let gone = format!("it is not there; sealed were {bytes} bytes with the SHA-256 {sha256}");
+            checked.findings.push(finding(Code::FileMissing, gone));
+            return Ok(checked);
+        };
+        if let Some(message) = changed(&object, &sealed.object)? {
+            checked.findings.push(finding(Code::ObjectMismatch, message));
             return Ok(checked);
         }
-        let read = objects::open(self.store, key).and_then(|reader| {
+        let read = object.reader(key).and_then(|reader| {
             self.rows(&reader, sealed, &mut checked).map_err(|e| match e {
                 ReadError::Io(fatal) => fatal,
                 ReadError::Damaged(m) => Fatal::new("Fatal.ArchiveDamaged", m),
@@ -67,26 +66,6 @@ impl ObjectCheck<'_> {
         }
     }
 
-    /// What is wrong with the object's bytes as a whole; an empty text: it is not there.
-    fn changed(&self, sealed: &SealedObject) -> Result<Option<String>, Fatal> {
-        let Some(blob) = self.store.open(&sealed.object.key)? else { return Ok(Some(String::new())) };
-        if blob.len() != sealed.object.bytes {
-            return Ok(Some(format!("it has {} bytes, sealed were {}", blob.len(), sealed.object.bytes)));
-        }
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; HASH_BYTES];
-        let mut at = 0;
-        while at < blob.len() {
-            let part = buffer.len().min(usize::try_from(blob.len() - at).unwrap_or(HASH_BYTES));
-            blob.read_at(at, &mut buffer[..part])?;
-            hasher.update(&buffer[..part]);
-            at += part as u64;
-        }
-        let is = Hash(hasher.finalize().into());
-        Ok((is != sealed.object.sha256)
-            .then(|| format!("its SHA-256 is {is}, sealed was {}", sealed.object.sha256)))
-    }
-
     fn rows(&self, reader: &ObjectReader, sealed: &SealedObject, out: &mut Checked) -> Result<(), ReadError> {
         let key = &sealed.object.key;
         let expected = &sealed.rows;
@@ -98,7 +77,8 @@ impl ObjectCheck<'_> {
         for batch in reader.batches(&Projection::All, Selection::All) {
             let batch = batch?;
             let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
-            for leaf in batch.leaves() {
+            let leaves: Vec<Leaf<'_>> = batch.leaves().collect();
+            for (leaf, original_hash) in leaves.iter().zip(original_hashes(&leaves)) {
                 events.push(leaf_hash(&leaf.hash.0));
                 rows.push(leaf_hash(&leaf.digest.0));
                 let element = || format!("{key} row {} uid {}", leaf.number, leaf.uid);
@@ -111,7 +91,7 @@ impl ObjectCheck<'_> {
                 }
                 before = Some(leaf.uid);
                 match leaf.original {
-                    Some(original) if Hash::of(original) != leaf.hash => out.findings.push(Finding::new(
+                    Some(_) if original_hash != leaf.hash => out.findings.push(Finding::new(
                         Code::LeafMismatch,
                         element(),
                         "`event_hash` is not the SHA-256 of `event_original`",
@@ -126,7 +106,7 @@ impl ObjectCheck<'_> {
                         ));
                     }
                 }
-                if let Some(message) = misplaced.is(&leaf) {
+                if let Some(message) = misplaced.is(leaf) {
                     out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));
                 }
                 if let Some(t) = leaf.time {
@@ -157,6 +137,30 @@ impl ObjectCheck<'_> {
         }
         Ok(())
     }
+}
+
+/// SHA-256 of each row's original bytes, or of none.
+fn original_hashes(leaves: &[Leaf<'_>]) -> Vec<Hash> {
+    fn bytes<'a>(leaf: &Leaf<'a>) -> &'a [u8] {
+        leaf.original.unwrap_or_default()
+    }
+    let mut hashes = Vec::with_capacity(leaves.len());
+    for two in leaves.chunks(2) {
+        match two {
+            [a, b] => hashes.extend(of_two(bytes(a), bytes(b))),
+            _ => hashes.extend(two.iter().map(|leaf| Hash::of(bytes(leaf)))),
+        }
+    }
+    hashes
+}
+
+/// What is wrong with an object's bytes as a whole.
+fn changed(object: &Object, sealed: &ObjectRef) -> Result<Option<String>, Fatal> {
+    if object.len() != sealed.bytes {
+        return Ok(Some(format!("it has {} bytes, sealed were {}", object.len(), sealed.bytes)));
+    }
+    let is = object.sha256()?;
+    Ok((is != sealed.sha256).then(|| format!("its SHA-256 is {is}, sealed was {}", sealed.sha256)))
 }
 
 /// Tells rows that do not belong into their partition.

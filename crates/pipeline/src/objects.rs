@@ -8,6 +8,7 @@ use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal, Hash, Uid};
 use keytrail_ports::{BlobRead, BlobStore, StoreError};
+use sha2::{Digest, Sha256};
 
 /// An opened blob as the archive's readers want it.
 struct Opened(Box<dyn BlobRead>);
@@ -31,25 +32,83 @@ impl ReadAt for Opened {
 
 /// A blob for positioned reads; `None` when it is not there.
 pub(crate) fn blob(store: &dyn BlobStore, key: &str) -> Result<Option<Arc<dyn ReadAt>>, Fatal> {
-    let Some(blob) = store.open(key)? else { return Ok(None) };
-    if blob.len() > WHOLE_BYTES {
-        return Ok(Some(Arc::new(Opened(blob))));
-    }
-    let mut bytes = vec![0; blob.len() as usize];
-    blob.read_at(0, &mut bytes)?;
-    Ok(Some(Arc::new(bytes)))
+    Ok(match object(store, key)? {
+        None => None,
+        Some(Object::Whole(bytes)) => Some(Arc::new(bytes)),
+        Some(Object::Large(blob)) => Some(Arc::new(Opened(blob))),
+    })
 }
 
 /// Blobs up to this size are read at once: an object of one row has as many column chunks as a large one,
 /// and each would be a read of its own.
 const WHOLE_BYTES: u64 = 1 << 20;
 
+/// Bytes hashed at a time.
+const HASH_BYTES: u64 = 128 << 10;
+
+/// A blob that is there.
+pub(crate) enum Object {
+    /// Its bytes.
+    Whole(Vec<u8>),
+    /// It is larger than [`WHOLE_BYTES`].
+    Large(Box<dyn BlobRead>),
+}
+
+/// A blob, opened once for all that is done with it; `None` when it is not there.
+pub(crate) fn object(store: &dyn BlobStore, key: &str) -> Result<Option<Object>, Fatal> {
+    let Some(blob) = store.open(key)? else { return Ok(None) };
+    if blob.len() > WHOLE_BYTES {
+        return Ok(Some(Object::Large(blob)));
+    }
+    let mut bytes = vec![0; blob.len() as usize];
+    blob.read_at(0, &mut bytes)?;
+    Ok(Some(Object::Whole(bytes)))
+}
+
+impl Object {
+    /// Its size in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Large(blob) => blob.len(),
+        }
+    }
+
+    /// SHA-256 of its bytes.
+    pub fn sha256(&self) -> Result<Hash, Fatal> {
+        let blob = match self {
+            Self::Whole(bytes) => return Ok(Hash::of(bytes)),
+            Self::Large(blob) => blob,
+        };
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; HASH_BYTES as usize];
+        let mut at = 0;
+        while at < blob.len() {
+            let part = HASH_BYTES.min(blob.len() - at);
+            let buffer = &mut buffer[..part as usize];
+            blob.read_at(at, buffer)?;
+            hasher.update(buffer);
+            at += part;
+        }
+        Ok(Hash(hasher.finalize().into()))
+    }
+
+    /// The object that it is, of that name.
+    pub fn reader(self, key: &str) -> Result<ObjectReader, Fatal> {
+        match self {
+            Self::Whole(bytes) => ObjectReader::in_memory(bytes),
+            Self::Large(blob) => ObjectReader::open(Arc::new(Opened(blob))),
+        }
+        .map_err(|e| at(key, e))
+    }
+}
+
 /// An archive object that the log names.
 pub(crate) fn open(store: &dyn BlobStore, key: &str) -> Result<ObjectReader, Fatal> {
-    let source = blob(store, key)?.ok_or_else(|| {
+    let object = object(store, key)?.ok_or_else(|| {
         Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
     })?;
-    ObjectReader::open(source).map_err(|e| at(key, e))
+    object.reader(key)
 }
 
 /// A read error with the object's name.

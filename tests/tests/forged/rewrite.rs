@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use keytrail_archive::{ObjectReader, ObjectWriter, Projection, Selection};
 use keytrail_model::event::{AuditEvent, Value};
-use keytrail_model::row::{Content, Encoded, Head, Provenance, columns, digest, encode};
+use keytrail_model::row::{Content, Encoded, Head, Provenance, columns, encode};
 use keytrail_model::{Column, Day, Hash, Manifest, Partition, RowBuffer, Timestamp, Uid};
 use keytrail_tests::forge::Forger;
 
@@ -92,7 +92,6 @@ pub fn rewrite(forger: &mut Forger, leaf: usize, change: &mut dyn FnMut(usize, &
                 let mut head = head(dataset, &forged);
                 (head.uid, head.hash) = (forged.uid, forged.hash);
                 head.group = row.group.unwrap_or_default();
-                head.digest = digest(&forged.uid, &forged.hash, &forged.encoded);
                 buffer.push_encoded(&head, &forged.encoded, &forged.original);
             }
         }

@@ -43,9 +43,21 @@ fn assert_reads_back(done: &Finished<Vec<u8>>, rows: &[Row<'_>]) {
             assert_eq!(got.original, Some(row.original));
             assert_eq!(got.columns, row.columns);
             assert_eq!(Hash::of(got.original.unwrap()), row.head.hash);
-            assert_eq!(digest(&got.uid, &row.head.hash, got.columns), row.head.digest);
             hashes.push(row.head.hash);
-            digests.push(row.head.digest);
+            digests.push(digest(&got.uid, &row.head.hash, got.columns));
+            n += 1;
+        }
+    }
+    assert_eq!(n, rows.len());
+    n = 0;
+    let reader = ObjectReader::in_memory(done.out.clone()).expect("open");
+    for batch in reader.batches(&Projection::All, Selection::All) {
+        for leaf in batch.expect("batch").leaves() {
+            let head = rows[n].head;
+            assert_eq!((leaf.number, leaf.uid, leaf.time), (n as u64, head.uid, head.time));
+            assert_eq!((leaf.hash, leaf.digest), (head.hash, rows[n].digest()));
+            assert_eq!(leaf.dataset, Some(head.dataset));
+            assert_eq!(leaf.original, Some(rows[n].original));
             n += 1;
         }
     }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use keytrail_model::{ActionClass, AuditEvent, Column, Rejection};
 
 use super::actions::Service;
+use super::identity::behind;
 use super::record::{Open, Record, open};
 use crate::Masker;
 use crate::reader::fields;
@@ -74,19 +75,40 @@ fields! {
 }
 
 /// The four sub-trees of a record.
-struct Told<'f, 'a> {
-    request: &'f Facts<'a>,
-    response: &'f Facts<'a>,
-    extra: &'f Facts<'a>,
-    service: &'f Facts<'a>,
+#[derive(Default)]
+struct Told<'a> {
+    request: Facts<'a>,
+    response: Facts<'a>,
+    extra: Facts<'a>,
+    service: Facts<'a>,
     /// What the response says of the key that it made or described.
-    made: &'f Facts<'a>,
+    made: Facts<'a>,
 }
 
-impl<'a> Told<'_, 'a> {
+impl<'a> Told<'a> {
+    /// Reads them into a default, in place: they are large.
+    fn read(&mut self, record: &Record<'a>) -> Result<(), Rejection> {
+        open("requestParameters", record.request_parameters, &mut self.request)?;
+        open("responseElements", record.response_elements, &mut self.response)?;
+        open("additionalEventData", record.additional_event_data, &mut self.extra)?;
+        open("serviceEventDetails", record.service_event_details, &mut self.service)?;
+        let made = [
+            ("responseElements.keyMetadata", self.response.key_metadata),
+            ("responseElements.replicaKeyMetadata", self.response.replica_key_metadata),
+            ("responseElements.hsm", self.response.hsm),
+            ("responseElements.cluster", self.response.cluster),
+            (
+                "requestParameters.certificateAuthorityConfiguration",
+                self.request.certificate_authority_configuration,
+            ),
+        ];
+        let (name, made) = made.into_iter().find(|(_, raw)| raw.is_some()).unwrap_or_default();
+        open(name, made, &mut self.made)
+    }
+
     /// The first text under any of these names: what came about before what was asked for.
     fn first(&self, names: impl Fn(&Facts<'a>) -> Open<'a>) -> Option<Cow<'a, str>> {
-        [self.made, self.response, self.service, self.request, self.extra]
+        [&self.made, &self.response, &self.service, &self.request, &self.extra]
             .into_iter()
             .find_map(|facts| text(names(facts)))
     }
@@ -100,28 +122,8 @@ pub(super) fn fill<'a>(
     class: Option<ActionClass>,
     masker: &Masker,
 ) -> Result<Option<ActionClass>, Rejection> {
-    let nothing = Facts::default();
-    let request = open("requestParameters", record.request_parameters)?;
-    let request = request.as_ref().unwrap_or(&nothing);
-    let response = open("responseElements", record.response_elements)?;
-    let response = response.as_ref().unwrap_or(&nothing);
-    let extra = open("additionalEventData", record.additional_event_data)?;
-    let extra = extra.as_ref().unwrap_or(&nothing);
-    let other = open("serviceEventDetails", record.service_event_details)?;
-    let other = other.as_ref().unwrap_or(&nothing);
-    let (name, made) = [
-        ("responseElements.keyMetadata", response.key_metadata),
-        ("responseElements.replicaKeyMetadata", response.replica_key_metadata),
-        ("responseElements.hsm", response.hsm),
-        ("responseElements.cluster", response.cluster),
-        ("requestParameters.certificateAuthorityConfiguration", request.certificate_authority_configuration),
-    ]
-    .into_iter()
-    .find(|(_, raw)| raw.is_some())
-    .unwrap_or_default();
-    let made = open(name, made)?;
-    let made = made.as_ref().unwrap_or(&nothing);
-    let told = Told { request, response, extra, service: other, made };
+    let mut told = Told::default();
+    told.read(record)?;
     match service {
         Service::Kms => kms(event, record, &told, class, masker),
         Service::SecretsManager => secrets_manager(event, record, &told, masker),
@@ -133,7 +135,7 @@ pub(super) fn fill<'a>(
 }
 
 /// The class where a parameter decides it.
-fn refine(service: Service, class: Option<ActionClass>, told: &Told<'_, '_>) -> Option<ActionClass> {
+fn refine(service: Service, class: Option<ActionClass>, told: &Told<'_>) -> Option<ActionClass> {
     match (service, class) {
         (Service::SecretsManager, Some(ActionClass::ScheduleDeletion))
             if told.request.force_delete_without_recovery.is_some_and(|v| v.get() == "true") =>
@@ -152,23 +154,23 @@ fn refine(service: Service, class: Option<ActionClass>, told: &Told<'_, '_>) -> 
 fn kms<'a>(
     event: &mut AuditEvent<'a>,
     record: &Record<'a>,
-    told: &Told<'_, 'a>,
+    told: &Told<'a>,
     class: Option<ActionClass>,
     masker: &Masker,
 ) {
-    let request = told.request;
-    let keys: Vec<Cow<'a, str>> = resource_arns(record).filter(|arn| bare_key(arn).is_some()).collect();
+    let request = &told.request;
+    let keys = || resource_arns(record).filter(|arn| behind(arn, ":key/").is_some_and(|id| !id.is_empty()));
     let target = text(request.destination_key_id);
     let given = [request.source_key_id, request.target_key_id, request.key_id].into_iter().find_map(text);
 
     // The record lists both keys of a re-encryption; the destination is the one that was asked for.
-    let target_arn = target.as_ref().and_then(|t| keys.iter().find(|k| names_key(k, t)).or(keys.get(1)));
+    let target_arn = target.as_ref().and_then(|t| keys().find(|k| names_key(k, t)).or_else(|| keys().nth(1)));
     let own_arn = given
         .as_ref()
-        .and_then(|g| keys.iter().find(|k| names_key(k, g)))
-        .or_else(|| keys.iter().find(|k| Some(*k) != target_arn))
-        .or(keys.first());
-    let arn = own_arn.cloned().or_else(|| {
+        .and_then(|g| keys().find(|k| names_key(k, g)))
+        .or_else(|| keys().find(|k| Some(k) != target_arn.as_ref()))
+        .or_else(|| keys().next());
+    let arn = own_arn.or_else(|| {
         let said = told.first(|f| f.arn).or_else(|| told.first(|f| f.key_id)).or_else(|| given.clone());
         said.filter(|said| bare_key(said).is_some())
     });
@@ -179,13 +181,13 @@ fn kms<'a>(
     set(event, Column::KeytrailKeyArn, arn, masker);
     set(event, Column::KeytrailKeyId, id, masker);
     if class == Some(ActionClass::Decrypt) || target.is_some() {
-        let target_id = target_arn.and_then(bare_key).or(target);
+        let target_id = target_arn.as_ref().and_then(bare_key).or(target);
         set(event, Column::KeytrailKeyTargetId, target_id, masker);
     }
 
     let alias = text(request.alias_name)
-        .or_else(|| given.filter(|g| g.starts_with("alias/") || g.contains(":alias/")))
-        .or_else(|| resource_arns(record).find(|arn| arn.contains(":alias/")));
+        .or_else(|| given.filter(|g| g.starts_with("alias/") || behind(g, ":alias/").is_some()))
+        .or_else(|| resource_arns(record).find(|arn| behind(arn, ":alias/").is_some()));
     let alias = alias.and_then(|alias| match alias.find(":alias/") {
         Some(at) => slice(&alias, |a| a.get(at + 1..)),
         None => Some(alias),
@@ -210,19 +212,14 @@ fn kms<'a>(
 }
 
 /// A secret stands where other services have a key: its ARN, `name-XXXXXX` as id, its name as alias.
-fn secrets_manager<'a>(
-    event: &mut AuditEvent<'a>,
-    record: &Record<'a>,
-    told: &Told<'_, 'a>,
-    masker: &Masker,
-) {
+fn secrets_manager<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'a>, masker: &Masker) {
     let said = [told.response.arn, told.response.a_rn, told.request.secret_id, told.service.secret_id];
     let mut said = said.into_iter().filter_map(text);
     let arn = said
-        .find(|s| s.contains(":secret:"))
-        .or_else(|| resource_arns(record).find(|r| r.contains(":secret:")));
-    let id = arn.as_ref().and_then(|arn| slice(arn, |arn| Some(arn.split_once(":secret:")?.1)));
-    let named = text(told.request.secret_id).filter(|s| !s.contains(":secret:"));
+        .find(|s| behind(s, ":secret:").is_some())
+        .or_else(|| resource_arns(record).find(|r| behind(r, ":secret:").is_some()));
+    let id = arn.as_ref().and_then(|arn| slice(arn, |arn| behind(arn, ":secret:")));
+    let named = text(told.request.secret_id).filter(|s| behind(s, ":secret:").is_none());
     let alias = text(told.response.name).or_else(|| text(told.request.name)).or(named).or_else(|| {
         // Secrets Manager adds a dash and six characters to the name.
         slice(id.as_ref()?, |id| {
@@ -245,13 +242,13 @@ fn secrets_manager<'a>(
 }
 
 /// An authority stands for its key pair.
-fn private_ca<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'_, 'a>, masker: &Masker) {
+fn private_ca<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'a>, masker: &Masker) {
     let arn = told
         .first(|f| f.certificate_authority_arn)
-        .or_else(|| resource_arns(record).find(|arn| arn.contains(":certificate-authority/")));
+        .or_else(|| resource_arns(record).find(|arn| behind(arn, ":certificate-authority/").is_some()));
     let id = arn
         .as_ref()
-        .and_then(|arn| slice(arn, |arn| arn.split_once("certificate-authority/")?.1.split('/').next()));
+        .and_then(|arn| slice(arn, |arn| behind(arn, "certificate-authority/")?.split('/').next()));
     set(event, Column::KeytrailKeyArn, arn, masker);
     set(event, Column::KeytrailKeyId, id, masker);
     set(event, Column::KeytrailKeyState, text(told.request.status), masker);
@@ -263,7 +260,7 @@ fn private_ca<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, told: &Told<'
 }
 
 /// What means the same in all services.
-fn shared<'a>(event: &mut AuditEvent<'a>, told: &Told<'_, 'a>, masker: &Masker) {
+fn shared<'a>(event: &mut AuditEvent<'a>, told: &Told<'a>, masker: &Masker) {
     let algorithm = [
         told.request.encryption_algorithm,
         told.request.source_encryption_algorithm,
@@ -314,16 +311,20 @@ fn resource_arns<'r, 'a>(record: &'r Record<'a>) -> impl Iterator<Item = Cow<'a,
 
 /// The id in a key's ARN, of any partition.
 fn bare_key<'a>(arn: &Cow<'a, str>) -> Option<Cow<'a, str>> {
-    slice(arn, |arn| Some(arn.split_once(":key/")?.1))
+    slice(arn, |arn| behind(arn, ":key/"))
 }
 
 /// Whether an ARN is that of a key given by id or ARN.
 fn names_key(arn: &str, given: &str) -> bool {
-    arn == given || arn.split_once(":key/").is_some_and(|(_, id)| id == given)
+    arn == given || behind(arn, ":key/").is_some_and(|id| id == given)
 }
 
 /// JSON without whitespace between its values.
 fn compact(json: &str) -> Cow<'_, str> {
+    // No byte of most texts needs a look for its own sake.
+    if !json.bytes().fold(false, |found, b| found | matches!(b, b' ' | b'\t' | b'\n' | b'\r')) {
+        return Cow::Borrowed(json);
+    }
     let mut out = String::new();
     let (mut inside, mut escaped, mut kept) = (false, false, 0);
     for (i, b) in json.bytes().enumerate() {

@@ -13,7 +13,7 @@ use super::record::AuditLog;
 use crate::Masker;
 use crate::lists::add_all;
 use crate::reader::fields;
-use crate::value::{Open, items, open, slice, text};
+use crate::value::{Open, items, opened, slice, text};
 
 fields! {
     /// The names that Cloud KMS, Secret Manager and IAM use in requests, answers and what is in them.
@@ -148,7 +148,7 @@ pub(super) fn member<'a>(name: &Cow<'a, str>, collection: &str) -> Option<Cow<'a
 }
 
 fn facts<'a>(field: &str, raw: Open<'a>) -> Result<Facts<'a>, Rejection> {
-    Ok(open(field, raw)?.unwrap_or_default())
+    opened(field, raw)
 }
 
 #[cfg(test)]

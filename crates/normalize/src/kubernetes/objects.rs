@@ -13,7 +13,7 @@ use super::record::{ObjectRef, Record};
 use crate::Masker;
 use crate::lists::add_all;
 use crate::reader::fields;
-use crate::value::{Open, items, open, text};
+use crate::value::{Open, items, opened, text};
 
 fields! {
     /// An object of the API.
@@ -58,8 +58,8 @@ pub(super) fn fill<'a>(
         return Ok(());
     }
     // What came about before what was asked for: a patch is part of an object.
-    let answer: Object<'a> = open("responseObject", record.response_object)?.unwrap_or_default();
-    let request: Object<'a> = open("requestObject", record.request_object)?.unwrap_or_default();
+    let answer: Object<'a> = opened("responseObject", record.response_object)?;
+    let request: Object<'a> = opened("requestObject", record.request_object)?;
     // The name of a new object may stand in the object alone.
     let name = match target.name.get() {
         None if &*record.verb == "create" && target.subresource.is_empty() => {
@@ -187,7 +187,7 @@ fn binding<'a>(
 }
 
 fn names<'a>(field: &str, raw: Open<'a>) -> Result<Names<'a>, Rejection> {
-    Ok(open(field, raw)?.unwrap_or_default())
+    opened(field, raw)
 }
 
 /// The user name of a service account.

@@ -8,9 +8,9 @@
 use std::ops::Range;
 
 /// Words of at least this length may be a key or a token that has no prefix; an AWS secret access key has 40.
-const BLOB_LEN: usize = 40;
+pub(super) const BLOB_LEN: usize = 40;
 
-/// The next secret that starts at `from` or later.
+/// The next secret that starts at `from` or later. A new shape needs its hint in [`super::hints`].
 pub(super) fn next(text: &[u8], from: usize) -> Option<Range<usize>> {
     let mut i = from;
     while let Some(b) = text.get(i) {
@@ -84,7 +84,7 @@ fn before_dot(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
 }
 
 /// Characters of base64, base64url and of the usual token alphabets.
-const WORD: [bool; 256] = {
+pub(super) const WORD: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0;
     while b < 128 {
@@ -244,7 +244,7 @@ fn luhn(number: &[u8]) -> bool {
 }
 
 /// Names before `=` or `:`, matched at the end of a word, case and separators aside.
-const BEFORE_COLON: [&[u8]; 12] = [
+pub(super) const BEFORE_COLON: [&[u8]; 12] = [
     b"password",
     b"passwd",
     b"passphrase",
@@ -260,7 +260,7 @@ const BEFORE_COLON: [&[u8]; 12] = [
 ];
 
 /// Names before `=` alone: with a colon they stand in ARNs and in sentences.
-const BEFORE_EQUALS: [&[u8]; 4] = [b"secret", b"token", b"signature", b"pin"];
+pub(super) const BEFORE_EQUALS: [&[u8]; 4] = [b"secret", b"token", b"signature", b"pin"];
 
 /// The value behind `password=`, `"client_secret": "` and their like, or behind `Bearer`. The word ends at `end`.
 fn named_value(text: &[u8], word: &[u8], end: usize) -> Option<Range<usize>> {
