@@ -134,17 +134,15 @@ impl Document {
             }
             (Some(Container::Array), b'}' | b':') => junk,
             (Some(Container::Array), _) => other(),
-            (Some(container @ (Container::Object | Container::EventList)), b'"') => {
-                match key_of(*container, rest, eof) {
-                    Look::More => wait,
-                    Look::No => other(),
-                    Look::Yes(Key::Records(n)) => {
-                        self.inside.push(Container::Array);
-                        goes_on(n)
-                    }
-                    Look::Yes(Key::Beside(n)) => goes_on(n),
+            (Some(container), b'"') => match key_of(rest, eof) {
+                Look::More => wait,
+                Look::Yes((of, Key::Records(n))) if of == *container => {
+                    self.inside.push(Container::Array);
+                    goes_on(n)
                 }
-            }
+                Look::Yes((of, Key::Beside(n))) if of == *container => goes_on(n),
+                Look::Yes(_) | Look::No => other(),
+            },
             (None | Some(Container::Object | Container::EventList), _) => junk,
         }
     }
@@ -357,13 +355,12 @@ const KEYS: [(Container, &[u8], Holds); 8] = [
     (Container::EventList, b"\"metadata\"", Holds::Nothing),
 ];
 
-/// Whether `bytes` start with a key that such a container has, before a value of its kind.
-fn key_of(container: Container, bytes: &[u8], eof: bool) -> Look<Key> {
+/// Whether `bytes` start with a key of a container, before a value of its kind.
+fn key_of(bytes: &[u8], eof: bool) -> Look<(Container, Key)> {
     let short = if eof || bytes.len() >= LOOK_BYTES { Look::No } else { Look::More };
     let bytes = &bytes[..bytes.len().min(LOOK_BYTES)];
-    let mut keys = KEYS.into_iter().filter(|(of, ..)| *of == container);
-    let Some((_, name, holds)) = keys.clone().find(|(_, name, _)| bytes.starts_with(name)) else {
-        return if keys.any(|(_, name, _)| name.starts_with(bytes)) { short } else { Look::No };
+    let Some((container, name, holds)) = KEYS.iter().find(|(_, name, _)| bytes.starts_with(name)) else {
+        return if KEYS.iter().any(|(_, name, _)| name.starts_with(bytes)) { short } else { Look::No };
     };
     let start = match after_colon(bytes, name.len()) {
         Look::Yes(at) => at,
@@ -371,12 +368,14 @@ fn key_of(container: Container, bytes: &[u8], eof: bool) -> Look<Key> {
         Look::More => return short,
     };
     match (holds, bytes[start]) {
-        (Holds::Records, b'[') => return Look::Yes(Key::Records(start + 1)),
+        (Holds::Records, b'[') => return Look::Yes((*container, Key::Records(start + 1))),
         (Holds::Nothing, b'{' | b'n') | (Holds::Token | Holds::Kind | Holds::ApiVersion, b'"' | b'n') => {}
         _ => return Look::No,
     }
     match Scanner::loose().advance(bytes, start, start) {
-        Step::End(end) if holds.fits(trim_separators(&bytes[start..end])) => Look::Yes(Key::Beside(end)),
+        Step::End(end) if holds.fits(trim_separators(&bytes[start..end])) => {
+            Look::Yes((*container, Key::Beside(end)))
+        }
         Step::More => short,
         _ => Look::No,
     }
@@ -428,15 +427,15 @@ pub(super) fn is_container(bytes: &[u8], eof: bool) -> Look<Container> {
             Some(_) => return Look::No,
         }
         let mut known = false;
-        for container in [Container::Object, Container::EventList] {
-            match key_of(container, &bytes[at..], whole) {
-                Look::Yes(Key::Records(_)) if container == Container::Object || is_list => {
-                    return Look::Yes(container);
-                }
-                Look::More => return Look::More,
-                Look::Yes(Key::Beside(_)) => known |= container == Container::EventList,
-                Look::Yes(Key::Records(_)) | Look::No => {}
+        match key_of(&bytes[at..], whole) {
+            Look::Yes((container, Key::Records(_))) if container == Container::Object || is_list => {
+                return Look::Yes(container);
             }
+            Look::More => return Look::More,
+            Look::Yes((container, Key::Beside(_))) => known = container == Container::EventList,
+            // An object of another kind, such as an event itself, which need not be looked through.
+            Look::No if bytes[at..].starts_with(b"\"kind\"") => return Look::No,
+            Look::Yes(_) | Look::No => {}
         }
         let Some(n) = memchr(b'"', &bytes[at + 1..]) else { return short };
         match after_colon(bytes, at + n + 2) {
