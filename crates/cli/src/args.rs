@@ -97,6 +97,8 @@ pub struct RunArgs {
 /// Formats by name.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 pub enum SourceArg {
+    /// AWS CloudHSM audit log
+    Cloudhsm,
     /// AWS CloudTrail
     Cloudtrail,
     /// Cloud Audit Logs of Google Cloud
@@ -114,6 +116,7 @@ pub enum SourceArg {
 impl From<SourceArg> for Format {
     fn from(s: SourceArg) -> Self {
         match s {
+            SourceArg::Cloudhsm => Self::CloudHsm,
             SourceArg::Cloudtrail => Self::CloudTrail,
             SourceArg::Gcp => Self::Gcp,
             SourceArg::KeyOperation => Self::KeyOperation,

@@ -180,6 +180,10 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
         bytes(s.inflated_bytes),
         count(rate as u64)
     );
+    if s.controls > 0 {
+        let _infallible =
+            writeln!(out, "         {} control messages of log subscriptions", count(s.controls));
+    }
     let _infallible = if s.objects.0 == 0 {
         writeln!(out, "archive  nothing new")
     } else {
@@ -220,6 +224,9 @@ fn as_json(s: &Summary) -> String {
             one
         })
         .collect();
+    if s.controls > 0 {
+        all["control_messages"] = s.controls.into();
+    }
     all["log"] = serde_json::json!({
         "origin": s.checkpoint.origin,
         "tree_size": s.checkpoint.size,

@@ -83,7 +83,7 @@ columns! {
     KeytrailActorIssuerArn, "keytrail_actor_issuer_arn", "keytrail.actor.issuer_arn", Text, "role or user that issued the session";
     KeytrailActorMfa, "keytrail_actor_mfa", "keytrail.actor.mfa", Bool, "the session used a second factor";
     KeytrailActorPolicies, "keytrail_actor_policies", "keytrail.actor.policies", List, "policies attached to the caller's token, or groups that it is in";
-    KeytrailActorSession, "keytrail_actor_session", "keytrail.actor.session", Text, "role session name";
+    KeytrailActorSession, "keytrail_actor_session", "keytrail.actor.session", Text, "role session name, or handle of an HSM's session";
     KeytrailActorType, "keytrail_actor_type", "keytrail.actor.type", Text, "kind of identity, e.g. `AssumedRole`";
     KeytrailBatchCount, "keytrail_batch_count", "keytrail.batch.count", Int, "operations that one record stands for";
     KeytrailEncryptionContext, "keytrail_encryption_context", "keytrail.encryption_context", Text, "encryption context as JSON text, secrets masked";
@@ -93,6 +93,7 @@ columns! {
     KeytrailGroup, "keytrail_group", "keytrail.group", Int, "index of the producer's key: equal where dataset, scope and key are; the archive fills it in";
     KeytrailHsmFirmware, "keytrail_hsm_firmware", "keytrail.hsm.firmware", Text, "firmware version";
     KeytrailHsmId, "keytrail_hsm_id", "keytrail.hsm.id", Text, "HSM or cluster id";
+    KeytrailHsmRebootCounter, "keytrail_hsm_reboot_counter", "keytrail.hsm.reboot_counter", Int, "how often the HSM was started; the sequence begins anew with it";
     KeytrailHsmSerial, "keytrail_hsm_serial", "keytrail.hsm.serial", Text, "token serial number (PKCS#11 CK_TOKEN_INFO)";
     KeytrailHsmSlot, "keytrail_hsm_slot", "keytrail.hsm.slot", Int, "PKCS#11 slot";
     KeytrailInput, "keytrail_input", "keytrail.input", Text, "object and byte offset that the event was read from";

@@ -35,7 +35,7 @@ rejects! {
     JsonBroken, "json_broken", "a record that is not JSON, or only part of one";
     JsonDuplicateKey, "json_duplicate_key", "a key that keytrail reads stands twice in one object";
     JsonLoneSurrogate, "json_lone_surrogate", "an escape that is half of a surrogate pair";
-    JsonTooDeep, "json_too_deep", "nesting deeper than 128";
+    JsonTooDeep, "json_too_deep", "nesting deeper than 128, or containers in more than 8 others";
     RecordTooLarge, "record_too_large", "a record larger than the configured limit";
     RecordTorn, "record_torn", "the head of a record whose end was never written";
     SourceMismatch, "source_mismatch", "a record of another shape or account than its declared source";

@@ -6,10 +6,11 @@
 //! JSON is right is judged by [`crate::normalize`]. In: bytes. Out: [`Frame`]s.
 //!
 //! Shapes: lines of JSON objects (with a prefix before the object where the first lines have one),
-//! JSON arrays, concatenated objects, and the containers `{"Records":[...]}` (CloudTrail log file),
+//! JSON arrays, concatenated objects, the containers `{"Records":[...]}` (CloudTrail log file),
 //! `{"Events":[...],"NextToken":...}` (CloudTrail LookupEvents answer), `{"records":[...]}` (Azure resource
-//! logs) and `{"kind":"EventList","apiVersion":"audit.k8s.io/...","items":[...]}` (Kubernetes audit). Which of
-//! lines and document a file is follows from its first [`WINDOW_BYTES`].
+//! logs) and `{"kind":"EventList","apiVersion":"audit.k8s.io/...","items":[...]}` (Kubernetes audit), and
+//! blocks of lines that begin with `Time: ` and a date (CloudHSM audit log). Which of lines, blocks and
+//! document a file is follows from its first [`WINDOW_BYTES`].
 //!
 //! Nothing is dropped: outside frames are only a byte order mark, whitespace, commas between records,
 //! and brackets and known keys of containers. Where bytes are broken, the next record begins where an
@@ -17,6 +18,7 @@
 //! not depend on how the bytes are cut into pieces, time is linear in the input whatever it holds, and
 //! memory stays near twice [`Limits::max_record_bytes`].
 
+mod blocks;
 mod document;
 mod first_keys;
 mod lines;
@@ -26,6 +28,7 @@ mod tests;
 
 use keytrail_model::{Reject, Rejection};
 
+use blocks::Blocks;
 use document::Document;
 use first_keys::FirstKeys;
 use lines::Lines;
@@ -71,6 +74,7 @@ pub struct Splitter {
 enum Mode {
     Undecided { bom_checked: bool },
     Lines(Lines),
+    Blocks(Blocks),
     Document(Document),
 }
 
@@ -97,6 +101,7 @@ impl Splitter {
         let used = match &mut self.mode {
             Mode::Undecided { .. } => 0,
             Mode::Lines(lines) => lines.run(data, eof, &mut emit),
+            Mode::Blocks(blocks) => blocks.run(data, eof, &mut emit),
             Mode::Document(document) => document.run(data, eof, &mut emit),
         };
         self.offset += used as u64;
@@ -108,10 +113,13 @@ impl Splitter {
     pub fn abort(mut self, data: &[u8], why: &Rejection, sink: &mut dyn FnMut(Frame<'_>)) -> bool {
         let skipped = self.decide(data, true);
         let mut at = skipped + self.run(&data[skipped..], false, sink);
-        if let Mode::Lines(lines) = &self.mode
-            && lines.is_whole(&data[at..])
-        {
-            at += self.run(&data[at..], true, sink);
+        let whole = match &self.mode {
+            Mode::Lines(lines) if lines.is_whole(&data[at..]) => data.len(),
+            Mode::Blocks(blocks) => at + blocks.whole(&data[at..]),
+            _ => at,
+        };
+        if whole > at {
+            at += self.run(&data[at..whole], true, sink);
         }
         let rest = data[at..].trim_ascii_start();
         let offset = self.offset + (data.len() - at - rest.len()) as u64;
@@ -139,9 +147,13 @@ impl Splitter {
         if rest.len() >= WINDOW_BYTES || eof {
             let window = &rest[..rest.len().min(WINDOW_BYTES)];
             let whole = eof && window.len() == rest.len();
-            self.mode = match lines::vote(window, whole) {
-                Some((prefixed, keys)) => Mode::Lines(Lines::new(self.limits, prefixed, keys)),
-                None => Mode::Document(Document::new(self.limits, FirstKeys::default())),
+            self.mode = if blocks::vote(window) {
+                Mode::Blocks(Blocks::new(self.limits, rest))
+            } else {
+                match lines::vote(window, whole) {
+                    Some((prefixed, keys)) => Mode::Lines(Lines::new(self.limits, prefixed, keys)),
+                    None => Mode::Document(Document::new(self.limits, FirstKeys::default())),
+                }
             };
         }
         skipped

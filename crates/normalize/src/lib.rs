@@ -1,4 +1,4 @@
-//! Bytes of a record to an audit event: framing, detection, and a module for each source.
+//! Bytes of a record to an audit event: framing, containers, detection, and a module for each source.
 //!
 //! What it is: pure functions from bytes to [`keytrail_model::Row`]s or a [`Rejection`].
 //! What it is not: it opens no file, reads no clock, knows nothing of Parquet.
@@ -6,7 +6,9 @@
 
 mod address;
 mod category;
+pub mod cloudhsm;
 pub mod cloudtrail;
+pub mod containers;
 pub mod framing;
 pub mod gcp;
 pub mod key_operation;
@@ -25,11 +27,14 @@ use keytrail_model::row::{Content, Provenance};
 use keytrail_model::{AuditEvent, Column, Reject, Rejection, RowBuffer, SCHEMA_VERSION, Timestamp};
 use serde::Deserialize;
 
+pub use containers::Origin;
 pub use mask::Masker;
 
 /// A source's format.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Format {
+    /// AWS CloudHSM audit log, as blocks of text.
+    CloudHsm,
     /// AWS CloudTrail events, as log files, lines or LookupEvents answers.
     CloudTrail,
     /// Cloud Audit Logs of Google Cloud.
@@ -46,12 +51,20 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] =
-        [Self::CloudTrail, Self::Gcp, Self::KeyOperation, Self::KeyVault, Self::Kubernetes, Self::Vault];
+    pub const ALL: [Self; 7] = [
+        Self::CloudHsm,
+        Self::CloudTrail,
+        Self::Gcp,
+        Self::KeyOperation,
+        Self::KeyVault,
+        Self::Kubernetes,
+        Self::Vault,
+    ];
 
     /// The name of `--source` and of `keytrail_source`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::CloudHsm => "cloudhsm",
             Self::CloudTrail => "cloudtrail",
             Self::Gcp => "gcp",
             Self::KeyOperation => "key-operation",
@@ -64,6 +77,7 @@ impl Format {
     /// The dataset that its events belong to.
     pub const fn dataset(self) -> &'static str {
         match self {
+            Self::CloudHsm => cloudhsm::DATASET,
             Self::CloudTrail => cloudtrail::DATASET,
             Self::Gcp => gcp::DATASET,
             Self::KeyOperation => key_operation::DATASET,
@@ -76,6 +90,7 @@ impl Format {
     /// The normalizer that makes them and its version, as in `keytrail_normalizer`.
     pub const fn normalizer(self) -> &'static str {
         match self {
+            Self::CloudHsm => cloudhsm::NORMALIZER,
             Self::CloudTrail => cloudtrail::NORMALIZER,
             Self::Gcp => gcp::NORMALIZER,
             Self::KeyOperation => key_operation::NORMALIZER,
@@ -88,6 +103,15 @@ impl Format {
     /// The format of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    /// What the bytes of a framed record say, with or without a prefix before its `{`.
+    pub fn recognise(frame: &[u8]) -> Option<Self> {
+        if cloudhsm::recognises(frame) {
+            return Some(Self::CloudHsm);
+        }
+        let start = memchr::memchr(b'{', frame)?;
+        Self::detect(std::str::from_utf8(&frame[start..]).ok()?)
     }
 
     /// What the content of one record says; `None` when no module claims it.
@@ -104,6 +128,8 @@ impl Format {
             Some(Self::Gcp)
         } else if keyvault::recognises(record) {
             Some(Self::KeyVault)
+        } else if cloudhsm::recognises(record.as_bytes()) {
+            Some(Self::CloudHsm)
         } else {
             None
         }
@@ -124,7 +150,7 @@ const MAX_AHEAD_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
 /// Normalizes one framed record and appends it to `rows`, or says why not.
 ///
-/// `frame` is the record's exact bytes. Bytes before its first `{` (a line prefix, as Vault's devices
+/// `frame` is the record's exact bytes. Of JSON records, bytes before the first `{` (a line prefix, as Vault's devices
 /// write one on request) are kept in `event_original` and mean nothing else.
 pub fn normalize(
     format: Format,
@@ -133,9 +159,25 @@ pub fn normalize(
     ctx: &Context<'_>,
     rows: &mut RowBuffer,
 ) -> Result<(), Rejection> {
-    let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
+    normalize_of(format, frame, &Origin::default(), from, ctx, rows)
+}
+
+/// [`normalize`] for a record from a container, with what that says of it.
+pub fn normalize_of(
+    format: Format,
+    frame: &[u8],
+    origin: &Origin<'_>,
+    from: Provenance,
+    ctx: &Context<'_>,
+    rows: &mut RowBuffer,
+) -> Result<(), Rejection> {
+    let start = match format {
+        Format::CloudHsm => 0,
+        _ => memchr::memchr(b'{', frame).ok_or_else(no_object)?,
+    };
     let text = utf8(&frame[start..])?;
     let (event, content) = match format {
+        Format::CloudHsm => (cloudhsm::normalize(text, origin, ctx)?, Content::AsIs),
         Format::CloudTrail => {
             let mut record = Default::default();
             let content = match cloudtrail::read(text, &mut record) {

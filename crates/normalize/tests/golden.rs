@@ -13,8 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use keytrail_model::row::{Encoded, Provenance, Row, columns};
-use keytrail_model::{Column, Kind, RowBuffer, Timestamp};
-use keytrail_normalize::{Context, Format, Masker, normalize};
+use keytrail_model::{Column, Kind, Reject, Rejection, RowBuffer, Timestamp};
+use keytrail_normalize::containers::{self, Carried};
+use keytrail_normalize::framing::{Limits, Splitter};
+use keytrail_normalize::{Context, Format, Masker, Origin, normalize, normalize_of};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -36,17 +38,30 @@ fn every_case_gives_what_is_expected() {
             }
         }
     }
+    for case in folders(&fixtures().join("containers")) {
+        cases += 1;
+        if let Err(problem) = compare(&case, carried) {
+            problems.push(format!("containers/{}: {problem}", name(&case)));
+        }
+    }
     assert!(problems.is_empty(), "{} of {cases} cases:\n{}", problems.len(), problems.join("\n"));
 }
 
 /// Runs one case and compares, or rewrites under `UPDATE_GOLDEN`.
 fn check(format: Format, case: &Path) -> Result<(), String> {
+    compare(case, |input, bytes| run(format, &frames(input, bytes)))
+}
+
+/// One flat ECS object a record.
+type Records = Vec<BTreeMap<String, Value>>;
+
+fn compare(case: &Path, read: impl Fn(&Path, &[u8]) -> Records) -> Result<(), String> {
     if !case.join("SOURCE.md").is_file() {
         return Err("`SOURCE.md` is missing: say where the input comes from and under which licence".into());
     }
     let input = input_of(case)?;
     let bytes = fs::read(&input).map_err(|e| e.to_string())?;
-    let records = run(format, &frames(&input, &bytes));
+    let records = read(&input, &bytes);
     for record in &records {
         ecs::check_values(record)?;
     }
@@ -71,7 +86,7 @@ fn check(format: Format, case: &Path) -> Result<(), String> {
 }
 
 /// The events of the frames as flat ECS objects, rejections in their place.
-fn run(format: Format, frames: &[Vec<u8>]) -> Vec<BTreeMap<String, Value>> {
+fn run(format: Format, frames: &[Vec<u8>]) -> Records {
     let masker = Masker::new(&MASK_KEY);
     let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker };
     let mut out = Vec::new();
@@ -80,11 +95,56 @@ fn run(format: Format, frames: &[Vec<u8>]) -> Vec<BTreeMap<String, Value>> {
         let from = Provenance { input: 0, offset: i as u64 };
         out.push(match normalize(format, frame, from, &ctx, &mut rows) {
             Ok(()) => ecs_of(&rows.row(0)),
-            Err(r) => BTreeMap::from([
-                ("rejected".to_owned(), json!(r.code.code())),
-                ("reason".to_owned(), json!(r.reason)),
-            ]),
+            Err(r) => refused(&r),
         });
+    }
+    out
+}
+
+fn refused(r: &Rejection) -> BTreeMap<String, Value> {
+    BTreeMap::from([("rejected".to_owned(), json!(r.code.code())), ("reason".to_owned(), json!(r.reason))])
+}
+
+/// The events in the containers of an input, with their place in it; control messages as `controls`.
+fn carried(_: &Path, bytes: &[u8]) -> Records {
+    let masker = Masker::new(&MASK_KEY);
+    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker };
+    let mut out = Vec::new();
+    let mut one = |c: Carried<'_>, offset: u64| {
+        let offset = offset + c.at as u64;
+        let mut rows = RowBuffer::new();
+        let unknown = || Rejection::new(Reject::FormatUnknown, "of no source");
+        let outcome = c.verdict.and_then(|()| {
+            let format = Format::recognise(c.record).ok_or_else(unknown)?;
+            let from = Provenance { input: 0, offset };
+            normalize_of(format, c.record, c.origin, from, &ctx, &mut rows)
+        });
+        let mut record = match outcome {
+            Ok(()) => ecs_of(&rows.row(0)),
+            Err(r) => {
+                let mut record = refused(&r);
+                let unit = String::from_utf8_lossy(c.unit);
+                record.insert("unit".to_owned(), json!(unit.chars().take(60).collect::<String>()));
+                record
+            }
+        };
+        record.insert("offset".to_owned(), json!(offset));
+        out.push(record);
+    };
+    let mut controls = 0;
+    Splitter::new(Limits::default()).run(bytes, true, &mut |frame| {
+        let (record, offset) = (frame.bytes, frame.offset);
+        match frame.verdict.is_ok().then(|| containers::open(record, &mut |c| one(c, offset))).flatten() {
+            Some(n) => controls += n,
+            None => {
+                let origin = &Origin::default();
+                one(Carried { record, unit: record, origin, at: 0, verdict: frame.verdict }, offset);
+            }
+        }
+    });
+    if controls > 0 {
+        let control = [("rejected".to_owned(), Value::Null), ("controls".to_owned(), json!(controls))];
+        out.push(control.into());
     }
     out
 }
@@ -109,9 +169,13 @@ fn ecs_of(row: &Row<'_>) -> BTreeMap<String, Value> {
 }
 
 /// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`,
-/// `records`, `Events` or `items`, else the document itself. Any other file has a record on each line that
-/// is not empty, its bytes as they are.
+/// `records`, `Events` or `items`, else the document itself. In a `.txt` file empty lines stand between
+/// records. Any other file has a record on each line that is not empty, its bytes as they are.
 fn frames(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
+    if path.extension().is_some_and(|e| e == "txt") {
+        let text = String::from_utf8_lossy(bytes);
+        return text.split("\n\n").map(|b| b.trim_end().into()).filter(|b: &Vec<u8>| !b.is_empty()).collect();
+    }
     if path.extension().is_none_or(|e| e != "json") {
         let lines = bytes.split(|b| *b == b'\n');
         return lines.filter(|l| !l.is_empty()).map(<[u8]>::to_vec).collect();

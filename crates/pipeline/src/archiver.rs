@@ -44,6 +44,7 @@ pub struct Archiver<'a> {
     rejected: BTreeMap<&'static str, u64>,
     reads: HashMap<u32, u64>,
     done: (u64, u64, u64),
+    controls: u64,
     input_bytes: u64,
     unsealed_bytes: u64,
     written: (u64, u64),
@@ -75,6 +76,7 @@ impl<'a> Archiver<'a> {
             rejected: BTreeMap::new(),
             reads: HashMap::new(),
             done: (0, 0, 0),
+            controls: 0,
             input_bytes: 0,
             unsealed_bytes: 0,
             written: (0, 0),
@@ -104,6 +106,7 @@ impl<'a> Archiver<'a> {
         self.unsealed_bytes += records.bytes;
         self.done.0 += records.bytes;
         self.done.1 += read;
+        self.controls += records.controls;
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
         self.sorter
@@ -267,6 +270,7 @@ impl<'a> Archiver<'a> {
             total,
             sources: self.total,
             rejected: self.rejected,
+            controls: self.controls,
             inputs: self.done.2,
             input_bytes: self.input_bytes,
             inflated_bytes: self.done.0,

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use keytrail_model::row::Provenance;
 use keytrail_model::{Fatal, Reject, Rejection, RowBuffer, Timestamp};
 use keytrail_normalize::framing::Frame;
-use keytrail_normalize::{Context, Format, normalize};
+use keytrail_normalize::{Context, Format, Origin, containers, normalize_of};
 
 use crate::input::{self, Buffers, Input, InputSummary, Limits, Source};
 use crate::quarantine;
@@ -34,6 +34,8 @@ pub struct Normalized {
     pub rows: RowBuffer,
     /// Refused records.
     pub rejects: Vec<Rejected>,
+    /// Control messages of log subscriptions: they hold no record.
+    pub controls: u64,
 }
 
 /// A refused record.
@@ -43,9 +45,9 @@ pub struct Rejected {
     pub format: Option<Format>,
     /// Why.
     pub rejection: Rejection,
-    /// Offset in the inflated input.
+    /// Offset in the inflated input; of a record from a container where the outermost one holds it.
     pub offset: u64,
-    /// Its bytes.
+    /// Its bytes, with the containers that hold it alone.
     pub original: Vec<u8>,
 }
 
@@ -138,6 +140,8 @@ struct Lane<'a> {
     /// The input's format: the first record that a source recognises decides it, and a record that does
     /// not fit it is looked at again by itself.
     detected: Option<Format>,
+    /// The last frame was a container: the next one is likely one, too.
+    in_containers: bool,
     batch: Normalized,
     /// Memory that the batch takes.
     cost: usize,
@@ -153,13 +157,14 @@ impl<'a> Lane<'a> {
         results: &'a SyncSender<Message>,
         spare: &'a Spare,
     ) -> Self {
-        let batch = Normalized { input, bytes: 0, rows: RowBuffer::new(), rejects: Vec::new() };
+        let batch = Normalized { input, bytes: 0, rows: RowBuffer::new(), rejects: Vec::new(), controls: 0 };
         Self {
             trail,
             options,
             results,
             spare,
             detected: options.format,
+            in_containers: false,
             batch,
             cost: 0,
             now: trail.clock.now(),
@@ -177,7 +182,20 @@ impl<'a> Lane<'a> {
     }
 
     fn take(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
-        let cost = frame.bytes.len() + RECORD_COST;
+        self.make_room(frame.bytes.len())?;
+        self.batch.bytes += frame.bytes.len() as u64;
+        match frame.verdict {
+            Ok(()) => self.records(frame.bytes, frame.offset),
+            Err(rejection) => {
+                self.reject(rejection, frame.offset, frame.bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands the batch on when it has no room for a record of that size, and begins the next one.
+    fn make_room(&mut self, bytes: usize) -> Result<(), Fatal> {
+        let cost = bytes + RECORD_COST;
         if self.cost + cost > BATCH_BYTES {
             self.hand_on()?;
         }
@@ -187,19 +205,54 @@ impl<'a> Lane<'a> {
             self.now = self.trail.clock.now();
         }
         self.cost += cost;
-        self.batch.bytes += frame.bytes.len() as u64;
-        let from = Provenance { input: self.batch.input, offset: frame.offset };
-        let outcome = frame.verdict.and_then(|()| self.normalize(frame.bytes, from));
-        if let Err(rejection) = outcome {
-            self.cost += RECORD_COST;
-            self.batch.rejects.push(Rejected {
-                format: self.detected,
-                rejection,
-                offset: frame.offset,
-                original: frame.bytes.to_vec(),
-            });
+        Ok(())
+    }
+
+    /// The record that a frame is, or those that it carries.
+    fn records(&mut self, frame: &[u8], offset: u64) -> Result<(), Fatal> {
+        // Nearly all frames of an input are alike: where the last one was a record, this one is tried as
+        // one before it is looked at as a container.
+        let is_record = self.detected.is_some() && !self.in_containers && !containers::is_exported(frame);
+        let refused = if is_record {
+            let Err(refused) = self.normalize(frame, &Origin::default(), offset) else { return Ok(()) };
+            Some(refused)
+        } else {
+            None
+        };
+        let mut room = Ok(());
+        let controls = containers::open(frame, &mut |carried| {
+            // A frame that is a container holds any number of records.
+            if room.is_ok() {
+                room = self.make_room(carried.record.len());
+            }
+            if room.is_err() {
+                return;
+            }
+            let offset = offset + carried.at as u64;
+            let outcome =
+                carried.verdict.and_then(|()| self.normalize(carried.record, carried.origin, offset));
+            if let Err(rejection) = outcome {
+                self.reject(rejection, offset, carried.unit);
+            }
+        });
+        room?;
+        self.in_containers = controls.is_some();
+        match (controls, refused) {
+            (Some(controls), _) => self.batch.controls += controls,
+            (None, Some(refused)) => self.reject(refused, offset, frame),
+            (None, None) => {
+                if let Err(refused) = self.normalize(frame, &Origin::default(), offset) {
+                    self.reject(refused, offset, frame);
+                }
+            }
         }
         Ok(())
+    }
+
+    fn reject(&mut self, rejection: Rejection, offset: u64, original: &[u8]) {
+        self.cost += RECORD_COST;
+        let original = original.to_vec();
+        self.batch.rejects.push(Rejected { format: self.detected, rejection, offset, original });
     }
 
     fn hand_on(&mut self) -> Result<(), Fatal> {
@@ -207,33 +260,39 @@ impl<'a> Lane<'a> {
             return Ok(());
         }
         self.cost = 0;
-        let empty = Normalized { bytes: 0, rows: RowBuffer::new(), rejects: Vec::new(), ..self.batch };
+        let empty =
+            Normalized { bytes: 0, rows: RowBuffer::new(), rejects: Vec::new(), controls: 0, ..self.batch };
         let batch = std::mem::replace(&mut self.batch, empty);
         let gone = |_| Fatal::new("Fatal.Stopped", "the run was stopped");
         self.results.send(Message::Records(batch)).map_err(gone)
     }
 
-    fn normalize(&mut self, bytes: &[u8], from: Provenance) -> Result<(), Rejection> {
+    fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
         let ctx = Context { now: self.now, masker: self.trail.masker };
+        let from = Provenance { input: self.batch.input, offset };
         let rows = &mut self.batch.rows;
         if let Some(format) = self.detected {
-            let refused = match normalize(format, bytes, from, &ctx, rows) {
+            let refused = match normalize_of(format, bytes, origin, from, &ctx, rows) {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused,
             };
             let other = match refused.code {
-                Reject::FieldMissing | Reject::FieldType if self.options.format.is_none() => recognise(bytes),
+                Reject::FieldMissing | Reject::FieldType | Reject::JsonBroken
+                    if self.options.format.is_none() =>
+                {
+                    Format::recognise(bytes)
+                }
                 _ => None,
             };
             return match other {
-                Some(other) if other != format => normalize(other, bytes, from, &ctx, rows),
+                Some(other) if other != format => normalize_of(other, bytes, origin, from, &ctx, rows),
                 _ => Err(refused),
             };
         }
-        match recognise(bytes) {
+        match Format::recognise(bytes) {
             Some(format) => {
                 self.detected = Some(format);
-                normalize(format, bytes, from, &ctx, rows)
+                normalize_of(format, bytes, origin, from, &ctx, rows)
             }
             None => Err(keytrail_normalize::check(bytes).err().unwrap_or_else(|| {
                 Rejection::new(
@@ -270,9 +329,4 @@ fn drain(number: u32, results: &Receiver<Message>, spare: &Spare, each: &mut Eac
             return Ok(());
         }
     }
-}
-
-fn recognise(bytes: &[u8]) -> Option<Format> {
-    let start = memchr::memchr(b'{', bytes)?;
-    Format::detect(std::str::from_utf8(&bytes[start..]).ok()?)
 }

@@ -9,7 +9,7 @@ use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::{Encoded, Provenance, columns, text};
 use keytrail_model::sha256::of_two;
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
-use keytrail_normalize::{Context, Format, normalize};
+use keytrail_normalize::{Context, Format, Origin, normalize_of};
 use keytrail_ports::BlobStore;
 
 use crate::objects::{self, Object};
@@ -185,7 +185,8 @@ impl Misplaced<'_> {
     }
 }
 
-/// Normalizes the original again and compares all derived columns.
+/// Normalizes the original again and compares all derived columns. What a container said of the record is
+/// not in the original: it is taken from the row.
 fn derive_again(
     row: &StoredRow<'_>,
     rederive: Rederive<'_>,
@@ -206,7 +207,8 @@ fn derive_again(
     let mut wrong = |message: String| {
         out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));
     };
-    if let Err(rejection) = normalize(format, original, from, &ctx, again) {
+    let origin = Origin::of_row(format, row.columns);
+    if let Err(rejection) = normalize_of(format, original, &origin, from, &ctx, again) {
         wrong(format!("the original gives no event: {}: {}", rejection.code, rejection.reason));
         return;
     }

@@ -38,6 +38,8 @@ pub struct Summary {
     pub sources: BTreeMap<&'static str, Counts>,
     /// By code of rejection.
     pub rejected: BTreeMap<&'static str, u64>,
+    /// Control messages of log subscriptions. They hold no record, so they are not among those read.
+    pub controls: u64,
     /// Inputs taken in whole.
     pub inputs: u64,
     /// Their bytes as they came.

@@ -2,6 +2,7 @@
 //! with its reason, its neighbours survive, the trail verifies, and a second run adds nothing.
 
 mod compression;
+mod containers;
 mod files;
 mod quarantine;
 mod records;

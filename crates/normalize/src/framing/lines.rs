@@ -7,6 +7,7 @@ use super::document::{Document, is_array, is_container};
 use super::first_keys::{FirstKeys, Look, first_key};
 use super::scanner::{Scanner, Step};
 use super::{Emit, Limits, is_space, too_large, trim_end, trim_separators, trim_start};
+use crate::containers::export_prefix;
 
 /// A file of lines in the course of being cut.
 #[derive(Debug)]
@@ -81,8 +82,13 @@ impl Lines {
         }
         let start = start + line.len() - trimmed.len();
         let end = start + trimmed.len();
-        let object =
-            if self.prefixed { memchr(b'{', trimmed) } else { trimmed.starts_with(b"{").then_some(0) };
+        let object = if self.prefixed {
+            memchr(b'{', trimmed)
+        } else {
+            // The time that an export puts before a record stands alone in a file of other lines, too.
+            let at = export_prefix(trimmed);
+            (trimmed.get(at) == Some(&b'{')).then_some(at)
+        };
         if let Some(at) = object
             && self.is_one_record(&trimmed[at..])
         {
@@ -90,7 +96,7 @@ impl Lines {
             emit(start..end, Ok(()));
             return;
         }
-        let prefix = if self.prefixed { &trimmed[..object.unwrap_or(0)] } else { &[] };
+        let prefix = &trimmed[..object.unwrap_or(0)];
         for (a, b, verdict) in self.cut(trimmed, prefix) {
             emit(start + a..start + b, verdict);
         }

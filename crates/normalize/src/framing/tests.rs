@@ -76,6 +76,8 @@ fn lines() {
         texts("vault: {\"a\":1}\nvault: {\"a\":2}\n"),
         [ok("vault: {\"a\":1}"), ok("vault: {\"a\":2}")]
     );
+    let exported = "2017-12-19T21:01:17.140Z {\"a\":1}";
+    assert_eq!(texts(&format!("{{\"a\":0}}\n{{\"a\":0}}\n{exported}\n"))[2..], [ok(exported)]);
     assert_eq!(texts(""), []);
     assert_eq!(texts(" \r\n\t\n"), []);
 }
@@ -235,6 +237,77 @@ fn broken_documents_go_on_with_the_next_record() {
     assert_eq!(texts(r#"{"Records":[{"e":1},"#), [ok(r#"{"e":1}"#)]);
 }
 
+const HEAD: &str = "Time: 12/19/17 21:01:17.140812, usecs:1513717277140812\nSequence No : 0x1\n";
+
+#[test]
+fn blocks() {
+    let block = format!("{HEAD}Opcode : CN_LOGIN (0xd)\nUser Name : {{\"a\"}}");
+    let torn = "Time: 12/19/17 21:01:17.140812, usecs:15137";
+    let stray = "Response : 0:HSM Return: SUCCESS\r\n\r\nLog type : MINIMAL_LOG_ENTRY (0)";
+    let exported = format!("2017-12-19T21:01:17.140Z {block}");
+    let json = &"{\"Time\": \"\\n\"}".to_owned();
+    for text in [
+        format!("{block}\n\n{exported}\n{block}\r\n \n"),
+        format!("\u{feff}\n\n{block}\n{exported}\n\n\n{block}"),
+    ] {
+        assert_eq!(texts(&text), [ok(&block), ok(&exported), ok(&block)], "{text}");
+    }
+    assert_eq!(
+        texts(&format!("{stray}\n\n{block}\n{json}\n\ntext\n2017-12-19T21:01:17.140Z {json}\n{block}")),
+        [
+            bad(stray, "format_unknown"),
+            ok(&block),
+            ok(json),
+            bad("text", "format_unknown"),
+            ok(&format!("2017-12-19T21:01:17.140Z {json}")),
+            ok(&block),
+        ]
+    );
+    assert_eq!(
+        texts(&format!("{block}\n  {block}\n{json}\n \t {block}")),
+        [&block, &block, json, &block].map(|t| ok(t))
+    );
+    for next in [&block, &exported] {
+        assert_eq!(
+            texts(&format!("{block}\n{torn}{next}\n{HEAD}")),
+            [ok(&block), bad(torn, "record_torn"), ok(next), ok(HEAD.trim_end())]
+        );
+    }
+    // No user's name begins a record: none holds a line feed.
+    let forged = format!("{HEAD}User Name : Time: 12/19/17 21:01:17.140812, usecs:1");
+    assert_eq!(texts(&format!("{forged}\nUser Type : x\n")), [ok(&format!("{forged}\nUser Type : x"))]);
+}
+
+#[test]
+fn too_large_blocks_leave_whole_in_pieces() {
+    let small = HEAD.trim_end();
+    let large = format!("{small}\n{}", "x : y\n".repeat(100));
+    let text = format!("{small}\n{large}{small}\n{}{small}", "z".repeat(300));
+    let frames = cut_pieces(200, [text.as_bytes()].into_iter());
+    conserved(text.as_bytes(), &frames);
+    let codes: Vec<_> = frames.iter().map(|f| f.2).collect();
+    let too_large = "record_too_large";
+    assert_eq!(codes, ["ok", too_large, too_large, too_large, too_large, too_large, too_large, "ok"]);
+    assert!(frames.iter().all(|f| f.1.len() <= 200));
+    let text = format!("{small}\n{large}{HEAD}\n{small}");
+    let frames = cut_pieces(200, [text.as_bytes()].into_iter());
+    assert_eq!(frames.iter().filter(|f| f.2 == "ok").count(), 3);
+}
+
+/// Every way to tear a block and glue the next one on: the next one is whole.
+#[test]
+fn a_block_glued_on_a_torn_one_survives_any_tear() {
+    let block = format!("{HEAD}Opcode : CN_LOGIN (0xd)\nResponse : 0:HSM Return: SUCCESS");
+    for n in 1..block.len() {
+        let torn = &block[..n];
+        let frames = texts(&format!("{block}\n\n{torn}{block}\n\n{block}\n"));
+        assert_eq!(frames.len(), 4, "{torn}");
+        assert_eq!((&frames[0], &frames[2], &frames[3]), (&ok(&block), &ok(&block), &ok(&block)), "{torn}");
+        assert_eq!(frames[1].0.trim_end(), torn.trim_end());
+        assert!(torn.ends_with('\n') || frames[1].1 != "ok", "{torn}");
+    }
+}
+
 #[test]
 fn what_holds_no_object_is_of_no_known_format() {
     for text in [
@@ -305,6 +378,10 @@ fn hostile_input_takes_linear_time() {
         line("{\"a\":\""),
         line("{\"a\":[{\"a\":1}"),
         line("{\"a\":1}"),
+        format!("{HEAD}{}", "Time: ".repeat(N / 6)),
+        format!("{HEAD}{}", "\n{".repeat(N / 2)),
+        HEAD.repeat(N / HEAD.len()),
+        HEAD.trim_end().replace('\n', "\n2017-12-19T21:01:17.140Z ").repeat(N / HEAD.len()),
     ];
     for input in &inputs {
         let frames = cut_pieces(1 << 20, input.as_bytes().chunks(64 << 10));
@@ -321,6 +398,10 @@ fn a_cut_off_object_gives_its_whole_records() {
         ("{\"a\":1}\n{\"a\":2}", vec!["{\"a\":1}", "{\"a\":2}"]),
         ("{\"Records\":[{\"a\":1},{\"a\"", vec!["{\"a\":1}", "!{\"a\""]),
         ("{\"Rec", vec!["!{\"Rec"]),
+        (
+            &format!("{HEAD}a : b\n\n{HEAD}{}", &HEAD[..30]),
+            vec![&format!("{HEAD}a : b"), HEAD.trim_end(), &format!("!{}", &HEAD[..30])],
+        ),
         ("", vec![]),
     ] {
         let mut frames = Vec::new();
@@ -374,9 +455,29 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         "\"x,",
         "{\n  \"a\": 1\n}\n",
         "            ",
+        HEAD,
+        "Time: 12/19/17 21:01:17.140812, usecs:1",
+        "2017-12-19T21:01:17.140Z ",
+        "Opcode : CN_LOGIN (0xd)\n",
     ]);
     let tokens = prop::collection::vec(token, 0..60).prop_map(|t| t.concat().into_bytes());
+    let block = prop::sample::select(vec![
+        HEAD,
+        "Time: 12/19/17 21:01:17",
+        "2017-12-19T21:01:17.140Z ",
+        "Opcode : CN_LOGIN (0xd)\n",
+        "Response",
+        "\n",
+        "\r\n",
+        " ",
+        "{\"a\":1}\n",
+        "{",
+        "T",
+    ]);
+    let blocks =
+        prop::collection::vec(block, 0..40).prop_map(|t| [HEAD.as_bytes(), t.concat().as_bytes()].concat());
     prop_oneof![
+        4 => blocks,
         8 => tokens.clone(),
         2 => (tokens.clone(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(a, b)| [a, b].concat()),
         1 => (tokens.clone(), tokens).prop_map(|(a, b)| {

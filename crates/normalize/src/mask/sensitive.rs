@@ -198,8 +198,9 @@ fn yaml() -> String {
          fields:\n",
     );
     for format in Format::ALL {
-        out += &format!("  {}:\n", format.name());
-        for field in FIELDS.iter().filter(|f| f.format == format) {
+        let mut fields = FIELDS.iter().filter(|f| f.format == format).peekable();
+        out += &format!("  {}:{}\n", format.name(), if fields.peek().is_none() { " []" } else { "" });
+        for field in fields {
             out += &format!("    - {}\n", field.path);
         }
     }
