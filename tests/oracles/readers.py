@@ -24,7 +24,16 @@ TYPES = {
     "time": pa.timestamp("us", tz="UTC"),
 }
 # Columns whose values are nearly all different: documented as plain and without statistics.
-UNIQUE = {"event_original", "event_hash", "event_id", "keytrail_uid", "keytrail_group", "keytrail_input", "keytrail_ledger_prev"}
+UNIQUE = {
+    "event_original",
+    "event_hash",
+    "event_id",
+    "keytrail_uid",
+    "keytrail_group",
+    "keytrail_input",
+    "keytrail_ledger_prev",
+    "keytrail_operation_id",
+}
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
