@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         let mut rows = RowBuffer::new();
         let from = Provenance { input: 0, offset: 0 };
         let outcome = normalize(Format::KeyOperation, bytes, from, &ctx, &mut rows);
-        (outcome, rows.rows().map(|r| (r.head.uid, r.head.digest)).collect::<Vec<_>>())
+        (outcome, rows.rows().map(|r| (r.head.uid, r.digest())).collect::<Vec<_>>())
     };
     let (outcome, rows) = read();
     assert_eq!(rows.len(), usize::from(outcome.is_ok()));

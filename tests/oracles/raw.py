@@ -46,3 +46,11 @@ def vault_events(path):
 
 def key_operation_events(path):
     yield from values(inflated(path).decode())
+
+
+def listed_events(path):
+    """Events of lines, arrays, blobs of Azure and lists of Kubernetes."""
+    for value in values(inflated(path).decode()):
+        for name in ("records", "items"):
+            value = value.get(name, value) if isinstance(value, dict) else value
+        yield from value if isinstance(value, list) else [value]

@@ -14,7 +14,7 @@ import os
 import sys
 
 from archive import by_duckdb, check, fail
-from raw import DECODER, cloudtrail_events, inflated, key_operation_events, vault_events
+from raw import DECODER, cloudtrail_events, inflated, key_operation_events, listed_events, vault_events
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -177,12 +177,129 @@ def key_operation(e):
     }
 
 
+def kubernetes(e):
+    user, target, status = at(e, "user"), at(e, "objectRef"), at(e, "responseStatus")
+    received, reached = micros(at(e, "requestReceivedTimestamp")), micros(at(e, "stageTimestamp"))
+    addresses = [address(ip) for ip in at(e, "sourceIPs") or []]
+    decision = {None: None, "allow": "allow", "forbid": "deny"}[at(e, "annotations", "authorization.k8s.io/decision")]
+    code, sub = at(status, "code"), at(target, "subresource")
+    failed = decision == "deny" or at(status, "status") == "Failure" or (code or 0) >= 400
+    row = {
+        "timestamp": reached or received or micros(at(e, "timestamp")),
+        "event_id": at(e, "auditID"),
+        "event_action": at(e, "verb"),
+        "event_code": at(e, "level"),
+        "event_module": "kubernetes",
+        "event_kind": "event",
+        "event_outcome": "failure" if failed else "success" if code else "unknown",
+        "event_reason": at(e, "annotations", "authorization.k8s.io/reason"),
+        "error_message": at(status, "message") if failed else None,
+        "keytrail_operation_id": at(e, "auditID"),
+        "keytrail_phase": at(e, "stage"),
+        "keytrail_scope": None,
+        "keytrail_policy_decision": decision,
+        "keytrail_actor_policies": at(user, "groups"),
+        "user_name": at(user, "username"),
+        "user_id": at(user, "uid"),
+        "user_effective_name": at(e, "impersonatedUser", "username"),
+        "user_agent_original": at(e, "userAgent"),
+        "source_ip": addresses[0] if addresses else None,
+        "related_ip": addresses or None,
+        "orchestrator_namespace": at(target, "namespace"),
+        "orchestrator_resource_type": target and target["resource"] + (f"/{sub}" if sub else ""),
+    }
+    if reached and received and at(e, "stage") != "RequestReceived":
+        row["event_duration"] = (reached - received) * 1000
+    if at(target, "resource") == "secrets" and not at(target, "apiGroup") and at(target, "name"):
+        row["keytrail_key_id"], row["keytrail_key_store"] = at(target, "name"), at(target, "namespace")
+    return row
+
+
+def gcp(e):
+    log, labels = e["protoPayload"], at(e, "resource", "labels")
+    who, status, operation = at(log, "authenticationInfo"), at(log, "status"), at(e, "operation")
+    code, first, last = at(status, "code") or 0, at(operation, "first"), at(operation, "last")
+    keyed = at(e, "logName") and at(e, "timestamp") and at(e, "insertId")
+    named = [at(log, "resourceName")] + [at(a, "resource") for a in at(log, "authorizationInfo") or []]
+    row = {
+        "timestamp": micros(at(e, "timestamp")),
+        "event_id": at(e, "insertId"),
+        "event_action": at(log, "methodName"),
+        "event_provider": at(log, "serviceName"),
+        "event_code": e["logName"].rpartition("%2F")[2],
+        "event_module": "gcp",
+        "event_kind": "event",
+        "event_outcome": "failure" if code else "unknown" if first and not last else "success",
+        "error_code": str(code) if code else None,
+        "error_message": at(status, "message"),
+        "cloud_provider": "gcp",
+        "cloud_project_id": e["logName"].split("/")[1],
+        "cloud_account_id": e["logName"].split("/")[1],
+        "cloud_service_name": (at(log, "serviceName") or "").removesuffix(".googleapis.com") or None,
+        "keytrail_scope": at(e, "logName") if keyed else None,
+        "keytrail_operation_id": at(operation, "id"),
+        "keytrail_phase": "first" if first and not last else "last" if last and not first else None,
+        "keytrail_resource_ids": [name for name in named if name] or None,
+        "user_id": at(who, "principalSubject"),
+        "source_address": at(log, "requestMetadata", "callerIp"),
+        "source_ip": address(at(log, "requestMetadata", "callerIp")),
+        "user_agent_original": at(log, "requestMetadata", "callerSuppliedUserAgent"),
+        "orchestrator_cluster_name": at(labels, "cluster_name"),
+    }
+    if not at(who, "serviceAccountDelegationInfo"):
+        row["user_name"] = at(who, "principalEmail") or at(who, "principalSubject")
+    for column, collection in (("keytrail_key_id", "cryptoKeys"), ("keytrail_key_store", "keyRings")):
+        parts = (at(log, "resourceName") or "").split("/")
+        if at(log, "serviceName") == "cloudkms.googleapis.com" and collection in parts:
+            row[column] = parts[parts.index(collection) + 1]
+    return row
+
+
+def keyvault(e):
+    properties, claim = at(e, "properties"), at(e, "identity", "claim")
+    code = at(properties, "httpStatusCode") or at(e, "httpStatusCode")
+    challenge = e["operationName"] == "Authentication" and code == 401
+    resource = e["resourceId"].lower().split("/")
+    tls = at(properties, "tlsVersion")
+    row = {
+        "timestamp": micros(at(e, "time")),
+        "event_id": None,
+        "event_action": at(e, "operationName"),
+        "event_code": "AuditEvent",
+        "event_provider": "Microsoft.KeyVault",
+        "event_module": "azure",
+        "event_kind": "event",
+        "event_duration": at(e, "durationMs") and int(e["durationMs"]) * 1_000_000,
+        "event_outcome": "unknown" if challenge else "failure" if code >= 400 else "success",
+        "cloud_provider": "azure",
+        "cloud_account_id": resource[resource.index("subscriptions") + 1],
+        "cloud_service_name": {"vaults": "keyvault", "managedhsms": "managedhsm"}[resource[-2]],
+        "keytrail_scope": None,
+        "keytrail_operation_id": at(e, "correlationId"),
+        "source_address": at(e, "callerIpAddress"),
+        "source_ip": address(at(e, "callerIpAddress")),
+        "user_agent_original": at(properties, "clientInfo") or at(e, "clientInfo"),
+        "tls_version": tls and tls.removeprefix("TLS").replace("_", "."),
+    }
+    if claim:
+        long = "http://schemas.%s/identity/claims/%s"
+        upn = at(claim, "upn") or at(claim, long % ("xmlsoap.org/ws/2005/05", "upn"))
+        row["user_id"] = at(claim, "oid") or at(claim, long % ("microsoft.com", "objectidentifier"))
+        row["service_name"] = at(claim, "appid")
+        if upn:
+            row["user_name"] = upn
+    return row
+
+
 # --- the comparison ---
 
 SOURCES = {
     "aws.cloudtrail": (["cloudtrail/**/*"], cloudtrail_events, cloudtrail),
     "vault.audit": (["vault/*", "openbao/*", "damaged/*"], vault_events, vault),
     "keytrail.key_operation": (["key-operation/*"], key_operation_events, key_operation),
+    "kubernetes.audit": (["kubernetes/**/*"], listed_events, kubernetes),
+    "gcp.audit": (["gcp/**/*"], listed_events, gcp),
+    "azure.keyvault": (["keyvault/**/*"], listed_events, keyvault),
 }
 
 

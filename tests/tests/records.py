@@ -34,7 +34,7 @@ def values(text, at, end="", between=" \t\r\n"):
 
 def records(text):
     for value, whole in values(text, 0, between=" \t\r\n\ufeff"):
-        if isinstance(value, dict) and list(value) == ["Records"]:
+        if isinstance(value, dict) and list(value) in (["Records"], ["records"]):
             yield from values(whole, whole.index("[") + 1, "]", " \t\r\n,")
         elif isinstance(value, list):
             yield from values(whole, 1, "]", " \t\r\n,")

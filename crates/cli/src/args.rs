@@ -61,7 +61,8 @@ Examples:
   keytrail run 'logs/**/*.json.gz' vault.log        a glob and a file
   zcat old.gz | keytrail run - --source vault       standard input, format given
 
-Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]}.
+Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
+{\"records\":[...]}, an EventList of Kubernetes.
 Reading the same input again adds nothing. Exit codes: 0 good (also with rejected records, which are in
 quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
 the disk is full, the run was stopped), 78 configuration, 64 usage.")]
@@ -100,8 +101,14 @@ pub enum SourceArg {
     Cloudhsm,
     /// AWS CloudTrail
     Cloudtrail,
+    /// Cloud Audit Logs of Google Cloud
+    Gcp,
     /// Key operation events v1
     KeyOperation,
+    /// Kubernetes API server audit log
+    Kubernetes,
+    /// Azure Key Vault or Managed HSM audit log
+    Keyvault,
     /// HashiCorp Vault or OpenBao audit device
     Vault,
 }
@@ -111,7 +118,10 @@ impl From<SourceArg> for Format {
         match s {
             SourceArg::Cloudhsm => Self::CloudHsm,
             SourceArg::Cloudtrail => Self::CloudTrail,
+            SourceArg::Gcp => Self::Gcp,
             SourceArg::KeyOperation => Self::KeyOperation,
+            SourceArg::Kubernetes => Self::Kubernetes,
+            SourceArg::Keyvault => Self::KeyVault,
             SourceArg::Vault => Self::Vault,
         }
     }

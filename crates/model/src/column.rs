@@ -53,7 +53,8 @@ macro_rules! columns {
 
 columns! {
     CloudAccountId, "cloud_account_id", "cloud.account.id", Text, "account in which the event was recorded";
-    CloudProvider, "cloud_provider", "cloud.provider", Text, "`aws` where a cloud recorded the event";
+    CloudProjectId, "cloud_project_id", "cloud.project.id", Text, "project in which the event was recorded";
+    CloudProvider, "cloud_provider", "cloud.provider", Text, "the cloud that recorded the event: `aws`, `gcp` or `azure`";
     CloudRegion, "cloud_region", "cloud.region", Text, "region of the service that was called";
     CloudServiceName, "cloud_service_name", "cloud.service.name", Text, "service that was called, e.g. `kms`";
     ErrorCode, "error_code", "error.code", Text, "the producer's error code (PKCS#11: `CKR_*`)";
@@ -81,7 +82,7 @@ columns! {
     KeytrailActorInvokedBy, "keytrail_actor_invoked_by", "keytrail.actor.invoked_by", Text, "service that called for the actor";
     KeytrailActorIssuerArn, "keytrail_actor_issuer_arn", "keytrail.actor.issuer_arn", Text, "role or user that issued the session";
     KeytrailActorMfa, "keytrail_actor_mfa", "keytrail.actor.mfa", Bool, "the session used a second factor";
-    KeytrailActorPolicies, "keytrail_actor_policies", "keytrail.actor.policies", List, "policies attached to the caller's token";
+    KeytrailActorPolicies, "keytrail_actor_policies", "keytrail.actor.policies", List, "policies attached to the caller's token, or groups that it is in";
     KeytrailActorSession, "keytrail_actor_session", "keytrail.actor.session", Text, "role session name, or handle of an HSM's session";
     KeytrailActorType, "keytrail_actor_type", "keytrail.actor.type", Text, "kind of identity, e.g. `AssumedRole`";
     KeytrailBatchCount, "keytrail_batch_count", "keytrail.batch.count", Int, "operations that one record stands for";
@@ -129,6 +130,10 @@ columns! {
     KeytrailVaultMountType, "keytrail_vault_mount_type", "keytrail.vault.mount_type", Text, "type of the engine";
     KeytrailVaultNamespace, "keytrail_vault_namespace", "keytrail.vault.namespace", Text, "namespace path, else its id";
     KeytrailVaultPath, "keytrail_vault_path", "keytrail.vault.path", Text, "request path";
+    OrchestratorClusterName, "orchestrator_cluster_name", "orchestrator.cluster.name", Text, "cluster of Kubernetes, where the record names it";
+    OrchestratorNamespace, "orchestrator_namespace", "orchestrator.namespace", Text, "namespace of the object that was acted on";
+    OrchestratorResourceName, "orchestrator_resource_name", "orchestrator.resource.name", Text, "name of the object that was acted on";
+    OrchestratorResourceType, "orchestrator_resource_type", "orchestrator.resource.type", Text, "kind of object and what of it, e.g. `secrets`, `pods/exec`";
     RelatedHosts, "related_hosts", "related.hosts", List, "all hosts of the event";
     RelatedIp, "related_ip", "related.ip", List, "all addresses of the event";
     RelatedUser, "related_user", "related.user", List, "all users of the event";

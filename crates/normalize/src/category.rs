@@ -46,3 +46,30 @@ pub(crate) fn classify(event: &mut AuditEvent<'_>, class: Option<ActionClass>) {
         event.add(Column::EventType, *kind);
     }
 }
+
+/// What a call does that has no action class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    Read,
+    Create,
+    Change,
+    Delete,
+}
+
+/// As [`classify`], where a call without a class says at least what it does.
+pub(crate) fn classify_or(event: &mut AuditEvent<'_>, class: Option<ActionClass>, effect: Effect) {
+    if class.is_some() {
+        return classify(event, class);
+    }
+    event.add(Column::EventCategory, "api");
+    let kind = match effect {
+        Effect::Read => "access",
+        Effect::Create => "creation",
+        Effect::Change => "change",
+        Effect::Delete => "deletion",
+    };
+    if effect != Effect::Read {
+        event.add(Column::EventCategory, "configuration");
+    }
+    event.add(Column::EventType, kind);
+}

@@ -11,8 +11,7 @@
 mod actions;
 mod identity;
 mod keys;
-pub(crate) mod record;
-pub(crate) mod walk;
+mod record;
 
 use std::borrow::Cow;
 
@@ -23,6 +22,8 @@ use serde::Deserialize;
 use crate::Context;
 use crate::category::classify;
 use crate::reader::{self, fields};
+use crate::value::{slice, text};
+use crate::walk;
 use actions::{Service, Verb};
 pub(crate) use record::Record;
 use record::{Open, open};
@@ -171,9 +172,8 @@ fn identify<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>) {
 fn place<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, source: &record::Text<'a>) {
     event.text(Column::CloudProvider, "aws");
     event.maybe(Column::CloudRegion, record.aws_region.get());
-    let service = source
-        .get()
-        .and_then(|s| identity::slice(&s, |s| Some(s.strip_suffix(".amazonaws.com").unwrap_or(s))));
+    let service =
+        source.get().and_then(|s| slice(&s, |s| Some(s.strip_suffix(".amazonaws.com").unwrap_or(s))));
     event.maybe(Column::CloudServiceName, service);
 }
 
@@ -205,7 +205,7 @@ fn network<'a>(event: &mut AuditEvent<'a>, record: &Record<'a>, ctx: &Context<'a
         let version = tls.tls_version.get();
         event.maybe(
             Column::TlsVersion,
-            version.and_then(|v| identity::slice(&v, |v| Some(v.strip_prefix("TLSv").unwrap_or(v)))),
+            version.and_then(|v| slice(&v, |v| Some(v.strip_prefix("TLSv").unwrap_or(v)))),
         );
         event.maybe(Column::TlsCipher, tls.cipher_suite.get());
         if let Some(host) = tls.client_provided_host_header.get() {
@@ -289,7 +289,7 @@ fn special<'a>(
         }
         Service::Iam => {
             open("requestParameters", record.request_parameters, &mut said)?;
-            if let Some(name) = keys::text(said.user_name) {
+            if let Some(name) = text(said.user_name) {
                 let name = ctx.masker.scrub(name);
                 event.add(Column::RelatedUser, name.clone());
                 event.text(Column::UserTargetName, name);

@@ -20,11 +20,11 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::cloudtrail::record::{self, Open, Text};
-use crate::cloudtrail::walk;
 use crate::framing::{Limits, Splitter};
-use crate::reader::{self, Read, fields};
-use crate::{Format, checked, cloudhsm, json_rejection};
+use crate::reader::{Read, fields};
+use crate::value::{self, Open, Text};
+use crate::walk;
+use crate::{Format, cloudhsm, json_rejection};
 
 /// More layers than any set-up has.
 pub const MAX_LAYERS: usize = 8;
@@ -300,7 +300,7 @@ fn message(event: &str) -> Result<Cow<'_, str>, Rejection> {
 
 fn present<'a>(name: &str, value: Open<'a>) -> Result<&'a str, Rejection> {
     let missing = || Rejection::new(Reject::FieldMissing, format!("`{name}` is missing"));
-    value.map(record::Raw::get).ok_or_else(missing)
+    value.map(value::Raw::get).ok_or_else(missing)
 }
 
 /// The text of a JSON string, or the JSON of any other value.
@@ -313,11 +313,9 @@ fn string(json: &str) -> Result<Cow<'_, str>, Rejection> {
 
 /// Reads an object; a refusal names the field.
 fn parse<'a, T: Deserialize<'a> + Read<'a> + Default>(text: &'a str) -> Result<T, Rejection> {
-    let mut value = T::default();
-    match reader::read(text, &mut value) {
-        Some(_) => Ok(value),
-        None => record::read(checked(text)?.text),
-    }
+    let mut object = T::default();
+    crate::read(text, &mut object)?;
+    Ok(object)
 }
 
 /// Where a part of a record stands in it.

@@ -6,10 +6,11 @@
 //! JSON is right is judged by [`crate::normalize`]. In: bytes. Out: [`Frame`]s.
 //!
 //! Shapes: lines of JSON objects (with a prefix before the object where the first lines have one),
-//! JSON arrays, concatenated objects, and the containers `{"Records":[...]}` (CloudTrail log file) and
-//! `{"Events":[...],"NextToken":...}` (CloudTrail LookupEvents answer), and blocks of lines that begin
-//! with `Time: ` and a date (CloudHSM audit log). Which of lines, blocks and document a file is follows
-//! from its first [`WINDOW_BYTES`].
+//! JSON arrays, concatenated objects, the containers `{"Records":[...]}` (CloudTrail log file),
+//! `{"Events":[...],"NextToken":...}` (CloudTrail LookupEvents answer), `{"records":[...]}` (Azure resource
+//! logs) and `{"kind":"EventList","apiVersion":"audit.k8s.io/...","items":[...]}` (Kubernetes audit), and
+//! blocks of lines that begin with `Time: ` and a date (CloudHSM audit log). Which of lines, blocks and
+//! document a file is follows from its first [`WINDOW_BYTES`].
 //!
 //! Nothing is dropped: outside frames are only a byte order mark, whitespace, commas between records,
 //! and brackets and known keys of containers. Where bytes are broken, the next record begins where an

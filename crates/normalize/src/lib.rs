@@ -4,20 +4,28 @@
 //! What it is not: it opens no file, reads no clock, knows nothing of Parquet.
 //! In: inflated bytes of an input object. Out: rows in a [`RowBuffer`].
 
+mod address;
 mod category;
 pub mod cloudhsm;
 pub mod cloudtrail;
 pub mod containers;
 pub mod framing;
+pub mod gcp;
 pub mod key_operation;
+pub mod keyvault;
+pub mod kubernetes;
+mod lists;
 pub mod mask;
 mod object;
 mod reader;
+mod value;
 pub mod vault;
+mod walk;
 
 use keytrail_model::json::{self, MAX_DEPTH, ScanError};
 use keytrail_model::row::{Content, Provenance};
 use keytrail_model::{AuditEvent, Column, Reject, Rejection, RowBuffer, SCHEMA_VERSION, Timestamp};
+use serde::Deserialize;
 
 pub use containers::Origin;
 pub use mask::Masker;
@@ -29,22 +37,39 @@ pub enum Format {
     CloudHsm,
     /// AWS CloudTrail events, as log files, lines or LookupEvents answers.
     CloudTrail,
+    /// Cloud Audit Logs of Google Cloud.
+    Gcp,
     /// Key operation events v1 of the HSM-fronting service.
     KeyOperation,
+    /// Audit records of Azure Key Vault and Managed HSM.
+    KeyVault,
+    /// Audit events of Kubernetes API servers.
+    Kubernetes,
     /// Audit device output of HashiCorp Vault and OpenBao.
     Vault,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 4] = [Self::CloudHsm, Self::CloudTrail, Self::KeyOperation, Self::Vault];
+    pub const ALL: [Self; 7] = [
+        Self::CloudHsm,
+        Self::CloudTrail,
+        Self::Gcp,
+        Self::KeyOperation,
+        Self::KeyVault,
+        Self::Kubernetes,
+        Self::Vault,
+    ];
 
     /// The name of `--source` and of `keytrail_source`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CloudHsm => "cloudhsm",
             Self::CloudTrail => "cloudtrail",
+            Self::Gcp => "gcp",
             Self::KeyOperation => "key-operation",
+            Self::KeyVault => "keyvault",
+            Self::Kubernetes => "kubernetes",
             Self::Vault => "vault",
         }
     }
@@ -54,7 +79,10 @@ impl Format {
         match self {
             Self::CloudHsm => cloudhsm::DATASET,
             Self::CloudTrail => cloudtrail::DATASET,
+            Self::Gcp => gcp::DATASET,
             Self::KeyOperation => key_operation::DATASET,
+            Self::KeyVault => keyvault::DATASET,
+            Self::Kubernetes => kubernetes::DATASET,
             Self::Vault => vault::DATASET,
         }
     }
@@ -64,7 +92,10 @@ impl Format {
         match self {
             Self::CloudHsm => cloudhsm::NORMALIZER,
             Self::CloudTrail => cloudtrail::NORMALIZER,
+            Self::Gcp => gcp::NORMALIZER,
             Self::KeyOperation => key_operation::NORMALIZER,
+            Self::KeyVault => keyvault::NORMALIZER,
+            Self::Kubernetes => kubernetes::NORMALIZER,
             Self::Vault => vault::NORMALIZER,
         }
     }
@@ -91,6 +122,12 @@ impl Format {
             Some(Self::KeyOperation)
         } else if vault::recognises(record) {
             Some(Self::Vault)
+        } else if kubernetes::recognises(record) {
+            Some(Self::Kubernetes)
+        } else if gcp::recognises(record) {
+            Some(Self::Gcp)
+        } else if keyvault::recognises(record) {
+            Some(Self::KeyVault)
         } else if cloudhsm::recognises(record.as_bytes()) {
             Some(Self::CloudHsm)
         } else {
@@ -160,6 +197,21 @@ pub fn normalize_of(
             let json = checked(text)?;
             (key_operation::normalize(json.text, ctx)?, json.content)
         }
+        Format::Gcp => {
+            let mut record = Default::default();
+            let content = read(text, &mut record)?;
+            (gcp::normalize(&record, ctx)?, content)
+        }
+        Format::KeyVault => {
+            let mut record = Default::default();
+            let content = read(text, &mut record)?;
+            (keyvault::normalize(&record, ctx)?, content)
+        }
+        Format::Kubernetes => {
+            let mut record = Default::default();
+            let content = read(text, &mut record)?;
+            (kubernetes::normalize(&record, ctx)?, content)
+        }
         Format::Vault => {
             let json = checked(text)?;
             (vault::normalize(json.text, ctx)?, json.content)
@@ -169,6 +221,20 @@ pub fn normalize_of(
     let content = if start == 0 { content } else { Content::AsIs };
     rows.push(&completed(event, format, ctx)?, frame, content, from);
     Ok(())
+}
+
+/// Reads a record that is in order into a default, else one that was checked and is refused by the field
+/// that is not. Says how its content is spaced.
+fn read<'a, T: reader::Read<'a> + Deserialize<'a>>(
+    text: &'a str,
+    into: &mut T,
+) -> Result<Content, Rejection> {
+    if let Some(content) = reader::read(text, into) {
+        return Ok(content);
+    }
+    let json = checked(text)?;
+    *into = value::read(json.text)?;
+    Ok(json.content)
 }
 
 /// Normalizes the event inside an answer of the LookupEvents API.

@@ -168,9 +168,9 @@ fn ecs_of(row: &Row<'_>) -> BTreeMap<String, Value> {
     doc
 }
 
-/// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`
-/// or of its `Events`, else the document itself. In a `.txt` file empty lines stand between records. Any other file has a record on each line that is not
-/// empty, its bytes as they are.
+/// Cuts an input into records. A `.json` file is one document: the items of its array, of its `Records`,
+/// `records`, `Events` or `items`, else the document itself. In a `.txt` file empty lines stand between
+/// records. Any other file has a record on each line that is not empty, its bytes as they are.
 fn frames(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
     if path.extension().is_some_and(|e| e == "txt") {
         let text = String::from_utf8_lossy(bytes);
@@ -185,7 +185,7 @@ fn frames(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
         return own(items);
     }
     if let Ok(document) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(bytes) {
-        for list in ["Records", "Events"] {
+        for list in ["Records", "records", "Events", "items"] {
             if let Some(items) = document.get(list).and_then(|v| serde_json::from_str(v.get()).ok()) {
                 return own(items);
             }

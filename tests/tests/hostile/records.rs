@@ -147,9 +147,13 @@ fn sources() {
 
     let vault = fixture("vault/openbao-transit/input.ndjson");
     let keys = fixture("key-operation/whole-epoch/input.ndjson");
+    let kubernetes = fixture("kubernetes/secrets-and-rbac/input.ndjson");
+    let gcp = fixture("gcp/keys-and-secrets/input.jsonl");
+    let keyvault = fixture("keyvault/operations/input.ndjson");
     let n = |b: &[u8]| b.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count() as u64;
     let mut mixed = Vec::new();
-    let all = [lines(0, 20).into_bytes(), vault.clone(), keys.clone()];
+    let all = [lines(0, 20).into_bytes(), vault, keys, kubernetes, gcp, keyvault];
+    let total: u64 = all.iter().map(|b| n(b)).sum();
     let split: Vec<Vec<&[u8]>> = all.iter().map(|b| b.split(|b| *b == b'\n').collect()).collect();
     for i in 0..split.iter().map(Vec::len).max().unwrap() {
         for line in split.iter().filter_map(|s| s.get(i)) {
@@ -158,7 +162,7 @@ fn sources() {
         }
     }
     let (counts, refused) = ingest(&mixed, &[]);
-    assert_eq!((counts.rejected, counts.accepted), (0, 20 + n(&vault) + n(&keys)), "{refused:?}");
+    assert_eq!((counts.rejected, counts.accepted), (0, total), "{refused:?}");
     let (counts, _) = ingest(lines(0, 5), &["--source", "vault"]);
     assert_eq!((counts.read, counts.rejected), (5, 5));
 }

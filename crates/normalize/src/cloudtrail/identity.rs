@@ -9,6 +9,7 @@ use keytrail_model::{AuditEvent, Column};
 
 use super::record::UserIdentity;
 use crate::Masker;
+use crate::value::slice;
 
 /// What AWS writes in place of a user name that was wrong at sign-in: it may be a password.
 const HIDDEN_NAME: &str = "HIDDEN_DUE_TO_SECURITY_REASONS";
@@ -105,14 +106,6 @@ pub(super) fn behind<'t>(text: &'t str, marker: &str) -> Option<&'t str> {
     memchr::memchr_iter(last, text.as_bytes())
         .find(|at| text.as_bytes()[..=*at].ends_with(marker.as_bytes()))
         .and_then(|at| text.get(at + 1..))
-}
-
-/// A slice of a text that lives as long as the text does; `None` when it is empty.
-pub(super) fn slice<'a>(text: &Cow<'a, str>, cut: impl Fn(&str) -> Option<&str>) -> Option<Cow<'a, str>> {
-    match text {
-        Cow::Borrowed(t) => cut(t).filter(|s| !s.is_empty()).map(Cow::Borrowed),
-        Cow::Owned(t) => cut(t).filter(|s| !s.is_empty()).map(|s| Cow::Owned(s.to_owned())),
-    }
 }
 
 /// `i-` and 8 or 17 hex digits: sessions of an instance's role are named by the instance.

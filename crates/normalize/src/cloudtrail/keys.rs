@@ -10,10 +10,11 @@ use std::borrow::Cow;
 use keytrail_model::{ActionClass, AuditEvent, Column, Rejection};
 
 use super::actions::Service;
-use super::identity::{behind, slice};
+use super::identity::behind;
 use super::record::{Open, Record, open};
 use crate::Masker;
 use crate::reader::fields;
+use crate::value::{slice, text, texts};
 
 fields! {
     /// The names that the services use in their sub-trees. Each stays raw until it is asked for.
@@ -316,25 +317,6 @@ fn bare_key<'a>(arn: &Cow<'a, str>) -> Option<Cow<'a, str>> {
 /// Whether an ARN is that of a key given by id or ARN.
 fn names_key(arn: &str, given: &str) -> bool {
     arn == given || behind(arn, ":key/").is_some_and(|id| id == given)
-}
-
-/// A raw value's text, when it is a string that is not empty.
-pub(super) fn text<'a>(raw: Open<'a>) -> Option<Cow<'a, str>> {
-    let literal = raw?.get();
-    let inner = literal.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.is_empty() {
-        return None;
-    }
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Some(Cow::Borrowed(inner));
-    }
-    serde_json::from_str(literal).ok().map(Cow::Owned)
-}
-
-/// The strings of a raw array; a lone string is one item.
-fn texts(json: &str) -> Vec<Cow<'_, str>> {
-    let items: Vec<Open<'_>> = serde_json::from_str(json).unwrap_or_default();
-    items.into_iter().filter_map(text).collect()
 }
 
 /// JSON without whitespace between its values.

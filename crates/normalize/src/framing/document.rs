@@ -7,11 +7,7 @@ use super::first_keys::{FirstKeys, Look};
 use super::scanner::{MAX_GAP, Scanner, Step};
 use super::{Emit, Limits, is_space, too_large, trim_separators, trim_start};
 
-/// Keys of container objects whose value is an array of records.
-const RECORDS: [&[u8]; 2] = [b"\"Records\"", b"\"Events\""];
-/// Key of a LookupEvents answer that says where the next page begins.
-const NEXT_TOKEN: &[u8] = b"\"NextToken\"";
-/// How far into an object its container key is looked for, and how long a `NextToken` may be.
+/// How far into an object its container key is looked for, and how long what stands beside it may be.
 const LOOK_BYTES: usize = 4096;
 
 /// A document in the course of being cut. Indices are into the bytes of the next [`run`](Self::run).
@@ -25,9 +21,13 @@ pub(super) struct Document {
     json_seen: bool,
 }
 
+/// What stands around records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Container {
+pub(super) enum Container {
+    /// A log file of CloudTrail or Azure, or an answer of LookupEvents.
     Object,
+    /// An EventList of Kubernetes.
+    EventList,
     Array,
 }
 
@@ -114,8 +114,8 @@ impl Document {
             (None, b'{') => match is_container(rest, eof) {
                 Look::More => wait,
                 Look::No => record(),
-                Look::Yes(()) => {
-                    self.inside.push(Container::Object);
+                Look::Yes(container) => {
+                    self.inside.push(container);
                     goes_on(1)
                 }
             },
@@ -128,22 +128,22 @@ impl Document {
                 }
             },
             (Some(Container::Array), b'{') => record(),
-            (Some(Container::Array), b']') | (Some(Container::Object), b'}') => {
+            (Some(Container::Array), b']') | (Some(Container::Object | Container::EventList), b'}') => {
                 self.inside.pop();
                 goes_on(1)
             }
             (Some(Container::Array), b'}' | b':') => junk,
             (Some(Container::Array), _) => other(),
-            (Some(Container::Object), b'"') => match container_key(rest, eof) {
+            (Some(container), b'"') => match key_of(rest, eof) {
                 Look::More => wait,
-                Look::No => other(),
-                Look::Yes(Key::Records(n)) => {
+                Look::Yes((of, Key::Records(n))) if of == *container => {
                     self.inside.push(Container::Array);
                     goes_on(n)
                 }
-                Look::Yes(Key::NextToken(n)) => goes_on(n),
+                Look::Yes((of, Key::Beside(n))) if of == *container => goes_on(n),
+                Look::Yes(_) | Look::No => other(),
             },
-            (None | Some(Container::Object), _) => junk,
+            (None | Some(Container::Object | Container::EventList), _) => junk,
         }
     }
 
@@ -296,7 +296,10 @@ impl Document {
     fn not_a_record(&self) -> Rejection {
         let reason = match self.inside.last() {
             Some(Container::Object) => {
-                "expected `Records`, `Events` or `NextToken` in the object around the records"
+                "expected `Records`, `records`, `Events` or `NextToken` in the object around the records"
+            }
+            Some(Container::EventList) => {
+                "expected `kind`, `apiVersion`, an empty `metadata` or `items` in the list of events"
             }
             _ => "expected an object in the array of records",
         };
@@ -322,37 +325,77 @@ impl Value {
 enum Key {
     /// Behind the `[` of the array of records.
     Records(usize),
-    /// Behind the token.
-    NextToken(usize),
+    /// Behind a value that says nothing of the records.
+    Beside(usize),
 }
 
-/// Whether `bytes` start with a key that a container has.
-fn container_key(bytes: &[u8], eof: bool) -> Look<Key> {
+/// What the value of a container's key is; any other value is kept as a bad frame.
+#[derive(Clone, Copy)]
+enum Holds {
+    Records,
+    /// Where the next page begins: a plain string or `null`.
+    Token,
+    /// `EventList`.
+    Kind,
+    /// A version of the audit API of Kubernetes.
+    ApiVersion,
+    /// An empty object, or `null`.
+    Nothing,
+}
+
+/// The keys of container objects.
+const KEYS: [(Container, &[u8], Holds); 8] = [
+    (Container::Object, b"\"Records\"", Holds::Records),
+    (Container::Object, b"\"records\"", Holds::Records),
+    (Container::Object, b"\"Events\"", Holds::Records),
+    (Container::Object, b"\"NextToken\"", Holds::Token),
+    (Container::EventList, b"\"items\"", Holds::Records),
+    (Container::EventList, b"\"kind\"", Holds::Kind),
+    (Container::EventList, b"\"apiVersion\"", Holds::ApiVersion),
+    (Container::EventList, b"\"metadata\"", Holds::Nothing),
+];
+
+/// Whether `bytes` start with a key of a container, before a value of its kind.
+fn key_of(bytes: &[u8], eof: bool) -> Look<(Container, Key)> {
     let short = if eof || bytes.len() >= LOOK_BYTES { Look::No } else { Look::More };
     let bytes = &bytes[..bytes.len().min(LOOK_BYTES)];
-    let mut names = RECORDS.into_iter().chain([NEXT_TOKEN]);
-    let Some(name) = names.clone().find(|n| bytes.starts_with(n)) else {
-        return if names.any(|n| n.starts_with(bytes)) { short } else { Look::No };
+    let Some((container, name, holds)) = KEYS.iter().find(|(_, name, _)| bytes.starts_with(name)) else {
+        return if KEYS.iter().any(|(_, name, _)| name.starts_with(bytes)) { short } else { Look::No };
     };
-    let value = match after_colon(bytes, name.len()) {
+    let start = match after_colon(bytes, name.len()) {
         Look::Yes(at) => at,
         Look::No => return Look::No,
         Look::More => return short,
     };
-    match (name == NEXT_TOKEN, bytes[value]) {
-        (false, b'[') => Look::Yes(Key::Records(value + 1)),
-        (true, b'"' | b'n') => match Scanner::loose().advance(bytes, value, value) {
-            Step::End(end) if is_token(&bytes[value..end]) => Look::Yes(Key::NextToken(end)),
-            Step::More => short,
-            _ => Look::No,
-        },
+    match (holds, bytes[start]) {
+        (Holds::Records, b'[') => return Look::Yes((*container, Key::Records(start + 1))),
+        (Holds::Nothing, b'{' | b'n') | (Holds::Token | Holds::Kind | Holds::ApiVersion, b'"' | b'n') => {}
+        _ => return Look::No,
+    }
+    match Scanner::loose().advance(bytes, start, start) {
+        Step::End(end) if holds.fits(trim_separators(&bytes[start..end])) => {
+            Look::Yes((*container, Key::Beside(end)))
+        }
+        Step::More => short,
         _ => Look::No,
+    }
+}
+
+impl Holds {
+    /// Whether a value, without what separates it from the next, is one of these.
+    fn fits(self, value: &[u8]) -> bool {
+        match self {
+            Self::Records => false,
+            Self::Token => is_token(value),
+            Self::Kind => value == b"\"EventList\"",
+            Self::ApiVersion => value.starts_with(b"\"audit.k8s.io/") && is_token(value),
+            Self::Nothing => value == b"null" || value.iter().filter(|b| !is_space(**b)).eq(b"{}"),
+        }
     }
 }
 
 /// A plain string or `null`.
 fn is_token(value: &[u8]) -> bool {
-    let value = trim_separators(value);
     let quoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
     value == b"null" || quoted.is_some_and(|token| memchr2(b'"', b'\\', token).is_none())
 }
@@ -369,12 +412,13 @@ fn after_colon(bytes: &[u8], at: usize) -> Look<usize> {
     if value.is_empty() { Look::More } else { Look::Yes(bytes.len() - value.len()) }
 }
 
-/// Whether the object that `bytes` start with holds records: one of its keys is a container's, and
-/// only scalars stand before it.
-pub(super) fn is_container(bytes: &[u8], eof: bool) -> Look<()> {
+/// Whether the object that `bytes` start with holds records, and as what: one of its keys is a
+/// container's, and only scalars stand before it, or in an EventList what says that it is one.
+pub(super) fn is_container(bytes: &[u8], eof: bool) -> Look<Container> {
     let short = if eof || bytes.len() >= LOOK_BYTES { Look::No } else { Look::More };
     let bytes = &bytes[..bytes.len().min(LOOK_BYTES)];
-    let mut at = 1;
+    let whole = eof || bytes.len() >= LOOK_BYTES;
+    let (mut at, mut is_list) = (1, false);
     loop {
         at = bytes.len() - trim_start(&bytes[at..]).len();
         match bytes.get(at) {
@@ -382,15 +426,21 @@ pub(super) fn is_container(bytes: &[u8], eof: bool) -> Look<()> {
             Some(b'"') => {}
             Some(_) => return Look::No,
         }
-        match container_key(&bytes[at..], eof || bytes.len() >= LOOK_BYTES) {
-            Look::Yes(Key::Records(_)) => return Look::Yes(()),
+        let mut known = false;
+        match key_of(&bytes[at..], whole) {
+            Look::Yes((container, Key::Records(_))) if container == Container::Object || is_list => {
+                return Look::Yes(container);
+            }
             Look::More => return Look::More,
-            Look::Yes(Key::NextToken(_)) | Look::No => {}
+            Look::Yes((container, Key::Beside(_))) => known = container == Container::EventList,
+            // An object of another kind, such as an event itself, which need not be looked through.
+            Look::No if bytes[at..].starts_with(b"\"kind\"") => return Look::No,
+            Look::Yes(_) | Look::No => {}
         }
         let Some(n) = memchr(b'"', &bytes[at + 1..]) else { return short };
         match after_colon(bytes, at + n + 2) {
-            Look::Yes(value) if matches!(bytes[value], b'{' | b'[') => return Look::No,
-            Look::Yes(_) => {}
+            Look::Yes(value) if matches!(bytes[value], b'{' | b'[') && !is_list => return Look::No,
+            Look::Yes(value) => is_list |= known && bytes[value] == b'"',
             Look::No => return Look::No,
             Look::More => return short,
         }

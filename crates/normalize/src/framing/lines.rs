@@ -106,7 +106,7 @@ impl Lines {
     /// that: an object behind anything but `:`, `,` or `[`, or one that starts as records do, may be
     /// a record glued on. A line that passes may still be no JSON: the normalizer says so.
     fn is_one_record(&mut self, line: &[u8]) -> bool {
-        if !line.ends_with(b"}") || is_container(line, true) == Look::Yes(()) {
+        if !line.ends_with(b"}") || matches!(is_container(line, true), Look::Yes(_)) {
             return false;
         }
         let own_key = plain_first_key(line);
@@ -156,11 +156,11 @@ fn plain_first_key(line: &[u8]) -> Option<&[u8]> {
 /// breaks does not vote; one that is no object votes against.
 pub(super) fn vote(window: &[u8], whole: bool) -> Option<(bool, FirstKeys)> {
     let document = match window.first()? {
-        b'{' => is_container(window, true),
-        b'[' if trim_start(&window[1..]).starts_with(b"{") => is_array(window, true),
-        _ => Look::No,
+        b'{' => matches!(is_container(window, true), Look::Yes(_)),
+        b'[' if trim_start(&window[1..]).starts_with(b"{") => is_array(window, true) == Look::Yes(()),
+        _ => false,
     };
-    if document == Look::Yes(()) {
+    if document {
         return None;
     }
     let lines = if whole { window } else { &window[..memchr::memrchr(b'\n', window)?] };
@@ -211,6 +211,8 @@ mod tests {
         assert_eq!(mode("audit: {\"a\":2}\naudit: {\"a\":3}\n"), Some(true));
         assert_eq!(mode("[audit] {\"a\":2}\n"), Some(true));
         assert_eq!(mode("{\"Records\":[{\"a\":1}]}\n"), None);
+        assert_eq!(mode("{\"records\":[{\"a\":1}]}\n"), None);
+        assert_eq!(mode("{\"kind\":\"EventList\",\"items\":[{\"a\":1}]}\n"), None);
         assert_eq!(mode("{\"NextToken\":\"x\",\"Events\":[{\"a\":1}]}\n"), None);
         assert_eq!(mode("{\n  \"a\": {\"b\": 1}\n}\n"), None);
         assert_eq!(mode("[\n{\"a\":1},\n{\"a\":2}\n]\n"), None);

@@ -49,6 +49,9 @@ fn conserved(input: &[u8], frames: &Cut) {
     let text = String::from_utf8_lossy(&outside).into_owned();
     let text = text.trim_start_matches('\u{feff}');
     let text = text.replace("\"Records\"", "").replace("\"Events\"", "").replace("\"NextToken\"", "");
+    let text = text.replace("\"records\"", "").replace("\"items\"", "").replace("\"metadata\"", "");
+    let text = text.replace("\"kind\"", "").replace("\"apiVersion\"", "").replace("\"EventList\"", "");
+    let text = text.replace("\"audit.k8s.io/v1\"", "");
     let text = text.replace(":\"token\"", "").replace(": \"token\"", "").replace("null", "");
     assert!(text.bytes().all(|b| is_space(b) || b"{}[]:,".contains(&b)), "outside of frames: {text:?}");
 }
@@ -89,6 +92,9 @@ fn documents() {
         "{\"Records\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{ \"Events\" : [ {\"a\":1} , {\n \"a\": [{}]\n} ] , \"NextToken\": \"token\" }\n",
         "{\"NextToken\":\"token\",\"Events\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
+        "{\"records\": [{\"a\":1},{\n \"a\": [{}]\n}]}",
+        "{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"metadata\":{ },\"items\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
+        "{ \"apiVersion\" : \"audit.k8s.io/v1\", \"items\" : [{\"a\":1},{\n \"a\": [{}]\n}],\"kind\":\"EventList\",\"metadata\":null}",
         "{\"NextToken\":null,\"Events\":[{\"a\":1}]}\n{\"Events\":[{\n \"a\": [{}]\n}]}",
     ] {
         assert_eq!(texts(text), records, "{text}");
@@ -121,6 +127,33 @@ fn containers_drop_nothing() {
             ok(r#"{"a":3}"#),
             bad("null", "json_broken"),
         ]
+    );
+}
+
+/// Lists of other APIs have `items`, too; what stands beside an EventList's is kept.
+#[test]
+fn only_lists_of_audit_events_come_apart() {
+    for whole in [
+        r#"{"kind":"SecretList","apiVersion":"v1","metadata":{},"items":[{"a":1}]}"#,
+        r#"{"items":[{"a":1}],"kind":"EventList"}"#,
+        r#"{"kind":"List","apiVersion":"v1","items":[{"a":1}]}"#,
+        r#"{"apiVersion":"v1","items":[{"a":1}],"kind":"EventList"}"#,
+    ] {
+        assert_eq!(texts(whole), [ok(whole)]);
+    }
+    assert_eq!(
+        texts(r#"{"kind":"EventList","metadata":{"continue":"x"},"items":[{"a":1}],"other":[2]}"#),
+        [
+            bad(r#""metadata":{"continue":"x"}"#, "json_broken"),
+            ok(r#"{"a":1}"#),
+            bad(r#""other":[2]"#, "json_broken"),
+        ]
+    );
+    let list =
+        r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[{"a":1},{"a":2}]}"#;
+    assert_eq!(
+        texts(&format!("{list}\n{list}\n")),
+        [ok(r#"{"a":1}"#), ok(r#"{"a":2}"#), ok(r#"{"a":1}"#), ok(r#"{"a":2}"#)]
     );
 }
 
@@ -405,6 +438,11 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         "{\"Records\":[",
         "]}",
         "{\"Events\":[",
+        "{\"records\":[",
+        "{\"kind\":\"EventList\",",
+        "\"apiVersion\":\"audit.k8s.io/v1\",",
+        "\"metadata\":{},",
+        "\"items\":[",
         "\"NextToken\":\"token\",",
         "null",
         "text",

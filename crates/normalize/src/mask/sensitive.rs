@@ -9,14 +9,19 @@ use crate::Format;
 pub(super) struct Field {
     /// The source that has it.
     pub format: Format,
-    /// Dotted path. Its last name is masked wherever it stands, in any case.
+    /// Dotted path; a name with dots of its own stands in `["..."]`. The last name is masked wherever it
+    /// stands, in any case.
     pub path: &'static str,
 }
 
 impl Field {
     /// The last name of the path.
     pub fn name(&self) -> &'static str {
-        self.path.rsplit('.').next().unwrap_or(self.path)
+        let last = match self.path.strip_suffix("\"]") {
+            Some(path) => path.rsplit("[\"").next(),
+            None => self.path.rsplit('.').next(),
+        };
+        last.unwrap_or(self.path)
     }
 }
 
@@ -57,12 +62,34 @@ fields! {
         "responseElements.refreshToken"
         "responseElements.idToken"
         "responseElements.signinToken";
+    Gcp:
+        "protoPayload.request.plaintext"
+        "protoPayload.request.payload"
+        "protoPayload.request.privateKeyData"
+        "protoPayload.request.additionalAuthenticatedData"
+        "protoPayload.response.plaintext"
+        "protoPayload.response.payload"
+        "protoPayload.response.privateKeyData"
+        "protoPayload.response.sharedSecret"
+        "protoPayload.response.accessToken";
     KeyOperation:
         "body.pin"
         "body.password"
         "body.plaintext"
         "body.key_material"
         "body.token";
+    KeyVault:
+        "identity.claim.aio"
+        "identity.claim.rh"
+        "identity.claim.uti";
+    Kubernetes:
+        "requestObject.data"
+        "requestObject.stringData"
+        "requestObject.spec.token"
+        "responseObject.data"
+        "responseObject.items.data"
+        "responseObject.status.token"
+        "metadata.annotations[\"kubectl.kubernetes.io/last-applied-configuration\"]";
     Vault:
         "auth.client_token"
         "auth.accessor"

@@ -8,7 +8,7 @@ pub(crate) fn top_keys<'a>(json: &'a str, mut see: impl FnMut(&'a str, &'a str) 
 }
 
 /// The dotted names of the fields around an offset, e.g. `userIdentity.arn`; empty at the top.
-pub(super) fn path_at(json: &str, offset: usize) -> String {
+pub(crate) fn path_at(json: &str, offset: usize) -> String {
     let mut names: Vec<&str> = Vec::new();
     let open = walk(json, offset, |depth, key, _| {
         names.truncate(depth - 1);
@@ -19,6 +19,18 @@ pub(super) fn path_at(json: &str, offset: usize) -> String {
     names.truncate(open);
     names.retain(|n| !n.is_empty());
     names.join(".")
+}
+
+/// As [`top_keys`], with the keys of the objects in the outermost one too: `see` is given their depth, 1 or 2.
+pub(crate) fn upper_keys<'a>(json: &'a str, mut see: impl FnMut(usize, &'a str, &'a str) -> bool) {
+    walk(json, json.len(), |depth, key, rest| depth > 2 || see(depth, key, rest));
+}
+
+/// Whether the text behind a colon is a string in which `part` stands, letters in any case.
+pub(crate) fn holds(value: &str, part: &str) -> bool {
+    let Some(inner) = value.trim_ascii_start().strip_prefix('"') else { return false };
+    let end = memchr::memchr(b'"', inner.as_bytes()).unwrap_or(inner.len());
+    inner.as_bytes()[..end].windows(part.len()).any(|w| w.eq_ignore_ascii_case(part.as_bytes()))
 }
 
 /// Follows brackets and strings up to `end` and calls `see` with the depth of each key, the key and what
