@@ -19,6 +19,7 @@ CATEGORIES = {
     "iam": {"admin", "change", "creation", "deletion", "group", "info", "user"},
     "network": {"access", "allowed", "connection", "denied", "end", "info", "protocol", "start"},
     "process": {"access", "change", "end", "info", "start"},
+    "session": {"end", "info", "start"},
 }
 USERS = ("user_id", "user_name", "user_effective_name", "user_target_name")
 
