@@ -72,7 +72,8 @@ pub struct Finished<W> {
 }
 
 impl<W: Write + Send> ObjectWriter<W> {
-    /// Starts an object. `threads` encode the columns of a row group; 1 spawns none.
+    /// Starts an object. `threads` encode the columns of a row group, four at most; 1 spawns none. The file
+    /// does not depend on them.
     pub fn new(partition: Partition, out: W, threads: usize) -> Result<Self, Fatal> {
         let start = || {
             let root = schema::parquet()?.root_schema_ptr();
@@ -83,7 +84,7 @@ impl<W: Write + Send> ObjectWriter<W> {
         let groups = ArrowRowGroupWriterFactory::new(&file, schema::arrow());
         Ok(Self {
             partition,
-            threads: threads.max(1),
+            threads: threads.clamp(1, STEP_THREADS),
             file,
             groups,
             open: None,
@@ -104,7 +105,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
         self.check(rows)?;
         let added = Added { ingested, inputs };
-        for step in steps(rows, STEP_ROWS * self.threads.min(STEP_THREADS)) {
+        for step in steps(rows) {
             let digests = self.write(step, &added)?;
             for (row, digest) in step.iter().zip(digests) {
                 self.account(row, &digest);
@@ -155,6 +156,13 @@ impl<W: Write + Send> ObjectWriter<W> {
     pub fn finish(mut self) -> Result<Finished<W>, Fatal> {
         let at = |e| from_parquet("end of an archive object", &e);
         self.end_group()?;
+        let written: i64 = self.file.flushed_row_groups().iter().map(|group| group.num_rows()).sum();
+        if u64::try_from(written) != Ok(self.events.size()) {
+            return Err(Fatal::new(
+                "Fatal.Archive",
+                format!("an archive object has {written} rows, appended were {}", self.events.size()),
+            ));
+        }
         self.file.finish().map_err(at)?;
         // Not `into_inner`: it writes a footer again and loses what kind of error a write had.
         let hashed = self.file.inner_mut();
@@ -218,6 +226,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     fn write(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<Vec<Hash>, Fatal> {
         let at = |e| from_parquet("columns of an archive object", &e);
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
+        let Built { arrays, normalizers } = build(rows, added)?;
         if self.open.as_ref().is_some_and(|group| !group.takes(first, rows.len())) {
             self.end_group()?;
         }
@@ -229,7 +238,6 @@ impl<W: Write + Send> ObjectWriter<W> {
                 last: first.head.sort_key(),
             },
         };
-        let Built { arrays, normalizers } = build(rows, added)?;
         self.normalizers.extend(normalizers);
         let jobs = group.writers.into_iter().zip(Column::ALL.into_iter().zip(arrays));
         let jobs = jobs.map(|(writer, (column, array))| match (Box::new(writer), array) {
@@ -282,14 +290,14 @@ impl OpenGroup {
 /// used again instead of being mapped anew.
 const STEP_ROWS: usize = 1024;
 
-/// So many times as many rows at most where threads share a step, which has to outweigh starting them.
-const STEP_THREADS: usize = 8;
+/// Threads that share a step at most: it has to outweigh starting them.
+const STEP_THREADS: usize = 4;
 
 /// Encoded columns and original bytes of a step at most, but for a single larger row.
 const STEP_BYTES: usize = 16 << 20;
 
 /// Cuts a slice into steps under both limits.
-fn steps<'a, 'r>(rows: &'a [Row<'r>], max_rows: usize) -> impl Iterator<Item = &'a [Row<'r>]> {
+fn steps<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -298,7 +306,7 @@ fn steps<'a, 'r>(rows: &'a [Row<'r>], max_rows: usize) -> impl Iterator<Item = &
             bytes += r.columns.len() + r.original.len();
             before == 0 || bytes <= STEP_BYTES
         };
-        let (step, after) = rest.split_at(rest.iter().take(max_rows).take_while(fits).count());
+        let (step, after) = rest.split_at(rest.iter().take(STEP_ROWS).take_while(fits).count());
         rest = after;
         (!step.is_empty()).then_some(step)
     })

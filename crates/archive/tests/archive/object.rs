@@ -159,6 +159,15 @@ fn strangers_and_disorder_are_refused() {
     assert!(e.message.ends_with("came out of order"), "{e}");
     let e = w.append(&all(&rows), Timestamp(0), &[]).unwrap_err();
     assert!(e.message.contains("the batch has 0"), "{e}");
+
+    // None of it is in the object, and what came before is.
+    let (first, last) = (all(&rows), day(3, 2));
+    w.append(&first, Timestamp(0), &inputs()).unwrap();
+    w.append(&all(&last), Timestamp(0), &[]).unwrap_err();
+    let done = w.finish().unwrap();
+    let reader = open(&done.out).unwrap();
+    let read = reader.batches(&Projection::All, Selection::All).map(|b| b.unwrap().len()).sum::<usize>();
+    assert_eq!((done.rows.count, read), (3, 3));
 }
 
 #[test]
