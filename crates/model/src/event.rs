@@ -1,6 +1,7 @@
 //! A normalized event: ECS and `keytrail.*` columns over the record's own bytes.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use crate::column::{COUNT, Column, Kind};
 use crate::time::Timestamp;
@@ -44,7 +45,12 @@ pub struct AuditEvent<'a> {
     /// The place of each column in `values`, from 1; 0: it has none.
     places: [u8; COUNT],
     values: Vec<Value<'a>>,
+    /// What long lists hold: a record may name a million things.
+    held: Vec<(Column, HashSet<Cow<'a, str>>)>,
 }
+
+/// From so many items on, a list has its set.
+const LONG: usize = 32;
 
 const _: () = assert!(COUNT <= u8::MAX as usize);
 
@@ -60,6 +66,7 @@ impl<'a> AuditEvent<'a> {
             identity: Identity::default(),
             places: [0; COUNT],
             values: Vec::with_capacity(USUAL),
+            held: Vec::new(),
         };
         e.text(Column::EventDataset, dataset);
         e.text(Column::EventModule, module);
@@ -105,7 +112,13 @@ impl<'a> AuditEvent<'a> {
         if value.is_empty() {
             return;
         }
-        match self.value_mut(column) {
+        let place = usize::from(self.places[column.index()]).wrapping_sub(1);
+        match self.values.get_mut(place) {
+            Some(Value::List(list)) if list.len() >= LONG => {
+                if hold(&mut self.held, column, list).insert(value.clone()) {
+                    list.push(value);
+                }
+            }
             Some(Value::List(list)) if list.contains(&value) => {}
             Some(Value::List(list)) => list.push(value),
             _ => {
@@ -154,7 +167,10 @@ impl<'a> AuditEvent<'a> {
             column.kind()
         );
         match self.value_mut(column) {
-            Some(place) => *place = value,
+            Some(place) => {
+                *place = value;
+                self.held.retain(|(of, _)| *of != column);
+            }
             None => {
                 self.values.push(value);
                 self.places[column.index()] = self.values.len() as u8;
@@ -167,6 +183,19 @@ impl<'a> AuditEvent<'a> {
         let placed = Column::ALL.into_iter().zip(self.places).filter(|(_, place)| *place != 0);
         placed.map(|(column, _)| (column, self.get(column))).filter(|(_, v)| !matches!(v, Value::Null))
     }
+}
+
+/// The set of what a long list holds.
+fn hold<'h, 'a>(
+    held: &'h mut Vec<(Column, HashSet<Cow<'a, str>>)>,
+    column: Column,
+    list: &[Cow<'a, str>],
+) -> &'h mut HashSet<Cow<'a, str>> {
+    let at = held.iter().position(|(of, _)| *of == column).unwrap_or_else(|| {
+        held.push((column, list.iter().cloned().collect()));
+        held.len() - 1
+    });
+    &mut held[at].1
 }
 
 #[cfg(test)]
@@ -196,5 +225,24 @@ mod tests {
             }
         }
         assert_eq!(e.get(Column::UserName), &Value::Null);
+    }
+
+    /// Looking through the list for each item would take minutes.
+    #[test]
+    fn long_lists_hold_each_item_once_in_order() {
+        let mut e = AuditEvent::new("d", "m");
+        let items = || (0..300_000).map(|i| format!("item-{i}"));
+        for item in items().chain(items()) {
+            e.add(Column::RelatedUser, item);
+        }
+        assert_eq!(*e.get(Column::RelatedUser), Value::List(items().map(Cow::Owned).collect()));
+        // A list that is set as a whole begins anew, also one of the same length.
+        let others = || (1..300_001).map(|i| format!("item-{i}"));
+        e.set(Column::RelatedUser, Value::List(others().map(Cow::Owned).collect()));
+        for item in ["item-300000", "item-0", "item-1"] {
+            e.add(Column::RelatedUser, item);
+        }
+        let all = others().chain(["item-0".to_owned()]);
+        assert_eq!(*e.get(Column::RelatedUser), Value::List(all.map(Cow::Owned).collect()));
     }
 }
