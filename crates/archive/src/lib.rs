@@ -10,7 +10,10 @@
 //! The columns are those of [`keytrail_model::Column`]; `schemas/archive.md` documents them.
 
 mod batch;
+mod bounds;
+mod chunk;
 mod columns;
+mod dictionary;
 mod digest;
 mod error;
 pub mod name;
