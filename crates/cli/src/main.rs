@@ -8,6 +8,7 @@ mod event;
 mod folder;
 mod log;
 mod quarantine;
+mod rewrite;
 mod run;
 mod terminal;
 mod verify;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => event::explain(&args),
+        Command::Compact(args) => rewrite::compact(&args),
         Command::Conflicts(args) => event::conflicts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),

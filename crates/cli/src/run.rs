@@ -138,6 +138,9 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
             escape(&folder.root().display().to_string()),
         ));
     }
+    for what in &summary.compacted.skipped {
+        tell(&format!("warning: not compacted: {}", escape(what)));
+    }
     if summary.stopped {
         tell("stopped: what was read is sealed; run the same command again to go on");
     }
@@ -195,6 +198,9 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
             s.inflated_bytes as f64 / s.objects.1 as f64
         )
     };
+    if !s.compacted.is_nothing() {
+        let _infallible = writeln!(out, "compact  {}", crate::rewrite::compacted(&s.compacted));
+    }
     let _infallible = writeln!(
         out,
         "log      {}, size {}, root {}\nkey      {}",
@@ -227,6 +233,9 @@ fn as_json(s: &Summary) -> String {
     if s.controls > 0 {
         all["control_messages"] = s.controls.into();
     }
+    if !s.compacted.is_nothing() {
+        all["compacted"] = crate::rewrite::compacted_json(&s.compacted);
+    }
     all["log"] = serde_json::json!({
         "origin": s.checkpoint.origin,
         "tree_size": s.checkpoint.size,
@@ -236,7 +245,7 @@ fn as_json(s: &Summary) -> String {
 }
 
 /// SIGTERM and SIGINT ask the run to seal and end; a second one ends it at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(

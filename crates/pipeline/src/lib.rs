@@ -6,18 +6,23 @@
 
 mod archiver;
 mod chain;
+pub mod compact;
 mod concurrent;
 pub mod conflicts;
+pub mod decisions;
 mod dedup;
 pub mod explain;
 pub mod export;
 pub mod ingest;
 pub mod input;
+mod lineage;
 mod object_check;
 pub mod objects;
 pub mod quarantine;
 pub mod readable;
 mod recover;
+mod retention;
+mod rewrite;
 pub mod run;
 mod same_value;
 pub mod seal;

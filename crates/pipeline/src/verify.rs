@@ -4,7 +4,7 @@
 //! It goes on after the first thing that does not fit and names all of them. It reads only, and says
 //! what it did not check.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Mutex;
 
 use keytrail_archive::{Projection, Selection};
@@ -15,10 +15,12 @@ use keytrail_normalize::Masker;
 use keytrail_ports::BlobStore;
 
 use crate::conflicts::{self, Conflict};
+use crate::decisions::Withheld;
 use crate::object_check::{Checked, ObjectCheck};
 use crate::objects;
 use crate::quarantine::Entry;
 use crate::readable::{Readable, SealedObject};
+use crate::retention;
 
 /// What to check and against what.
 pub struct Options<'a> {
@@ -79,20 +81,55 @@ impl Report {
 
 /// Verifies a trail. An error means that it could not be verified; what is wrong with it is in the report.
 pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
+    for _ in 0..ATTEMPTS {
+        let before = store.get(HEAD)?;
+        let found = once(store, options);
+        let moved = store.get(HEAD)? != before;
+        match &found {
+            Ok(report) if moved && raced(store, options, report)? => {}
+            Err(e) if moved && e.code == "Fatal.ObjectMissing" => {}
+            _ => return found,
+        }
+    }
+    once(store, options)
+}
+
+/// The published checkpoint.
+const HEAD: &str = "log/checkpoint";
+
+/// Whether something was missed that a writer replaced meanwhile, or found that one has sealed by now.
+fn raced(store: &dyn BlobStore, options: &Options<'_>, report: &Report) -> Result<bool, Fatal> {
+    let (now, _) = check_log(store, options, ATTEMPTS, &mut Report::default())?;
+    let keys = now.object_keys();
+    Ok(report.findings.iter().any(|f| match f.code {
+        Code::FileMissing => f.element.starts_with("archive/") && !keys.contains(f.element.as_str()),
+        Code::FileUnlisted => {
+            keys.contains(f.element.as_str()) || now.details.contains_key(&f.element)
+        }
+        _ => false,
+    }))
+}
+
+fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report::default();
     let (readable, all_entries) = check_log(store, options, ATTEMPTS, &mut report)?;
     let (listed, all_details) = check_details(store, &readable, options, &mut report)?;
     check_objects(store, &readable, options, &mut report)?;
+    retention::check(store, &readable, &|o| in_range(o, options), &mut report.findings)?;
     check_copies(store, &readable, options, &mut report)?;
     check_conflicts(store, &readable, options, &mut report)?;
     if options.writing {
         report.unchecked.push("files that no entry of the log names: a run is writing to this folder".into());
     } else {
         let named = readable.object_keys();
-        unnamed(store, "archive/", &|key| named.contains(key), all_entries, &mut report)?;
-        unnamed(store, "detail/", &|key| readable.details.contains_key(key), all_entries, &mut report)?;
+        let retired: HashMap<&str, u64> =
+            readable.history().values().map(|r| (r.object.object.key.as_str(), r.by)).collect();
+        let by = |key: &str| retired.get(key).copied();
+        unnamed(store, "archive/", &|key| named.contains(key), &by, all_entries, &mut report)?;
+        let is_detail = |key: &str| readable.details.contains_key(key);
+        unnamed(store, "detail/", &is_detail, &|_| None, all_entries, &mut report)?;
         let all = all_entries && all_details;
-        unnamed(store, "quarantine/", &|key| listed.contains(key), all, &mut report)?;
+        unnamed(store, "quarantine/", &|key| listed.contains(key), &|_| None, all, &mut report)?;
     }
     report.findings.sort();
     Ok(report)
@@ -113,7 +150,7 @@ fn check_log(
     if files.is_empty() {
         return Err(Fatal::new("Fatal.NotVerified", "there is no log: `log/` is empty or missing"));
     }
-    let before = store.get("log/checkpoint")?;
+    let before = store.get(HEAD)?;
     let mut entries = Vec::new();
     let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
     let audited: Audit = audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
@@ -121,12 +158,12 @@ fn check_log(
     })
     .map_err(|e| Fatal::new("Fatal.NotVerified", e))?;
     // A run that appended meanwhile shows as damage that is not there: look again at what it left.
-    if options.writing && attempts > 0 && store.get("log/checkpoint")? != before {
+    if attempts > 0 && store.get(HEAD)? != before {
         return check_log(store, options, attempts - 1, report);
     }
     let bundles = blamed(&audited.findings, Level::Entries);
     let tiles = blamed(&audited.findings, Level::Hashes(0));
-    let (mut readable, mut believed) = (Readable::default(), 0);
+    let (mut readable, mut believed) = (Readable::with_history(), 0);
     for (index, agrees, manifest) in entries {
         let block = index / WIDTH;
         // A changed entry is named already; what it says would only blame files that are right.
@@ -138,7 +175,7 @@ fn check_log(
             Err(e) => report.findings.push(Finding::new(
                 Code::LeafMismatch,
                 format!("log entry {index}"),
-                format!("it was sealed and is no manifest: {e}"),
+                format!("it was sealed and cannot be followed: {e}"),
             )),
         }
     }
@@ -248,7 +285,9 @@ fn check_objects(
             outside(options)
         ));
     }
-    let check = ObjectCheck { store, rederive: options.rederive };
+    let withheld = Withheld::load(store, readable)?;
+    let check =
+        ObjectCheck { store, rederive: options.rederive, history: readable.history(), withheld: &withheld };
     let queue = Mutex::new(wanted.into_iter());
     let done: Mutex<Vec<Result<Checked, Fatal>>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -268,7 +307,7 @@ fn check_objects(
     let done =
         done.into_inner().map_err(|_| Fatal::new("Fatal.Internal", "a checking thread ended early"))?;
     let mut other_versions: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut masked, mut withheld) = (0, 0);
+    let (mut masked, mut withheld, mut unknown) = (0, 0, 0);
     for checked in done {
         let checked = checked?;
         report.objects += 1;
@@ -276,6 +315,7 @@ fn check_objects(
         report.findings.extend(checked.findings);
         masked += checked.masked;
         withheld += checked.withheld;
+        unknown += checked.unknown;
         for (version, rows) in checked.other_versions {
             *other_versions.entry(version).or_default() += rows;
         }
@@ -290,6 +330,9 @@ fn check_objects(
     }
     if masked > 0 {
         report.unchecked.push(format!("{masked} masked values: the mask key is not here"));
+    }
+    if unknown > 0 {
+        report.unchecked.push(format!("what {unknown} rewrites replaced: see the findings of their lists"));
     }
     if withheld > 0 {
         report.unchecked.push(format!("columns of {withheld} withheld rows"));
@@ -405,11 +448,20 @@ fn unnamed(
     store: &dyn BlobStore,
     prefix: &str,
     named: &dyn Fn(&str) -> bool,
+    retired_by: &dyn Fn(&str) -> Option<u64>,
     all: bool,
     report: &mut Report,
 ) -> Result<(), Fatal> {
     for key in store.list(prefix)? {
         if named(&key) {
+            continue;
+        }
+        if let Some(leaf) = retired_by(&key) {
+            report.findings.push(Finding::new(
+                Code::FileUnlisted,
+                key,
+                format!("log entry {leaf} retired it, and it was left behind: the next run deletes it"),
+            ));
             continue;
         }
         if !all {
