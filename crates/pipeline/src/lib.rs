@@ -8,6 +8,7 @@ mod archiver;
 mod chain;
 pub mod compact;
 mod concurrent;
+pub mod config;
 pub mod conflicts;
 pub mod decisions;
 mod dedup;
@@ -31,6 +32,7 @@ pub mod trail;
 pub mod verify;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
+pub use config::Config;
 pub use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};
