@@ -195,13 +195,12 @@ pub(crate) fn build(rows: &[Row<'_>], added: Added<'_>) -> Result<Built, Fatal> 
         match added {
             Added::New { ingested, inputs } => {
                 put(i, Column::EventIngested, &ingested.0.to_be_bytes());
-                let name =
-                    usize::try_from(head.input).ok().and_then(|n| inputs.get(n)).ok_or_else(|| {
-                        Fatal::new(
-                            "Fatal.Archive",
-                            format!("row {i} names input `{}`, the batch has {}", head.input, inputs.len()),
-                        )
-                    })?;
+                let name = usize::try_from(head.input).ok().and_then(|n| inputs.get(n)).ok_or_else(|| {
+                    Fatal::new(
+                        "Fatal.Archive",
+                        format!("row {i} names input `{}`, the batch has {}", head.input, inputs.len()),
+                    )
+                })?;
                 input.clear();
                 // Writing to a String cannot fail.
                 let _ = write!(input, "{name}@{}", head.offset);

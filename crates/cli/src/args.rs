@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
 
-use crate::rewrite::CompactArgs;
+use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
 
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
 #[derive(Parser, Debug)]
@@ -28,6 +28,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Make one archive object of many small ones, where it pays
     Compact(CompactArgs),
+    /// Derive columns of archived events again, by this version's normalizers
+    Renormalize(RenormalizeArgs),
+    /// Take original bytes out of the archive; everything else of the events stays
+    Withhold(WithholdArgs),
     /// Show events that share their producer's key and differ
     Conflicts(ReadArgs),
     /// List, show or replay records that were refused

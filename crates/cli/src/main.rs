@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => event::explain(&args),
         Command::Compact(args) => rewrite::compact(&args),
+        Command::Renormalize(args) => rewrite::renormalize(&args),
+        Command::Withhold(args) => rewrite::withhold(&args),
         Command::Conflicts(args) => event::conflicts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),

@@ -40,7 +40,12 @@ pub struct Head {
 
 impl Head {
     /// The head of a row that was archived before, for [`RowBuffer::push_encoded`].
-    pub fn archived(dataset: &'static str, day: Day, time: Option<Timestamp>, identity: (Uid, u64, Hash)) -> Self {
+    pub fn archived(
+        dataset: &'static str,
+        day: Day,
+        time: Option<Timestamp>,
+        identity: (Uid, u64, Hash),
+    ) -> Self {
         let (uid, group, hash) = identity;
         Self {
             dataset,

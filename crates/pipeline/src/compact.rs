@@ -12,7 +12,7 @@ use keytrail_model::manifest::MAX_REPLACED;
 use keytrail_model::{Fatal, Partition};
 
 use crate::readable::{Readable, SealedObject};
-use crate::rewrite::{self, Rewriter};
+use crate::rewrite::{self, Rewriter, Sealer};
 use crate::trail::Trail;
 
 /// How much larger than its largest input an object has to be.
@@ -20,10 +20,6 @@ const FACTOR: u64 = 4;
 
 /// Rows of an object that compaction makes, at most.
 const MAX_ROWS: u64 = 1 << 20;
-
-/// What is put before a seal, in bytes and objects: readers of the folder see it twice until then.
-const SEAL_BYTES: u64 = 128 << 20;
-const SEAL_OBJECTS: usize = 64;
 
 /// Objects that would become one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,14 +93,14 @@ pub fn when_it_pays(
         if merges.is_empty() || stop.load(Ordering::Relaxed) {
             return Ok(done);
         }
-        let (mut manifests, mut bytes) = (Vec::new(), 0);
+        let mut sealer = Sealer::new(trail);
         for merge in merges {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             let manifest = match rewriter.merge(&merge.partition, &merge.inputs) {
                 Ok(manifest) => manifest,
-                Err(e) if e.code == "Fatal.ArchiveDamaged" || e.code == "Fatal.ObjectMissing" => {
+                Err(e) if rewrite::is_damage(&e) => {
                     done.skipped.push(e.message);
                     damaged.push(merge.partition);
                     continue;
@@ -112,16 +108,9 @@ pub fn when_it_pays(
                 Err(e) => return Err(e),
             };
             done.count(&merge.inputs, &manifest);
-            bytes += manifest.object.as_ref().map_or(0, |o| o.bytes);
-            manifests.push(manifest);
-            if bytes >= SEAL_BYTES || manifests.len() >= SEAL_OBJECTS {
-                rewrite::seal(trail, readable, std::mem::take(&mut manifests))?;
-                bytes = 0;
-            }
+            sealer.add(readable, manifest)?;
         }
-        if !manifests.is_empty() {
-            rewrite::seal(trail, readable, manifests)?;
-        }
+        sealer.finish(readable)?;
     }
 }
 

@@ -22,6 +22,7 @@ pub mod objects;
 pub mod quarantine;
 pub mod readable;
 mod recover;
+pub mod renormalize;
 mod retention;
 mod rewrite;
 pub mod run;
@@ -30,6 +31,7 @@ pub mod seal;
 mod sink;
 pub mod trail;
 pub mod verify;
+pub mod withhold;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
 pub use config::Config;

@@ -107,8 +107,7 @@ impl Lineage {
     /// Of an object that is not sealed yet, and what it would replace.
     pub fn of_new(rows: &RowsRef, kind: ManifestKind, inputs: &[SealedObject], detail: &Detail) -> Self {
         let mut top = Node::new((u64::MAX, String::new()), rows, (0, ManifestKind::Add), 0, true);
-        top.mapping =
-            Some(Mapping::new(detail.rows.clone(), detail.dropped.clone(), 1..inputs.len() + 1));
+        top.mapping = Some(Mapping::new(detail.rows.clone(), detail.dropped.clone(), 1..inputs.len() + 1));
         let same = kind != ManifestKind::Renormalize;
         let mut nodes = vec![top];
         nodes.extend(inputs.iter().map(|o| Node::of(o, (u64::MAX, kind), 0, same)));
@@ -223,7 +222,10 @@ impl Node {
             return Some((Code::LeafMismatch, format!("its row {row} is there twice")));
         }
         if let Some(row) = self.waiting.keys().next() {
-            return Some((Code::LeafMismatch, format!("its row {} is missing, its row {row} is there", self.next)));
+            return Some((
+                Code::LeafMismatch,
+                format!("its row {} is missing, its row {row} is there", self.next),
+            ));
         }
         if is != should {
             return Some((Code::LeafMismatch, format!("{is} of its {should} rows are there")));
@@ -275,7 +277,8 @@ impl Mapping {
         match self.inputs.clone().nth(input as usize) {
             Some(node) if row < u32::MAX => each(node, row),
             _ => {
-                let what = format!("its row {} comes from row {row} of no object", self.row.saturating_sub(1));
+                let what =
+                    format!("its row {} comes from row {row} of no object", self.row.saturating_sub(1));
                 self.wrong.get_or_insert(what);
             }
         }

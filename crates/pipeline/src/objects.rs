@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 
 use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
+use keytrail_model::manifest::ObjectRef;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal, Hash, Uid};
-use keytrail_model::manifest::ObjectRef;
 use keytrail_ports::{BlobRead, BlobStore, Put, StoreError};
 use sha2::{Digest, Sha256};
 

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keytrail_archive::kept::{self, Kept, Origin};
-use keytrail_archive::{Batch, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow};
+use keytrail_archive::{
+    Batch, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
+};
 use keytrail_model::manifest::{Decision, DroppedRow, ManifestKind, RowRun};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::Row;
@@ -89,7 +91,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// One object with the rows of another as `change` leaves them, in the same order unless it changes
-    /// their time. As [`merge`](Self::merge) otherwise.
+    /// their time. `None`: it changes nothing. As [`merge`](Self::merge) otherwise.
     pub fn change(
         &self,
         partition: &Partition,
@@ -97,30 +99,35 @@ impl<'a> Rewriter<'a> {
         kind: ManifestKind,
         decision: Decision,
         change: &mut Change<'_>,
-    ) -> Result<Manifest, Fatal> {
+    ) -> Result<Option<Manifest>, Fatal> {
         let dataset = dataset(partition)?;
         let key = &input.object.key;
         let mut output = self.output(partition)?;
-        let (mut columns, mut scratch) = (Vec::new(), Vec::new());
+        let (mut columns, mut scratch, mut same) = (Vec::new(), Vec::new(), true);
         self.read(input, &mut |batch| {
             let mut rows = RowBuffer::new();
             for stored in batch.rows() {
                 columns.clear();
-                let changed = match change(&stored, &mut columns)? {
+                let what = change(&stored, &mut columns)?;
+                same &= matches!(what, Changed::Nothing);
+                let changed = match what {
                     Changed::Nothing => stored,
                     Changed::Columns(time) => StoredRow { columns: &columns, time, ..stored },
                     Changed::Withheld => StoredRow { original: None, ..stored },
                 };
                 let origin = Origin { input: 0, row: stored.number };
-                let head = kept::head(&changed, dataset, partition.day, origin)
-                    .map_err(|e| objects::at(key, e))?;
+                let head =
+                    kept::head(&changed, dataset, partition.day, origin).map_err(|e| objects::at(key, e))?;
                 kept::pack(&mut rows, &head, &changed, &mut scratch);
             }
             // Row groups may overlap, a batch of one is in order but where times were changed.
             rows.sort();
             output.append(&rows.rows().collect::<Vec<_>>())
         })?;
-        self.put(output, kind, std::slice::from_ref(input), Some(decision))
+        if same {
+            return Ok(None);
+        }
+        self.put(output, kind, std::slice::from_ref(input), Some(decision)).map(Some)
     }
 
     /// Hands out the rows of an object, which has to be what was sealed.
@@ -146,7 +153,10 @@ impl<'a> Rewriter<'a> {
             let batch = batch.map_err(|e| objects::at(key, e))?;
             for leaf in batch.leaves() {
                 if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
-                    return Err(damaged(&format!("has an original in row {} that its hash does not fit", leaf.number)));
+                    return Err(damaged(&format!(
+                        "has an original in row {} that its hash does not fit",
+                        leaf.number
+                    )));
                 }
                 events.push(leaf_hash(&leaf.hash.0));
                 rows.push(leaf_hash(&leaf.digest.0));
@@ -234,8 +244,50 @@ pub(crate) fn upon<T>(
     Ok(done)
 }
 
+/// What is put before a seal, in bytes and objects: readers of the folder see it twice until then.
+const SEAL_BYTES: u64 = 128 << 20;
+const SEAL_OBJECTS: usize = 64;
+
+/// Collects manifests of objects that were put, and seals them when there is enough.
+pub(crate) struct Sealer<'a> {
+    trail: &'a Trail<'a>,
+    manifests: Vec<Manifest>,
+    bytes: u64,
+}
+
+impl<'a> Sealer<'a> {
+    /// Nothing is to be sealed.
+    pub fn new(trail: &'a Trail<'a>) -> Self {
+        Self { trail, manifests: Vec::new(), bytes: 0 }
+    }
+
+    /// Takes a manifest. What it retires is still readable until a seal.
+    pub fn add(&mut self, readable: &mut Readable, manifest: Manifest) -> Result<(), Fatal> {
+        self.bytes += manifest.object.as_ref().map_or(0, |o| o.bytes);
+        self.manifests.push(manifest);
+        if self.bytes < SEAL_BYTES && self.manifests.len() < SEAL_OBJECTS {
+            return Ok(());
+        }
+        self.finish(readable)
+    }
+
+    /// Seals what is left, and deletes what it retires.
+    pub fn finish(&mut self, readable: &mut Readable) -> Result<(), Fatal> {
+        self.bytes = 0;
+        if self.manifests.is_empty() {
+            return Ok(());
+        }
+        seal(self.trail, readable, std::mem::take(&mut self.manifests))
+    }
+}
+
+/// Whether an error says that an archived object is not what was sealed.
+pub(crate) fn is_damage(e: &Fatal) -> bool {
+    e.code == "Fatal.ArchiveDamaged" || e.code == "Fatal.ObjectMissing"
+}
+
 /// Seals manifests that retire objects, and deletes these.
-pub(crate) fn seal(trail: &Trail<'_>, readable: &mut Readable, manifests: Vec<Manifest>) -> Result<(), Fatal> {
+fn seal(trail: &Trail<'_>, readable: &mut Readable, manifests: Vec<Manifest>) -> Result<(), Fatal> {
     let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
     let first = trail.log().append(&entries)?.size - entries.len() as u64;
     let mut retired: Vec<u64> = manifests.iter().flat_map(|m| &m.replaces).copied().collect();

@@ -103,9 +103,7 @@ fn raced(store: &dyn BlobStore, options: &Options<'_>, report: &Report) -> Resul
     let keys = now.object_keys();
     Ok(report.findings.iter().any(|f| match f.code {
         Code::FileMissing => f.element.starts_with("archive/") && !keys.contains(f.element.as_str()),
-        Code::FileUnlisted => {
-            keys.contains(f.element.as_str()) || now.details.contains_key(&f.element)
-        }
+        Code::FileUnlisted => keys.contains(f.element.as_str()) || now.details.contains_key(&f.element),
         _ => false,
     }))
 }

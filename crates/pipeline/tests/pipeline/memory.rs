@@ -39,6 +39,16 @@ impl Memory {
         }
     }
 
+    /// The same trail once more.
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        for key in self.store.list("").unwrap() {
+            copy.store.replace(&key, &self.store.get(&key).unwrap().unwrap()).unwrap();
+        }
+        copy.lock.compare_and_swap(None, &self.lock.read().unwrap().unwrap()).unwrap();
+        copy
+    }
+
     pub fn run(&self, inputs: &[Input]) -> Result<Summary, Fatal> {
         self.run_with(&self.store, &self.lock, inputs)
     }

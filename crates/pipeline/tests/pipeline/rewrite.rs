@@ -9,7 +9,7 @@ use keytrail_adapters::memory::{Fault, Faults, Faulty, MemoryCheckpoint, MemoryS
 use keytrail_archive::kept::{self, Origin};
 use keytrail_archive::{ObjectReader, ObjectWriter, Projection, Selection, StoredRow};
 use keytrail_model::manifest::{DroppedRow, ManifestKind, RowRun};
-use keytrail_model::row::encode;
+use keytrail_model::row::{Encoded, encode};
 use keytrail_model::{Column, Day, Detail, Fatal, Manifest, Partition, RowBuffer, Value};
 use keytrail_pipeline::compact::{self, Compacted};
 use keytrail_pipeline::input::Input;
@@ -79,7 +79,8 @@ fn settled(trail: &Memory, what: &str) {
     keys.sort_unstable();
     assert_eq!(trail.store.list("archive/").unwrap(), keys, "{what}");
     assert_eq!(trail.verify().findings, [], "{what}");
-    let shas: BTreeSet<String> = readable.objects().map(|o| format!("state/uids/{}", o.object.sha256)).collect();
+    let shas: BTreeSet<String> =
+        readable.objects().map(|o| format!("state/uids/{}", o.object.sha256)).collect();
     assert!(trail.store.list("state/uids/").unwrap().iter().all(|k| shas.contains(k)), "{what}");
 }
 
@@ -115,10 +116,11 @@ fn a_compaction_killed_at_any_write_loses_and_doubles_nothing() {
         settled(&trail, "undisturbed");
         events(&trail)
     };
+    let before = trail_of(4);
     for fault in [Fault::KilledBefore, Fault::KilledAfter, Fault::NotApplied, Fault::Applied] {
         let (mut at, mut unfinished) = (1, 0);
         loop {
-            let trail = trail_of(4);
+            let trail = before.copy();
             let faults = Faults::new(at, fault);
             let (store, lock): (&dyn BlobStore, &dyn CheckpointStore) = (&trail.store, &trail.lock);
             let (store, lock) = (Faulty::new(store, &faults), Faulty::new(lock, &faults));
@@ -191,11 +193,14 @@ fn set_detail(store: &MemoryStore, manifest: &mut Manifest, change: impl FnOnce(
     manifest.detail = sealed;
 }
 
+/// Takes a row.
+type Push<'a> = dyn FnMut(&StoredRow<'_>) + 'a;
+
 /// Writes an object again with the rows that `change` pushes for each row, and makes the manifest fit.
 fn set_rows(
     store: &MemoryStore,
     manifest: &mut Manifest,
-    change: &mut dyn FnMut(&StoredRow<'_>, &mut dyn FnMut(&StoredRow<'_>)),
+    change: &mut dyn FnMut(&StoredRow<'_>, &mut Push<'_>),
 ) {
     let old = manifest.object.as_ref().unwrap().key.clone();
     let rows = manifest.rows.as_ref().unwrap();
@@ -234,15 +239,14 @@ fn a_rewrite_that_changes_what_it_replaces_is_found() {
     assert_eq!(codes(&forge(&trail, |_, _| {})), Vec::<String>::new(), "the forger breaks nothing by itself");
     let found = |code: &str, says: &str, change: &dyn Fn(&mut Manifest, &MemoryStore)| {
         let forged = forge(&trail, |manifests, store| change(manifests.last_mut().unwrap(), store));
-        let found = codes(&forged);
+        let mut found = codes(&forged);
+        found.retain(|f| !f.starts_with("DUP "));
         let wanted = format!("{code} log entry {by}: ");
         assert!(!found.is_empty() && found.iter().all(|f| f.starts_with(&wanted)), "{says}: {found:#?}");
         assert!(found.iter().any(|f| f.contains(says)), "{says}: {found:#?}");
     };
-    let outcome = |row: &StoredRow<'_>, push: &mut dyn FnMut(&StoredRow<'_>)| {
-        let mut columns = Vec::new();
-        for (column, value) in keytrail_model::row::columns(row.columns) {
-            use keytrail_model::row::Encoded;
+    let outcome = |row: &StoredRow<'_>, push: &mut Push<'_>| {
+        let values = keytrail_model::row::columns(row.columns).map(|(column, value)| {
             let value = match value {
                 Encoded::Text(_) if column == Column::EventOutcome && row.number == 3 => {
                     Value::Text("success".into())
@@ -252,8 +256,10 @@ fn a_rewrite_that_changes_what_it_replaces_is_found() {
                 Encoded::Bool(b) => Value::Bool(b),
                 Encoded::List(items) => Value::List(items.map(Into::into).collect()),
             };
-            encode(&mut columns, column, &value);
-        }
+            (column, value)
+        });
+        let mut columns = Vec::new();
+        encode(&mut columns, values);
         push(&StoredRow { columns: &columns, ..*row });
     };
     found("COLUMN_MISMATCH", "the root over its rows' columns", &|m, store| {
@@ -354,7 +360,11 @@ fn what_is_retired_by_nobody_or_twice_is_found() {
     damaged.store.replace(&detail.key, b"{}").unwrap();
     let report = damaged.verify();
     assert_eq!(report.failures().map(|f| f.code.as_str()).collect::<Vec<_>>(), ["OBJECT_MISMATCH"]);
-    assert!(report.unchecked.iter().any(|u| u.starts_with("what 1 rewrites replaced")), "{:?}", report.unchecked);
+    assert!(
+        report.unchecked.iter().any(|u| u.starts_with("what 1 rewrites replaced")),
+        "{:?}",
+        report.unchecked
+    );
 }
 
 /// Two writers archived the same events before either was sealed.
