@@ -298,7 +298,7 @@ mod tests {
 
     fn of(json: &str) -> Result<(Identity<'_>, Option<String>), Rejection> {
         let masker = Masker::new(&[7; 32]);
-        let ctx = Context { now: Timestamp(i64::MAX), masker: &masker };
+        let ctx = Context { now: Timestamp(i64::MAX), masker: &masker, declared: None };
         // The context lives as long as the record in production; here the event is taken apart at once.
         normalize(json, &ctx).map(|e| {
             let scope = e.get_text(Column::KeytrailScope).map(str::to_owned);

@@ -23,6 +23,7 @@ pub mod run;
 mod same_value;
 pub mod seal;
 mod sink;
+mod tally;
 pub mod trail;
 pub mod verify;
 

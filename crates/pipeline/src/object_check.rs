@@ -9,7 +9,7 @@ use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::{Encoded, Provenance, columns, text};
 use keytrail_model::sha256::of_two;
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
-use keytrail_normalize::{Context, Format, Origin, normalize_of};
+use keytrail_normalize::{Context, Declaration, Format, Origin, normalize_of};
 use keytrail_ports::BlobStore;
 
 use crate::objects::{self, Object};
@@ -185,8 +185,8 @@ impl Misplaced<'_> {
     }
 }
 
-/// Normalizes the original again and compares all derived columns. What a container said of the record is
-/// not in the original: it is taken from the row.
+/// Normalizes the original again and compares all derived columns. What a container or a declaration said of
+/// the record is not in the original: it is taken from the row.
 fn derive_again(
     row: &StoredRow<'_>,
     rederive: Rederive<'_>,
@@ -202,7 +202,8 @@ fn derive_again(
         return;
     };
     again.clear();
-    let ctx = Context { now: Timestamp(i64::MAX), masker: rederive.masker };
+    let declared = Declaration::of_row(format, row.columns);
+    let ctx = Context { now: Timestamp(i64::MAX), masker: rederive.masker, declared };
     let from = Provenance { input: 0, offset: 0 };
     let mut wrong = |message: String| {
         out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));

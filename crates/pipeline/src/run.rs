@@ -34,8 +34,8 @@ pub trait Progress {
 pub struct Summary {
     /// All records.
     pub total: Counts,
-    /// By source.
-    pub sources: BTreeMap<&'static str, Counts>,
+    /// By source: its declared name, else the format that its records were taken for.
+    pub sources: BTreeMap<String, Counts>,
     /// By code of rejection.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Control messages of log subscriptions. They hold no record, so they are not among those read.
