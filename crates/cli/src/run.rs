@@ -95,6 +95,7 @@ pub fn run_inputs(
             first_leaf: summary.first_leaf,
             rederive: None,
             threads: options.ingest.threads,
+            gaps: false,
             writing: true,
         },
     )?;
@@ -161,6 +162,12 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
             escape(&folder.root().display().to_string()),
         ));
     }
+    if summary.gaps > 0 {
+        tell(&format!(
+            "warning: {} ranges of records are missing between others of their source: keytrail verify names them",
+            count(summary.gaps)
+        ));
+    }
     if summary.stopped {
         tell("stopped: what was read is sealed; run the same command again to go on");
     }
@@ -208,6 +215,9 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
         let _infallible =
             writeln!(out, "         {} control messages of log subscriptions", count(s.controls));
     }
+    if s.gaps > 0 {
+        let _infallible = writeln!(out, "gaps     {} new ranges of missing records", count(s.gaps));
+    }
     let _infallible = if s.objects.0 == 0 {
         writeln!(out, "archive  nothing new")
     } else {
@@ -250,6 +260,9 @@ fn as_json(s: &Summary) -> String {
         .collect();
     if s.controls > 0 {
         all["control_messages"] = s.controls.into();
+    }
+    if s.gaps > 0 {
+        all["gaps"] = s.gaps.into();
     }
     all["log"] = serde_json::json!({
         "origin": s.checkpoint.origin,

@@ -48,6 +48,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
             first_leaf: 0,
             rederive: args.rederive.then_some(Rederive { masker: &masker, has_key }),
             threads: crate::run::threads(args.threads),
+            gaps: true,
             writing: folder.in_use(),
         },
     )?;

@@ -18,6 +18,7 @@ mod lists;
 pub mod mask;
 mod object;
 mod reader;
+pub mod sequence;
 mod value;
 pub mod vault;
 mod walk;

@@ -12,9 +12,10 @@ use keytrail_ports::Put;
 
 use crate::ingest::{Normalized, Rejected};
 use crate::input::{Input, InputSummary, Source};
-use crate::readable::{Readable, TakenIn};
+use crate::readable::{Readable, TakenIn, add_runs};
 use crate::recover::{Recovered, mark_clean};
 use crate::run::{Options, Summary};
+use crate::sequence::Sequences;
 use crate::sink::{Sink, Staged};
 use crate::tally::{Tally, format_of};
 use crate::trail::{Trail, scratch_error};
@@ -34,6 +35,8 @@ pub struct Archiver<'a> {
     trail: &'a Trail<'a>,
     inputs: Vec<String>,
     replayed: Vec<bool>,
+    /// Declared ones.
+    instances: Vec<Option<String>>,
     readable: Readable,
     sorter: Sorter,
     sink: Sink<'a>,
@@ -49,6 +52,8 @@ pub struct Archiver<'a> {
     unsealed_bytes: u64,
     written: (u64, u64),
     first_leaf: u64,
+    /// Numbers that were sealed before this run.
+    sealed_before: Sequences,
 }
 
 impl<'a> Archiver<'a> {
@@ -67,6 +72,8 @@ impl<'a> Archiver<'a> {
             trail,
             inputs: inputs.iter().map(|i| i.name.clone()).collect(),
             replayed: inputs.iter().map(|i| i.source == Source::Quarantine).collect(),
+            instances: inputs.iter().map(|i| i.declared.as_ref()?.instance.clone()).collect(),
+            sealed_before: recovered.taken.sequences.clone(),
             first_leaf: recovered.readable.size,
             taken: recovered.taken,
             readable: recovered.readable,
@@ -121,11 +128,14 @@ impl<'a> Archiver<'a> {
         let mut is_new =
             |r: &Rejected| taken.insert(quarantine::key_of(r.rejection.code.code(), &r.original));
         let new: Vec<&Rejected> = rejects.iter().filter(|r| is_new(r)).collect();
+        let instance = self.instances[input as usize].as_deref();
+        new.iter().for_each(|r| self.sink.add_refused(&r.original, instance));
         let (store, received) = (self.trail.store, self.trail.clock.now());
         let (name, tally) = (&self.inputs[input as usize], &self.tally);
         self.pending.quarantine.extend(concurrent::each(&new, |r| {
             let source = tally.name(tally.source(input, r.format));
-            quarantine::put(store, &r.rejection, (source, name, r.offset), received, &r.original)
+            let from = quarantine::Place { source, instance, input: name, offset: r.offset };
+            quarantine::put(store, &r.rejection, from, received, &r.original)
         })?);
         Ok(())
     }
@@ -200,6 +210,7 @@ impl<'a> Archiver<'a> {
         }
         self.sink.judge(&staged, &self.readable, &mut self.tally)?;
         self.pending.runs = self.sink.take_runs();
+        add_runs(&mut self.taken.sequences, &self.pending.runs);
         let manifests = self.put(staged, now)?;
         let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
         let first = self.trail.log().append(&entries)?.size - entries.len() as u64;
@@ -277,6 +288,7 @@ impl<'a> Archiver<'a> {
             inputs: self.done.2,
             input_bytes: self.input_bytes,
             inflated_bytes: self.done.0,
+            gaps: self.taken.sequences.new_gaps(&self.sealed_before),
             objects: self.written,
             first_leaf: self.first_leaf,
             checkpoint,

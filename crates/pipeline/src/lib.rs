@@ -22,6 +22,7 @@ mod recover;
 pub mod run;
 mod same_value;
 pub mod seal;
+pub mod sequence;
 mod sink;
 mod tally;
 pub mod trail;

@@ -28,6 +28,8 @@ pub struct Header {
     pub code: String,
     /// Input object that the record was first seen in.
     pub input: String,
+    /// Which device, HSM or cluster its source was declared to be.
+    pub instance: Option<String>,
     /// Offset in the inflated object.
     pub offset: u64,
     /// What was expected and where.
@@ -73,6 +75,19 @@ impl Entry {
     }
 }
 
+/// Where a refused record was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The source that it is counted for.
+    pub source: &'a str,
+    /// What that is declared to be.
+    pub instance: Option<&'a str>,
+    /// Its input.
+    pub input: &'a str,
+    /// Offset in the inflated input.
+    pub offset: u64,
+}
+
 /// `quarantine/<sha256>` of a rejection.
 pub fn key_of(code: &str, original: &[u8]) -> String {
     let mut h = Sha256::new();
@@ -86,7 +101,7 @@ pub fn key_of(code: &str, original: &[u8]) -> String {
 pub fn put(
     store: &dyn BlobStore,
     rejection: &Rejection,
-    (source, input, offset): (&str, &str, u64),
+    from: Place<'_>,
     received: Timestamp,
     original: &[u8],
 ) -> Result<QuarantineItem, Fatal> {
@@ -94,11 +109,12 @@ pub fn put(
     let header = Header {
         bytes: original.len() as u64,
         code: rejection.code.code().into(),
-        input: input.into(),
-        offset,
+        input: from.input.into(),
+        instance: from.instance.map(str::to_owned),
+        offset: from.offset,
         reason: rejection.reason.clone(),
         received: received.0,
-        source: source.into(),
+        source: from.source.into(),
         version: 1,
     };
     // A struct of strings and numbers always serialises.

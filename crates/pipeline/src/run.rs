@@ -40,6 +40,8 @@ pub struct Summary {
     pub rejected: BTreeMap<&'static str, u64>,
     /// Control messages of log subscriptions. They hold no record, so they are not among those read.
     pub controls: u64,
+    /// Ranges of numbers that are missing between records of one source and were not before.
+    pub gaps: u64,
     /// Inputs taken in whole.
     pub inputs: u64,
     /// Their bytes as they came.

@@ -10,6 +10,7 @@ use keytrail_model::manifest::{ObjectRef, RowsRef, RunItem};
 use keytrail_model::row::{Row, text};
 use keytrail_model::{Column, Fatal, Partition, Timestamp, Uid};
 use keytrail_normalize::Format;
+use keytrail_normalize::sequence::{self, Position};
 
 use crate::chain::Chains;
 use crate::dedup::{Dedup, Verdict};
@@ -105,6 +106,7 @@ impl<'a> Sink<'a> {
         let Some(first) = rows.first() else { return Ok(()) };
         // All of one partition, so of one dataset.
         let format = format_of(first.head.dataset);
+        let is_numbered = format.is_some_and(Format::is_numbered);
         let has_instances = format.is_some_and(Format::has_instances);
         for row in rows {
             let source = tally.source(row.head.input, format);
@@ -131,7 +133,9 @@ impl<'a> Sink<'a> {
                 }
             }
             counts.accepted += 1;
-            self.chains.add(*row);
+            if is_numbered && let Some(position) = format.and_then(|f| Position::of_row(f, row.columns)) {
+                self.chains.add(position, row.original);
+            }
             new.push(*row);
         }
         if new.is_empty() {
@@ -195,7 +199,12 @@ impl<'a> Sink<'a> {
         Ok(staged)
     }
 
-    /// Runs of chained records since the last call.
+    /// Takes the positions that a refused record claims.
+    pub fn add_refused(&mut self, refused: &[u8], hsm: Option<&str>) {
+        sequence::of_refused(refused, hsm, &mut |position| self.chains.add(position, refused));
+    }
+
+    /// Runs of numbered records since the last call.
     pub fn take_runs(&mut self) -> Vec<RunItem> {
         self.chains.take()
     }

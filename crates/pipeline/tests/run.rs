@@ -80,6 +80,7 @@ impl Memory {
             first_leaf: 0,
             rederive: None,
             threads: 1,
+            gaps: true,
             writing: false,
         };
         verify::verify(&self.store, &options).unwrap()
