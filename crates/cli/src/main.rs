@@ -4,6 +4,7 @@
 //! but rejected records, 70 fatal, 75 try again later, 78 configuration; `verify` alone uses 0, 1, 2.
 
 mod args;
+mod config;
 mod event;
 mod folder;
 mod log;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),
+        Command::Config(command) => config::config(&command),
     };
     done.unwrap_or_else(|fatal| {
         tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));

@@ -13,11 +13,14 @@ use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
 pub use keytrail_normalize::framing::Limits as FramingLimits;
 use keytrail_normalize::framing::{Frame, Splitter};
 use sha2::{Digest, Sha256};
+
+use crate::config::DeclaredSource;
 
 /// A gzip file is inflated at once when it is at most this large, and what it holds at most
 /// [`AT_ONCE_INFLATED_BYTES`]: that is faster, and takes the memory of both.
@@ -35,6 +38,8 @@ pub struct Input {
     pub name: String,
     /// Where the bytes are.
     pub source: Source,
+    /// The source that declares it, if one does.
+    pub declared: Option<Arc<DeclaredSource>>,
 }
 
 /// Where an input's bytes are.
@@ -55,7 +60,12 @@ impl Input {
     /// The input at a path.
     pub fn path(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { name: printable(&path), source: Source::Path(path) }
+        Self { name: printable(&path), source: Source::Path(path), declared: None }
+    }
+
+    /// A quarantine entry, by its key.
+    pub fn quarantine(key: impl Into<String>) -> Self {
+        Self { name: key.into(), source: Source::Quarantine, declared: None }
     }
 }
 
@@ -123,7 +133,7 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
             if inputs.iter().any(|i: &Input| i.source == Source::Stdin) {
                 return Err("`-` is given twice, standard input can be read once".to_owned());
             }
-            inputs.push(Input { name: "-".to_owned(), source: Source::Stdin });
+            inputs.push(Input { name: "-".to_owned(), source: Source::Stdin, declared: None });
             continue;
         }
         let path = Path::new(arg);

@@ -23,7 +23,9 @@ mod recover;
 pub mod run;
 mod same_value;
 pub mod seal;
+pub mod sequence;
 mod sink;
+mod tally;
 pub mod trail;
 pub mod verify;
 

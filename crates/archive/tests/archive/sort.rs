@@ -28,7 +28,7 @@ impl Seen {
                 let h = r.head;
                 assert_eq!(h.hash, keytrail_model::Hash::of(r.original));
                 assert_eq!(Day::of(h.time), h.day);
-                (h.uid, r.columns.to_vec(), r.original.to_vec(), h.input, h.offset, (h.keyless, h.chained))
+                (h.uid, r.columns.to_vec(), r.original.to_vec(), h.input, h.offset, h.keyless)
             });
             seen.slices.push((p.clone(), read.collect()));
             Ok(())
