@@ -79,7 +79,8 @@ fn shared_groups(
     Ok(shared)
 }
 
-fn judge(
+/// The conflicts and variants among the rows of `objects` that have one of these groups, which ascend.
+pub(crate) fn judge(
     store: &dyn BlobStore,
     objects: &[&SealedObject],
     shared: &[u64],
