@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
+use keytrail_pipeline::alerts::Receiver;
 use keytrail_pipeline::config::{Config, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::verify::{self, Report};
@@ -41,9 +42,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
+    let receivers = crate::notify::receivers(&args.notify)?;
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     leave_out(&folder.own(), &places, &mut inputs);
-    run_inputs(&folder, &inputs, &options, args.json)
+    run_inputs(&folder, &inputs, &options, receivers, args.json)
 }
 
 /// The inputs that the command line names, else those that the configuration declares; and the places that
@@ -66,11 +68,12 @@ fn inputs(given: &[OsString], config: &Config) -> Result<(Vec<Input>, Vec<OsStri
     Ok((inputs, locations().map(|l| l.path().into()).collect()))
 }
 
-/// Runs `inputs` into an opened folder, verifies what is new, and prints the summary.
+/// Runs `inputs` into an opened folder, verifies what is new, prints the summary, and tells of alerts.
 pub fn run_inputs(
     folder: &Folder,
     inputs: &[Input],
     options: &Options,
+    receivers: Vec<Receiver>,
     json: bool,
 ) -> Result<ExitCode, Fatal> {
     let stop = stop_on_signals()?;
@@ -105,6 +108,7 @@ pub fn run_inputs(
     // What was done and its exit code stand, whoever reads the summary.
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
+    crate::alerts::after_run(folder, receivers, &report);
     Ok(exit_code(&summary, &report))
 }
 

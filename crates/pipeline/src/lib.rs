@@ -4,6 +4,7 @@
 //! ports. What it is not: it knows no file system, no cloud, no command line.
 //! In: [`input::Input`]s and a [`Trail`]. Out: a [`Summary`], and what is durable in the trail's store.
 
+pub mod alerts;
 mod archiver;
 mod chain;
 pub mod cloudtrail_digests;
