@@ -32,8 +32,6 @@ pub struct Head {
     pub offset: u64,
     /// No producer key: identity is content and ordinal.
     pub keyless: bool,
-    /// Of a source whose records are chained: `keytrail_ledger_source` is set.
-    pub chained: bool,
     columns: (usize, usize),
     original: (usize, usize),
 }
@@ -57,7 +55,6 @@ impl Head {
             input: 0,
             offset: 0,
             keyless: false,
-            chained: false,
             columns: (0, 0),
             original: (0, 0),
         }
@@ -147,7 +144,6 @@ impl RowBuffer {
             input: from.input,
             offset: from.offset,
             keyless: key.is_empty(),
-            chained: *event.get(Column::KeytrailLedgerSource) != Value::Null,
             columns: (start, end),
             original: (end, self.arena.len()),
         });

@@ -14,10 +14,11 @@ mod section;
 pub mod source;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use location::Location;
 pub use section::{Problem, Section, Text};
-pub use source::DeclaredSource;
+pub use source::{DeclaredSource, claim};
 
 /// The name of the file where none is given.
 pub const FILE: &str = "keytrail.toml";
@@ -26,7 +27,7 @@ pub const FILE: &str = "keytrail.toml";
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
-    pub sources: Vec<DeclaredSource>,
+    pub sources: Vec<Arc<DeclaredSource>>,
 }
 
 impl Config {

@@ -4,8 +4,10 @@
 //! ports. What it is not: it knows no file system, no cloud, no command line.
 //! In: [`input::Input`]s and a [`Trail`]. Out: a [`Summary`], and what is durable in the trail's store.
 
+pub mod alerts;
 mod archiver;
 mod chain;
+pub mod cloudtrail_digests;
 pub mod compact;
 mod concurrent;
 pub mod config;
@@ -28,7 +30,9 @@ mod rewrite;
 pub mod run;
 mod same_value;
 pub mod seal;
+pub mod sequence;
 mod sink;
+mod tally;
 pub mod trail;
 pub mod verify;
 pub mod withhold;

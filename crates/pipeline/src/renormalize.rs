@@ -11,7 +11,7 @@ use keytrail_archive::StoredRow;
 use keytrail_model::manifest::{Decision, ManifestKind};
 use keytrail_model::row::{Provenance, text};
 use keytrail_model::{Column, Day, Fatal, Partition, RowBuffer, Timestamp};
-use keytrail_normalize::{Context, Format, Origin, normalize_of};
+use keytrail_normalize::{Context, Declaration, Format, Origin, normalize_of};
 
 use crate::readable::{Readable, SealedObject};
 use crate::rewrite::{self, Changed, Rewriter, Sealer};
@@ -125,7 +125,8 @@ impl Again<'_> {
     fn normalized(&mut self, row: &StoredRow<'_>, original: &[u8]) -> Option<Option<Timestamp>> {
         self.rows.clear();
         // It was received long ago; whether its time is too far ahead was decided then.
-        let ctx = Context { now: Timestamp(i64::MAX), masker: self.trail.masker };
+        let declared = Declaration::of_row(self.format, row.columns);
+        let ctx = Context { now: Timestamp(i64::MAX), masker: self.trail.masker, declared };
         let origin = Origin::of_row(self.format, row.columns);
         let from = Provenance { input: 0, offset: 0 };
         normalize_of(self.format, original, &origin, from, &ctx, &mut self.rows).ok()?;
