@@ -261,9 +261,13 @@ impl<'a> Lane<'a> {
         self.results.send(Message::Records(batch)).map_err(gone)
     }
 
-    fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
+    fn context(&self) -> Context<'a> {
         let declared = self.declared.map(DeclaredSource::declaration);
-        let ctx = Context { now: self.now, masker: self.trail.masker, declared };
+        Context { now: self.now, masker: self.trail.masker, declared }
+    }
+
+    fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
+        let ctx = self.context();
         let from = Provenance { input: self.batch.input, offset };
         let rows = &mut self.batch.rows;
         if let Some(format) = self.detected {
@@ -319,7 +323,7 @@ impl input::Sink for Lane<'_> {
         let Some(record) = Standing::read(format, text) else { return Ok(None) };
         let len = record.bytes().len();
         self.make_room(len)?;
-        let ctx = Context { now: self.now, masker: self.trail.masker };
+        let ctx = self.context();
         let from = Provenance { input: self.batch.input, offset };
         if record.normalize(from, &ctx, &mut self.batch.rows).is_err() {
             self.cost -= len + RECORD_COST;
