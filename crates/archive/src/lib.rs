@@ -13,6 +13,7 @@ mod batch;
 mod columns;
 mod digest;
 mod error;
+pub mod kept;
 pub mod name;
 pub mod object;
 mod pages;
@@ -23,6 +24,7 @@ pub mod sort;
 mod spill;
 pub mod uids;
 
+pub use kept::Kept;
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};
 pub use read::{Batch, Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};

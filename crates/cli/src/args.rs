@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
 
+use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
+
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
 #[derive(Parser, Debug)]
 #[command(name = "keytrail", version, arg_required_else_help = true, max_term_width = 100)]
@@ -24,6 +26,12 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show one event: its fields, its original bytes, where it came from, and its inclusion proof
     Explain(ExplainArgs),
+    /// Make one archive object of many small ones, where it pays
+    Compact(CompactArgs),
+    /// Derive columns of archived events again, by this version's normalizers
+    Renormalize(RenormalizeArgs),
+    /// Take original bytes out of the archive; everything else of the events stays
+    Withhold(WithholdArgs),
     /// Show events that share their producer's key and differ
     Conflicts(ReadArgs),
     /// Show what the rules of alerts find in the archive; nobody is told
@@ -390,7 +398,7 @@ pub struct RotateArgs {
 }
 
 /// Reads `128MB`, `16MiB`, `1000`.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -408,7 +416,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads RFC 3339 or a date (its first moment, UTC).
-fn time(text: &str) -> Result<i64, String> {
+pub fn time(text: &str) -> Result<i64, String> {
     keytrail_model::Timestamp::parse(text)
         .or_else(|| keytrail_model::Timestamp::parse(&format!("{text}T00:00:00Z")))
         .map(|t| t.0)

@@ -11,6 +11,7 @@ mod folder;
 mod log;
 mod notify;
 mod quarantine;
+mod rewrite;
 mod run;
 mod terminal;
 mod verify;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => event::explain(&args),
+        Command::Compact(args) => rewrite::compact(&args),
+        Command::Renormalize(args) => rewrite::renormalize(&args),
+        Command::Withhold(args) => rewrite::withhold(&args),
         Command::Conflicts(args) => event::conflicts(&args),
         Command::Alerts(args) => alerts::alerts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),

@@ -7,6 +7,7 @@ use keytrail_ledger::Checkpoint;
 use keytrail_model::{Counts, Fatal};
 
 use crate::archiver::Archiver;
+use crate::compact::Compacted;
 use crate::ingest::{self, Step, ingest};
 use crate::input::Input;
 use crate::recover::recover;
@@ -54,6 +55,8 @@ pub struct Summary {
     pub first_leaf: u64,
     /// The log's head after the run.
     pub checkpoint: Checkpoint,
+    /// What was compacted at its end.
+    pub compacted: Compacted,
     /// Asked to stop before all inputs were read.
     pub stopped: bool,
 }
@@ -92,7 +95,8 @@ pub fn run(
     };
     let size = archiver.seal()?;
     progress.sealed(size, archiver.accepted());
-    archiver.summary(stopped)
+    let compacted = archiver.compact(stop)?;
+    archiver.summary(stopped, compacted)
 }
 
 const STOPPED: &str = "Retryable.Stopped";
