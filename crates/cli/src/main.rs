@@ -10,6 +10,7 @@ mod folder;
 mod log;
 mod quarantine;
 mod run;
+mod sources;
 mod terminal;
 mod verify;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),
+        Command::Sources(args) => sources::sources(&args),
         Command::Config(command) => config::config(&command),
     };
     done.unwrap_or_else(|fatal| {

@@ -72,15 +72,19 @@ impl Readable {
         self.objects().map(|o| o.object.key.as_str()).collect()
     }
 
+    /// A detail object.
+    pub fn detail(&self, store: &dyn BlobStore, key: &str) -> Result<Detail, Fatal> {
+        let bytes = store.get(key)?.ok_or_else(|| {
+            Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
+        })?;
+        Detail::parse(&bytes).map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))
+    }
+
     /// Everything that sealed detail objects list.
     pub fn taken_in(&self, store: &dyn BlobStore) -> Result<TakenIn, Fatal> {
         let mut taken = TakenIn::default();
         for key in self.details.keys() {
-            let bytes = store.get(key)?.ok_or_else(|| {
-                Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
-            })?;
-            let detail = Detail::parse(&bytes)
-                .map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))?;
+            let detail = self.detail(store, key)?;
             taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
             taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));
             add_runs(&mut taken.sequences, &detail.runs);

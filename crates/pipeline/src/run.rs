@@ -10,6 +10,7 @@ use crate::archiver::Archiver;
 use crate::ingest::{self, Step, ingest};
 use crate::input::Input;
 use crate::recover::recover;
+use crate::sources;
 use crate::trail::Trail;
 
 /// How a run works.
@@ -92,7 +93,9 @@ pub fn run(
     };
     let size = archiver.seal()?;
     progress.sealed(size, archiver.accepted());
-    archiver.summary(stopped)
+    let summary = archiver.summary(stopped)?;
+    sources::remember(trail, &summary.sources)?;
+    Ok(summary)
 }
 
 const STOPPED: &str = "Retryable.Stopped";

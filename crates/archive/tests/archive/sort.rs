@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::rows::{CLOUDTRAIL, Dice, push};
 
-type Read = (Uid, Vec<u8>, Vec<u8>, u32, u64, (bool, bool));
+type Read = (Uid, Vec<u8>, Vec<u8>, u32, u64, bool);
 
 /// What the sorter hands out, slice by slice; checks each slice's order and place.
 #[derive(Default)]
