@@ -212,6 +212,9 @@ Examples:
   keytrail verify --data ./trail --keys log.keys --known head     authenticity, and no rollback
   keytrail verify --bundle ./bundle --keys log.keys               an exported bundle, no network
   keytrail verify --data ./trail --from 2023-07-10 --to 2023-07-11 --rederive
+  aws s3 sync s3://BUCKET mirror && aws cloudtrail list-public-keys > aws.keys
+  keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
+                                                                  was each log file ingested that AWS delivered?
 
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
 1 findings, 2 could not verify.")]
@@ -236,6 +239,14 @@ pub struct VerifyArgs {
     /// Derive every column from the original bytes again
     #[arg(long)]
     pub rederive: bool,
+    /// Check CloudTrail's digest files, and the ingested log files against them: a local mirror of the
+    /// trail's bucket, as `aws s3 sync` makes it (schemas/cloudtrail-digests.md)
+    #[arg(long, value_name = "DIR")]
+    pub cloudtrail_digests: Option<PathBuf>,
+    /// AWS's public keys, as `aws cloudtrail list-public-keys` prints them, those of several regions one
+    /// after the other: without them no digest's signature is checked
+    #[arg(long, value_name = "FILE", requires = "cloudtrail_digests")]
+    pub cloudtrail_keys: Option<PathBuf>,
     #[command(flatten)]
     pub key_dir: KeyArgs,
     /// Print one JSON object

@@ -94,6 +94,7 @@ pub fn run_inputs(
             to: None,
             first_leaf: summary.first_leaf,
             rederive: None,
+            digests: None,
             threads: options.ingest.threads,
             gaps: false,
             writing: true,

@@ -6,6 +6,7 @@
 
 mod archiver;
 mod chain;
+pub mod cloudtrail_digests;
 mod concurrent;
 pub mod config;
 pub mod conflicts;

@@ -15,6 +15,7 @@ use keytrail_normalize::Masker;
 use keytrail_normalize::sequence::of_refused;
 use keytrail_ports::BlobStore;
 
+use crate::cloudtrail_digests::{self, DigestReport, Digests};
 use crate::conflicts::{self, Conflict};
 use crate::object_check::{Checked, ObjectCheck};
 use crate::objects;
@@ -38,6 +39,8 @@ pub struct Options<'a> {
     pub first_leaf: u64,
     /// Derive columns again.
     pub rederive: Option<Rederive<'a>>,
+    /// CloudTrail's digests, to check what was ingested against.
+    pub digests: Option<Digests<'a>>,
     /// Cores to use.
     pub threads: usize,
     /// Whether numbers that are missing between records of one source are findings.
@@ -70,6 +73,8 @@ pub struct Report {
     pub objects: u64,
     /// Rows checked.
     pub rows: u64,
+    /// What CloudTrail's digests say, if they were given.
+    pub digests: Option<DigestReport>,
     /// What was not checked, and why.
     pub unchecked: Vec<String>,
 }
@@ -89,6 +94,7 @@ pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fa
     let rows = check_objects(store, &readable, options, &mut report)?;
     check_copies(store, &readable, options, &mut report)?;
     check_conflicts(store, &readable, options, &mut report)?;
+    check_digests(store, &readable, options, &mut report)?;
     if options.gaps {
         check_sequences(rows, &details, &mut report);
     }
@@ -457,6 +463,23 @@ fn finding_of(conflict: &Conflict) -> Finding {
         format!("{dataset} {scope} {id}"),
         format!("{} events of this id differ in {how}: {}", uids.len(), uids.join(", ")),
     )
+}
+
+/// What AWS delivered against what was ingested.
+fn check_digests(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    let Some(digests) = &options.digests else { return Ok(()) };
+    let range =
+        cloudtrail_digests::Range { from: options.from.map(Timestamp), to: options.to.map(Timestamp) };
+    let (checked, findings, unchecked) = cloudtrail_digests::check(store, readable, digests, &range)?;
+    report.digests = Some(checked);
+    report.findings.extend(findings);
+    report.unchecked.extend(unchecked);
+    Ok(())
 }
 
 /// Files that nothing sealed names. If not `all` names are known, they are no finding: the damage is.

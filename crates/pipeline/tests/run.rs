@@ -79,6 +79,7 @@ impl Memory {
             to: None,
             first_leaf: 0,
             rederive: None,
+            digests: None,
             threads: 1,
             gaps: true,
             writing: false,
