@@ -216,6 +216,7 @@ Examples:
   keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
                                                                   was each log file ingested that AWS delivered?
 
+Numbers that are missing between records of one key-operation epoch or of one HSM are findings (GAP).
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
 1 findings, 2 could not verify.")]
 pub struct VerifyArgs {

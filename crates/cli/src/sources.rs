@@ -39,7 +39,7 @@ const HEADS: [&str; 11] = [
     "events",
     "last event",
     "heard",
-    "last day",
+    "per day",
     "per hour",
     "silence left",
     "gaps",
@@ -61,7 +61,7 @@ fn as_text(
         rows.push([
             format!("{}{undeclared}", escape(&account.name)),
             count(account.events),
-            account.last_event.map_or("-".into(), |t| t.to_rfc3339()),
+            account.last_event.map_or("-".into(), to_the_second),
             account.last_heard.map_or("never".into(), |t| format!("{} ago", between(t, now))),
             count(measured.last_day),
             format!("{:.1}", per_hour(&measured)),
@@ -85,7 +85,7 @@ fn as_text(
         let _infallible = writeln!(out, "{}", line.trim_end());
     }
     if let Some(since) = since {
-        let _infallible = writeln!(out, "\nduplicates are counted since {}", since.to_rfc3339());
+        let _infallible = writeln!(out, "\nduplicates are counted since {}", to_the_second(since));
     }
     out
 }
@@ -98,6 +98,12 @@ fn silence(account: &Account, now: Timestamp) -> String {
         (Some(_), Some(left)) if left < 0 => format!("OVERDUE by {}", lasting(left)),
         (Some(_), Some(left)) => lasting(left),
     }
+}
+
+/// `2026-01-05T12:00:00Z`.
+fn to_the_second(time: Timestamp) -> String {
+    let text = time.to_rfc3339();
+    text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 fn between(earlier: Timestamp, later: Timestamp) -> String {
