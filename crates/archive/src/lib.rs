@@ -10,6 +10,7 @@
 //! The columns are those of [`keytrail_model::Column`]; `schemas/archive.md` documents them.
 
 mod batch;
+pub mod census;
 mod columns;
 mod digest;
 mod error;
@@ -24,6 +25,7 @@ pub mod sort;
 mod spill;
 pub mod uids;
 
+pub use census::{Rows, census};
 pub use kept::Kept;
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};

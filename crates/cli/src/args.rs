@@ -44,6 +44,8 @@ pub enum Command {
     /// Show or rotate the log's key, show its checkpoint
     #[command(subcommand)]
     Log(LogCommand),
+    /// Show what was heard of each source: last event, rate, silence left, gaps, rejects
+    Sources(SourcesArgs),
     /// Write a commented keytrail.toml, or check one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -109,6 +111,26 @@ pub struct ConfigCheckArgs {
     /// File to check
     #[arg(value_name = "FILE", env = "KEYTRAIL_CONFIG", default_value = "keytrail.toml")]
     pub file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `keytrail sources`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail sources --data ./trail                     declared sources first, then undeclared formats
+  keytrail sources --config /etc/keytrail.toml --json
+
+Heard is when an event was archived; the rate is over the 24 hours up to a source's newest event. Duplicates
+are not in the archive: runs count them in state/, since the date that is shown. Exit code: 0, also where a
+source is overdue.")]
+pub struct SourcesArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -220,6 +242,7 @@ Examples:
   keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
                                                                   was each log file ingested that AWS delivered?
 
+Numbers that are missing between records of one key-operation epoch or of one HSM are findings (GAP).
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
 1 findings, 2 could not verify.")]
 pub struct VerifyArgs {

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use location::Location;
-pub use section::{Problem, Section, Text};
+pub use section::{Problem, Section, Text, duration_text};
 pub use source::{DeclaredSource, claim};
 
 /// The name of the file where none is given.

@@ -11,6 +11,7 @@ use crate::compact::Compacted;
 use crate::ingest::{self, Step, ingest};
 use crate::input::Input;
 use crate::recover::recover;
+use crate::sources;
 use crate::trail::Trail;
 
 /// How a run works.
@@ -96,7 +97,9 @@ pub fn run(
     let size = archiver.seal()?;
     progress.sealed(size, archiver.accepted());
     let compacted = archiver.compact(stop)?;
-    archiver.summary(stopped, compacted)
+    let summary = archiver.summary(stopped, compacted)?;
+    sources::remember(trail, &summary.sources)?;
+    Ok(summary)
 }
 
 const STOPPED: &str = "Retryable.Stopped";
