@@ -44,7 +44,7 @@ pub struct RowsRef {
     pub events_root: Hash,
     /// Names and versions of the normalizers that made the rows, sorted.
     pub normalizers: Vec<String>,
-    /// RFC 6962 root over the rows' digests (32 bytes each, [`crate::row::digest`]) in row order.
+    /// RFC 6962 root over the rows' digests (32 bytes each, [`crate::digest`]) in row order.
     pub rows_root: Hash,
     /// Version of the column set.
     pub schema: i64,

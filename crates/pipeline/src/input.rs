@@ -129,7 +129,7 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
         let path = Path::new(arg);
         let name = printable(path);
         match (fs::metadata(path), arg.to_str().filter(|a| a.contains(['*', '?', '[']))) {
-            (Ok(m), _) => add(path, m.is_dir(), &mut inputs),
+            (Ok(_), _) => inputs.extend(below(path)),
             (Err(_), Some(pattern)) => {
                 let before = inputs.len();
                 let matches = glob::glob(pattern)
@@ -138,9 +138,7 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
                 let mut paths: Vec<PathBuf> =
                     matches.map(|m| m.unwrap_or_else(|e| e.path().to_path_buf())).collect();
                 paths.sort_by(|a, b| bytes(a).cmp(bytes(b)));
-                for path in paths {
-                    add(&path, path.is_dir(), &mut inputs);
-                }
+                inputs.extend(paths.iter().flat_map(|p| below(p)));
                 if inputs.len() == before {
                     return Err(format!("`{name}` matches no file"));
                 }
@@ -151,14 +149,13 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
     Ok(inputs)
 }
 
-/// Adds a file, or the files below a folder. A folder that cannot be listed becomes an input itself,
-/// which is then unreadable.
-fn add(path: &Path, is_folder: bool, inputs: &mut Vec<Input>) {
-    if !is_folder {
-        inputs.push(Input::path(path));
-        return;
+/// A file, or the files below a folder in byte order of their paths. A folder that cannot be listed becomes
+/// an input itself, which is then unreadable.
+pub(crate) fn below(path: &Path) -> Vec<Input> {
+    if !path.is_dir() {
+        return vec![Input::path(path)];
     }
-    let first = inputs.len();
+    let mut inputs = Vec::new();
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let listed = fs::read_dir(&folder).and_then(|entries| {
@@ -177,10 +174,11 @@ fn add(path: &Path, is_folder: bool, inputs: &mut Vec<Input>) {
             Err(_) => inputs.push(Input::path(folder)),
         }
     }
-    inputs[first..].sort_by(|a, b| match (&a.source, &b.source) {
+    inputs.sort_by(|a, b| match (&a.source, &b.source) {
         (Source::Path(a), Source::Path(b)) => bytes(a).cmp(bytes(b)),
         _ => a.name.cmp(&b.name),
     });
+    inputs
 }
 
 fn bytes(path: &Path) -> &[u8] {

@@ -8,6 +8,7 @@ pub mod alerts;
 mod archiver;
 mod chain;
 mod concurrent;
+pub mod config;
 pub mod conflicts;
 mod dedup;
 pub mod explain;
@@ -27,6 +28,7 @@ pub mod trail;
 pub mod verify;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
+pub use config::Config;
 pub use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};
