@@ -1,10 +1,12 @@
 """`readers.py ROOT DATA [EXPLAINED]`: DuckDB and pyarrow read the same rows, as `schemas/archive.md` documents them.
 
 EXPLAINED holds what `keytrail explain --json` printed, one object a line: keytrail must show what the readers read.
+The row digests of `schemas/manifest.md` are worked out anew and held to the log's entries.
 Prints {rows, columns, values, nulls, objects, explained}.
 """
 
 import datetime
+import glob
 import hashlib
 import json
 import os
@@ -97,6 +99,69 @@ def order(path, data):
     check(re.fullmatch(first + r"-[0-9a-f]{16}\.parquet", name), f"{path}: expected a name that starts with {first}")
 
 
+# What the row digest leaves out.
+UNBOUND = {"event_original", "event_hash", "keytrail_uid", "event_ingested", "keytrail_group", "keytrail_input"}
+
+
+def behind_length(part):
+    return len(part).to_bytes(4, "big") + part
+
+
+def encoded(value, kind):
+    if kind == "text":
+        return value.encode()
+    if kind == "list of texts":
+        return b"".join(behind_length(item.encode()) for item in value)
+    if kind == "boolean":
+        return bytes([value])
+    return value.to_bytes(8, "big", signed=True)
+
+
+def digest(row, columns):
+    """The digest of a row, as `schemas/manifest.md` defines it."""
+    held = sorted((name, kind) for name, _, kind in columns if name not in UNBOUND and row[name] is not None)
+    names = b"".join(behind_length(name.encode()) for name, _ in held)
+    head = behind_length(b"keytrail/row/1") + len(held).to_bytes(4, "big") + names
+    values = b"".join(behind_length(encoded(row[name], kind)) for name, kind in held)
+    text = head + bytes(-len(head) % 64) + values + bytes.fromhex(row["keytrail_uid"] + row["event_hash"])
+    return hashlib.sha256(text).digest()
+
+
+def root(leaves):
+    """RFC 6962 root over hashes of leaves."""
+    while len(leaves) > 1:
+        pairs = [hashlib.sha256(b"\x01" + a + b).digest() for a, b in zip(leaves[::2], leaves[1::2])]
+        leaves = pairs + (leaves[-1:] if len(leaves) % 2 else [])
+    return leaves[0]
+
+
+def manifests(data):
+    """The log's entries, of less than 256,000, by the object that they name."""
+    entries = os.path.join(data, "log", "tile", "entries")
+    # A partial bundle that a wider one supersedes names the same objects.
+    for path in glob.glob(os.path.join(entries, "**"), recursive=True):
+        bundle = open(path, "rb").read() if os.path.isfile(path) else b""
+        while bundle:
+            end = 2 + int.from_bytes(bundle[:2], "big")
+            manifest, bundle = json.loads(bundle[2:end]), bundle[end:]
+            if manifest["object"]:
+                yield manifest["object"]["key"], manifest
+
+
+def sealed(data, columns):
+    """Each object's rows have the roots that its manifest seals."""
+    sealed = dict(manifests(data))
+    check(len(sealed) == len(files(data)), f"{len(sealed)} objects are sealed, {len(files(data))} are there")
+    for path in files(data):
+        table = pq.read_table(path, partitioning=None)
+        at = table.schema.get_field_index("timestamp")
+        rows = table.set_column(at, "timestamp", table["timestamp"].cast(pa.int64())).to_pylist()
+        expected = sealed[os.path.relpath(path, data)]["rows"]
+        for name, leaves in ("events_root", [bytes.fromhex(r["event_hash"]) for r in rows]), ("rows_root", [digest(r, columns) for r in rows]):
+            is_root = root([hashlib.sha256(b"\0" + leaf).digest() for leaf in leaves]).hex()
+            check(is_root == expected[name], f"{path}: its {name} is {is_root}, the log seals {expected[name]}")
+
+
 def explained(path, rows, columns):
     """What keytrail shows of an event is what the readers read; returns how many it showed."""
     column_of = {field: (name, kind) for name, field, kind in columns}
@@ -124,6 +189,7 @@ def main(root, data, explains=None):
         schema(path, columns)
         layout(path)
         order(path, data)
+    sealed(data, columns)
     duck, arrow = by_duckdb(data), by_pyarrow(data)
     check(duck.keys() == arrow.keys(), f"DuckDB reads {len(duck)} rows, pyarrow {len(arrow)}, or other ones")
     values = nulls = 0

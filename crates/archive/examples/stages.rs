@@ -12,8 +12,9 @@ use std::time::Instant;
 use keytrail_archive::{
     Entries, ObjectReader, ObjectWriter, PartitionIndex, Projection, ReadError, Selection, Sorter, UidIndex,
 };
+use keytrail_model::digest::of_row;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::row::{Content, Provenance, digest};
+use keytrail_model::row::{Content, Provenance};
 use keytrail_model::{AuditEvent, Column, Fatal, Hash, Partition, Row, RowBuffer, Timestamp, Uid};
 
 const ROWS_OF_A_BUFFER: u64 = 4000;
@@ -68,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         all(&mut |r| {
             let hash = Hash::of(r.original.unwrap_or_default());
             a.push(leaf_hash(&hash.0));
-            b.push(leaf_hash(&digest(&r.uid, &hash, r.columns).0));
+            b.push(leaf_hash(&of_row(&r.uid, &hash, r.columns).0));
         })?;
         let same = a.root() == object.rows.events_root && b.root() == object.rows.rows_root;
         if same { Ok(()) } else { Err("roots differ".into()) }

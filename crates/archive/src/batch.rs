@@ -52,7 +52,7 @@ pub struct StoredRow<'a> {
     pub ingested: Option<Timestamp>,
     /// `keytrail_input`.
     pub input: Option<&'a str>,
-    /// The derived columns in the row encoding: what [`keytrail_model::row::digest`] takes.
+    /// The derived columns in the row encoding: what [`keytrail_model::digest::of_row`] takes.
     pub columns: &'a [u8],
     /// `event_original`; `None` also where it is withheld.
     pub original: Option<&'a [u8]>,
@@ -67,7 +67,7 @@ pub struct Leaf<'a> {
     pub uid: Uid,
     /// `event_hash`; zero bytes where it was not projected.
     pub hash: Hash,
-    /// [`keytrail_model::row::digest`] of the row, over the derived columns that were projected.
+    /// [`keytrail_model::digest::of_row`] of the row, over the derived columns that were projected.
     pub digest: Hash,
     /// `timestamp`.
     pub time: Option<Timestamp>,
@@ -204,11 +204,8 @@ impl Batch {
     fn encode(&self) -> Encoded {
         let mut out = Encoded { bytes: Vec::new(), ends: Vec::with_capacity(self.len()) };
         for row in 0..self.len() {
-            for (column, values) in &self.derived {
-                if let Some(value) = values.get(row) {
-                    encode(&mut out.bytes, *column, &value);
-                }
-            }
+            let values = self.derived.iter().filter_map(|(c, values)| Some((*c, values.get(row)?)));
+            encode(&mut out.bytes, values);
             out.ends.push(out.bytes.len());
         }
         out

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use arrow_array::ArrayRef;
+use keytrail_model::digest;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
-use keytrail_model::row::digests;
 use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp, Uid};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -349,7 +349,7 @@ impl Job<'_> {
                 }
                 Ok(Done::Open(writer))
             }
-            Self::Digest(rows) => Ok(Done::Digests(digests(rows))),
+            Self::Digest(rows) => Ok(Done::Digests(digest::of_rows(rows))),
             Self::Close(writer) => Ok(Done::Closed(Box::new(writer.close()?))),
         }
     }

@@ -26,6 +26,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show events that share their producer's key and differ
     Conflicts(ReadArgs),
+    /// Show what the rules of alerts find in the archive; nobody is told
+    Alerts(AlertsArgs),
     /// List, show or replay records that were refused
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -34,6 +36,9 @@ pub enum Command {
     /// Show or rotate the log's key, show its checkpoint
     #[command(subcommand)]
     Log(LogCommand),
+    /// Write a commented keytrail.toml, or check one
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
 /// The data folder.
@@ -53,6 +58,54 @@ pub struct KeyArgs {
     pub key_dir: Option<PathBuf>,
 }
 
+/// The configuration.
+#[derive(Args, Debug, Clone)]
+pub struct ConfigArgs {
+    /// Configuration [default: keytrail.toml in the current folder, where there is one]
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// `keytrail config`.
+#[derive(Subcommand, Debug)]
+pub enum ConfigCommand {
+    /// Write every key with its default and an example, all commented out
+    #[command(after_help = "\
+Examples:
+  keytrail config init                       keytrail.toml in the current folder
+  keytrail config init --out - | less        look at it
+
+A file that is there is not overwritten. Exit codes: 0 written, 64 there is one already.")]
+    Init(ConfigInitArgs),
+    /// Tell everything that is wrong in a configuration, or what it declares and how many files lie there
+    #[command(after_help = "\
+Examples:
+  keytrail config check                      keytrail.toml in the current folder
+  keytrail config check /etc/keytrail.toml --json
+
+Exit codes: 0 good, 78 problems (each with its line, key and what was expected).")]
+    Check(ConfigCheckArgs),
+}
+
+/// `keytrail config init`.
+#[derive(Args, Debug)]
+pub struct ConfigInitArgs {
+    /// File to write, or `-` for standard output
+    #[arg(long, value_name = "FILE", default_value = "keytrail.toml")]
+    pub out: PathBuf,
+}
+
+/// `keytrail config check`.
+#[derive(Args, Debug)]
+pub struct ConfigCheckArgs {
+    /// File to check
+    #[arg(value_name = "FILE", env = "KEYTRAIL_CONFIG", default_value = "keytrail.toml")]
+    pub file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `keytrail run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -60,6 +113,8 @@ Examples:
   keytrail run logs/ --data ./trail                 a folder, recursively; formats are detected
   keytrail run 'logs/**/*.json.gz' vault.log        a glob and a file
   zcat old.gz | keytrail run - --source vault       standard input, format given
+  keytrail run --config /etc/keytrail.toml          all locations of the declared sources
+  keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
 
 Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
 {\"records\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of CloudWatch Logs and
@@ -68,16 +123,20 @@ Reading the same input again adds nothing. Exit codes: 0 good (also with rejecte
 quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
 the disk is full, the run was stopped), 78 configuration, 64 usage.")]
 pub struct RunArgs {
-    /// Files, folders, globs, or `-` for standard input
-    #[arg(required = true, value_name = "INPUT")]
+    /// Files, folders, globs, or `-` for standard input [default: what the configuration declares]
+    #[arg(value_name = "INPUT")]
     pub inputs: Vec<OsString>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub keys: KeyArgs,
-    /// Take every input for this format instead of detecting it
+    /// Take every input that no source declares for this format instead of detecting it
     #[arg(long, value_name = "FORMAT")]
     pub source: Option<SourceArg>,
+    #[command(flatten)]
+    pub notify: NotifyArgs,
     /// Print nothing on standard output but one JSON object
     #[arg(long)]
     pub json: bool,
@@ -93,6 +152,19 @@ pub struct RunArgs {
     /// Compressed inputs that inflate beyond this are rejected from there on
     #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     pub max_inflated_size: u64,
+}
+
+/// Who is told of alerts.
+#[derive(Args, Debug)]
+pub struct NotifyArgs {
+    /// Tell of alerts: a command line for `sh -c`, which reads one alert as JSON on standard input and
+    /// exits with 0, or an http(s) URL, to which each is posted, signed. Can be given more than once
+    #[arg(long, value_name = "CMD|URL")]
+    pub notify: Vec<String>,
+    /// File (0600) with the secret that signs web hooks, `whsec_` and 24 to 64 bytes in Base64 [default: the
+    /// environment's KEYTRAIL_NOTIFY_SECRET]
+    #[arg(long, value_name = "FILE")]
+    pub notify_secret: Option<PathBuf>,
 }
 
 /// Formats by name.
@@ -193,6 +265,23 @@ pub struct ReadArgs {
     pub json: bool,
 }
 
+/// `keytrail alerts`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail alerts --data ./trail                       all that would have been told, newest last
+  keytrail alerts --from 2026-11-01 --json             of what was archived since then, for programs
+
+Findings of verify and silent sources are not in the archive: `run` tells of them. Exit code 0, whatever
+is found. schemas/alerts.md says what each rule means.")]
+pub struct AlertsArgs {
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Look at what was archived from this time on (RFC 3339, or a date)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+}
+
 /// `keytrail explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
@@ -240,6 +329,8 @@ pub struct QuarantineShowArgs {
 pub struct ReplayArgs {
     /// Entries' ids, or enough of their first digits [default: all]
     pub ids: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]

@@ -3,10 +3,13 @@
 //! In: arguments. Out: what the commands print, and an exit code (`exit`): 0 good, 64 usage, 65 nothing
 //! but rejected records, 70 fatal, 75 try again later, 78 configuration; `verify` alone uses 0, 1, 2.
 
+mod alerts;
 mod args;
+mod config;
 mod event;
 mod folder;
 mod log;
+mod notify;
 mod quarantine;
 mod run;
 mod terminal;
@@ -39,9 +42,11 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => event::explain(&args),
         Command::Conflicts(args) => event::conflicts(&args),
+        Command::Alerts(args) => alerts::alerts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),
+        Command::Config(command) => config::config(&command),
     };
     done.unwrap_or_else(|fatal| {
         tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));

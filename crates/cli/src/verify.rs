@@ -59,6 +59,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
             rederive: args.rederive.then_some(Rederive { masker: &masker, has_key }),
             digests,
             threads: crate::run::threads(args.threads),
+            gaps: true,
             writing: folder.in_use(),
         },
     )?;

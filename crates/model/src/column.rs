@@ -182,6 +182,60 @@ impl Column {
     }
 }
 
+/// Some of the columns.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ColumnSet(u128);
+
+const _: () = assert!(COUNT < 128);
+
+impl ColumnSet {
+    /// Adds a column.
+    pub const fn insert(&mut self, column: Column) {
+        self.0 |= 1 << column.index();
+    }
+
+    /// Whether it has the column.
+    pub const fn contains(self, column: Column) -> bool {
+        self.0 >> column.index() & 1 == 1
+    }
+
+    /// Number of columns.
+    pub const fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether it has none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those whose names come before that column's.
+    #[must_use]
+    pub const fn before(self, column: Column) -> Self {
+        Self(self.0 & ((1 << column.index()) - 1))
+    }
+
+    /// The columns, by ascending name.
+    pub fn iter(self) -> impl Iterator<Item = Column> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let column = Column::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(*column)
+        })
+    }
+
+    /// A bit a column, by [`Column::index`].
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) wrote; bits of no column are dropped.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes) & ((1 << COUNT) - 1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +249,20 @@ mod tests {
             assert_eq!(Column::by_name(c.name()), Some(c));
         }
         assert_eq!(Column::by_name("nope"), None);
-        const { assert!(COUNT < 128) };
+    }
+
+    #[test]
+    fn sets_hold_what_was_put_into_them() {
+        let some =
+            [Column::UserTargetName, Column::CloudAccountId, Column::KeytrailGroup, Column::CloudAccountId];
+        let mut set = ColumnSet::default();
+        assert!(set.is_empty());
+        some.iter().for_each(|c| set.insert(*c));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [some[1], some[2], some[0]]);
+        assert_eq!(set.len(), 3);
+        assert_eq!(set.before(some[0]).iter().collect::<Vec<_>>(), [some[1], some[2]]);
+        assert!(Column::ALL.into_iter().all(|c| set.contains(c) == some.contains(&c)));
+        assert_eq!(ColumnSet::from_bytes(set.to_bytes()), set);
+        assert_eq!(ColumnSet::from_bytes([0xff; 16]).len() as usize, COUNT);
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod column;
+pub mod digest;
 pub mod event;
 pub mod hash;
 pub mod json;
@@ -13,13 +14,14 @@ pub mod manifest;
 pub mod merkle;
 pub mod outcome;
 pub mod place;
+pub mod printable;
 pub mod reject;
 pub mod row;
 pub mod sha256;
 pub mod time;
 
 pub use action::ActionClass;
-pub use column::{Column, Kind};
+pub use column::{Column, ColumnSet, Kind};
 pub use event::{AuditEvent, Identity, Value};
 pub use hash::{Hash, Uid};
 pub use manifest::{Detail, Manifest};

@@ -1,14 +1,14 @@
 //! A row of the archive as it travels from a normalizer to Parquet: columns and original bytes in one
 //! arena, heads beside it. Rows are encoded once; sorting moves heads, spilling copies slices.
 
-use std::sync::LazyLock;
+use std::borrow::Borrow;
 
-use crate::column::{Column, Kind};
+use crate::column::{Column, ColumnSet, Kind};
+use crate::digest;
 use crate::event::{AuditEvent, Value};
 use crate::hash::{Hash, Uid, identify};
 use crate::json;
 use crate::place::Day;
-use crate::sha256::of_two;
 use crate::time::Timestamp;
 
 /// What of a row is needed to place, sort, deduplicate and prove it.
@@ -32,8 +32,6 @@ pub struct Head {
     pub offset: u64,
     /// No producer key: identity is content and ordinal.
     pub keyless: bool,
-    /// Of a source whose records are chained: `keytrail_ledger_source` is set.
-    pub chained: bool,
     columns: (usize, usize),
     original: (usize, usize),
 }
@@ -76,27 +74,10 @@ pub enum Content {
 }
 
 impl Row<'_> {
-    /// The row's [`digest`].
+    /// The row's [digest](digest::of_row).
     pub fn digest(&self) -> Hash {
-        digest(&self.head.uid, &self.head.hash, self.columns)
+        digest::of_row(&self.head.uid, &self.head.hash, self.columns)
     }
-}
-
-/// The [`digest`]s of rows, faster than one by one.
-pub fn digests(rows: &[Row<'_>]) -> Vec<Hash> {
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    let mut digests = Vec::with_capacity(rows.len());
-    for two in rows.chunks(2) {
-        match two {
-            [a, b] => {
-                preimage(&mut first, &a.head.uid, &a.head.hash, a.columns);
-                preimage(&mut second, &b.head.uid, &b.head.hash, b.columns);
-                digests.extend(of_two(&first, &second));
-            }
-            _ => digests.extend(two.iter().map(Row::digest)),
-        }
-    }
-    digests
 }
 
 /// Rows in memory.
@@ -127,9 +108,7 @@ impl RowBuffer {
         let key = &event.identity.key;
         let (uid, group) = identify(event.dataset, &event.identity.scope, key, &content, 0);
         let start = self.arena.len();
-        for (column, value) in event.values() {
-            encode(&mut self.arena, column, value);
-        }
+        encode(&mut self.arena, event.values());
         let end = self.arena.len();
         self.arena.extend_from_slice(original);
         self.heads.push(Head {
@@ -142,7 +121,6 @@ impl RowBuffer {
             input: from.input,
             offset: from.offset,
             keyless: key.is_empty(),
-            chained: *event.get(Column::KeytrailLedgerSource) != Value::Null,
             columns: (start, end),
             original: (end, self.arena.len()),
         });
@@ -252,8 +230,7 @@ impl<'a> Iterator for List<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let (len, rest) = split_len(self.0)?;
-        let (item, rest) = rest.split_at_checked(len)?;
+        let (item, rest) = split_value(self.0)?;
         self.0 = rest;
         std::str::from_utf8(item).ok()
     }
@@ -275,13 +252,11 @@ pub fn columns(bytes: &[u8]) -> impl Iterator<Item = (Column, Encoded<'_>)> {
 
 /// Reads a row's encoded columns as [`encode`] wrote their values: UTF-8, eight bytes big-endian of an
 /// integer or a time, one byte of a flag, a list for [`items`].
-pub fn values(mut bytes: &[u8]) -> impl Iterator<Item = (Column, &[u8])> {
-    std::iter::from_fn(move || {
-        let (index, rest) = bytes.split_first()?;
-        let column = *Column::ALL.get(usize::from(*index))?;
-        let (len, rest) = split_len(rest)?;
-        let (value, rest) = rest.split_at_checked(len)?;
-        bytes = rest;
+pub fn values(bytes: &[u8]) -> impl Iterator<Item = (Column, &[u8])> {
+    let (set, mut rest) = split_set(bytes);
+    set.iter().map_while(move |column| {
+        let (value, after) = split_value(rest)?;
+        rest = after;
         Some((column, value))
     })
 }
@@ -289,74 +264,72 @@ pub fn values(mut bytes: &[u8]) -> impl Iterator<Item = (Column, &[u8])> {
 /// The items of an encoded list.
 pub fn items(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let (len, rest) = split_len(list)?;
-        let (item, rest) = rest.split_at_checked(len)?;
+        let (item, rest) = split_value(list)?;
         list = rest;
         Some(item)
     })
 }
 
-/// A text column of an encoded row, without a look at the values before it.
+/// A text column of an encoded row, without a look into the values before it.
 pub fn text(bytes: &[u8], wanted: Column) -> Option<&str> {
-    // Columns ascend: the first that is not before the wanted one is it, or it is not set.
-    let (column, value) = values(bytes).find(|(column, _)| *column >= wanted)?;
-    if column == wanted { std::str::from_utf8(value).ok() } else { None }
+    let (set, mut rest) = split_set(bytes);
+    if !set.contains(wanted) {
+        return None;
+    }
+    for _ in 0..set.before(wanted).len() {
+        (_, rest) = split_value(rest)?;
+    }
+    std::str::from_utf8(split_value(rest)?.0).ok()
 }
 
-fn split_len(bytes: &[u8]) -> Option<(usize, &[u8])> {
+/// The columns that a row has, and their values one behind the other.
+pub(crate) fn split_set(encoded: &[u8]) -> (ColumnSet, &[u8]) {
+    match encoded.split_first_chunk() {
+        Some((set, values)) => (ColumnSet::from_bytes(*set), values),
+        None => (ColumnSet::default(), &[]),
+    }
+}
+
+/// What stands behind its length (u32, big-endian), and what comes after it.
+fn split_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*len) as usize, rest))
+    rest.split_at_checked(u32::from_be_bytes(*len) as usize)
 }
 
-/// Appends a column to an encoded row; columns come by ascending name.
-pub fn encode(out: &mut Vec<u8>, column: Column, value: &Value<'_>) {
-    out.push(column as u8);
-    let at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    match value {
-        Value::Null => {}
-        Value::Text(t) => out.extend_from_slice(t.as_bytes()),
-        Value::Int(n) => out.extend_from_slice(&n.to_be_bytes()),
-        Value::Bool(b) => out.push(u8::from(*b)),
-        Value::Time(t) => out.extend_from_slice(&t.0.to_be_bytes()),
-        Value::List(items) => {
-            for item in items {
-                out.extend_from_slice(&(item.len() as u32).to_be_bytes());
-                out.extend_from_slice(item.as_bytes());
+/// Appends an encoded row: the set of its columns in 16 bytes, then their values, each behind its length
+/// (u32, big-endian). Columns come by ascending name; those without a value are left out, and a row of no
+/// column is no bytes.
+pub fn encode<'a, V: Borrow<Value<'a>>>(out: &mut Vec<u8>, values: impl Iterator<Item = (Column, V)>) {
+    let start = out.len();
+    let mut set = ColumnSet::default();
+    out.extend_from_slice(&set.to_bytes());
+    for (column, value) in values {
+        let at = out.len();
+        out.extend_from_slice(&[0; 4]);
+        match value.borrow() {
+            Value::Null => {
+                out.truncate(at);
+                continue;
+            }
+            Value::Text(t) => out.extend_from_slice(t.as_bytes()),
+            Value::Int(n) => out.extend_from_slice(&n.to_be_bytes()),
+            Value::Bool(b) => out.push(u8::from(*b)),
+            Value::Time(t) => out.extend_from_slice(&t.0.to_be_bytes()),
+            Value::List(items) => {
+                for item in items {
+                    out.extend_from_slice(&(item.len() as u32).to_be_bytes());
+                    out.extend_from_slice(item.as_bytes());
+                }
             }
         }
+        set.insert(column);
+        let len = (out.len() - at - 4) as u32;
+        out[at..at + 4].copy_from_slice(&len.to_be_bytes());
     }
-    let len = (out.len() - at - 4) as u32;
-    out[at..at + 4].copy_from_slice(&len.to_be_bytes());
-}
-
-/// The row's leaf under `rows_root` (INTEGRITY section 4): SHA-256 of the uid, the event's hash and
-/// each non-null derived column by ascending name, as name and value, both behind their length
-/// (u32, big-endian). Values: texts as UTF-8, integers and times as i64 big-endian, flags as one byte,
-/// lists as their items, each behind its length.
-pub fn digest(uid: &Uid, hash: &Hash, encoded: &[u8]) -> Hash {
-    let mut block = Vec::with_capacity(2 * encoded.len() + 64);
-    preimage(&mut block, uid, hash, encoded);
-    Hash::of(&block)
-}
-
-/// Puts together what a [`digest`] is the hash of.
-fn preimage(block: &mut Vec<u8>, uid: &Uid, hash: &Hash, encoded: &[u8]) {
-    /// Each column's name behind its length.
-    static NAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-        let named = |c: Column| [&(c.name().len() as u32).to_be_bytes()[..], c.name().as_bytes()].concat();
-        Column::ALL.into_iter().map(named).collect()
-    });
-    block.clear();
-    block.extend_from_slice(&uid.0);
-    block.extend_from_slice(&hash.0);
-    let mut rest = encoded;
-    while let Some((index, after)) = rest.split_first() {
-        let (Some(name), Some((len, _))) = (NAMES.get(usize::from(*index)), split_len(after)) else { break };
-        let (value, after) = after.split_at((4 + len).min(after.len()));
-        block.extend_from_slice(name);
-        block.extend_from_slice(value);
-        rest = after;
+    if set.is_empty() {
+        out.truncate(start);
+    } else {
+        out[start..start + 16].copy_from_slice(&set.to_bytes());
     }
 }
 
@@ -405,9 +378,9 @@ mod tests {
         b.push(&event(), b"{}", Content::AsIs, Provenance { input: 0, offset: 0 });
         assert_eq!(
             b.row(0).digest().to_hex(),
-            "34149bb37ce8e91911ff6629b1ecc6f11972e60e5e7664c2028c2cf333ecdf47"
+            "4323b6323b43b7728bdf65a40dff360c1003a0b4a61461060fbeba6939707d3b"
         );
-        assert_ne!(digest(&b.row(0).head.uid, &Hash::of(b"x"), b.row(0).columns), b.row(0).digest());
+        assert_ne!(digest::of_row(&b.row(0).head.uid, &Hash::of(b"x"), b.row(0).columns), b.row(0).digest());
     }
 
     #[test]

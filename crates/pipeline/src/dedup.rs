@@ -166,7 +166,7 @@ fn authentic(blob: Arc<dyn ReadAt>, masker: &Masker) -> io::Result<Option<Arc<dy
 }
 
 /// An object's index, made again where it is missing, unreadable or not ours.
-fn open_index(trail: &Trail<'_>, object: &SealedObject) -> Result<UidIndex, Fatal> {
+pub(crate) fn open_index(trail: &Trail<'_>, object: &SealedObject) -> Result<UidIndex, Fatal> {
     let sha256 = object.object.sha256;
     let key = index_key(&sha256);
     let stored = || -> Result<Option<UidIndex>, Fatal> {

@@ -4,10 +4,12 @@
 //! ports. What it is not: it knows no file system, no cloud, no command line.
 //! In: [`input::Input`]s and a [`Trail`]. Out: a [`Summary`], and what is durable in the trail's store.
 
+pub mod alerts;
 mod archiver;
 mod chain;
 pub mod cloudtrail_digests;
 mod concurrent;
+pub mod config;
 pub mod conflicts;
 mod dedup;
 pub mod explain;
@@ -22,11 +24,14 @@ mod recover;
 pub mod run;
 mod same_value;
 pub mod seal;
+pub mod sequence;
 mod sink;
+mod tally;
 pub mod trail;
 pub mod verify;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
+pub use config::Config;
 pub use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};

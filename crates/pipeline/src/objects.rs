@@ -145,6 +145,8 @@ pub struct StoredEvent {
     pub row: u64,
     /// SHA-256 of the original.
     pub hash: Hash,
+    /// The event's own time, microseconds since 1970.
+    pub time: Option<i64>,
     /// When it was read, microseconds since 1970.
     pub ingested: Option<i64>,
     /// Object and offset that it was read from.
@@ -190,9 +192,18 @@ pub(crate) fn pick(
             }
         }
     }
+    rows(reader, &numbers, each)
+}
+
+/// Hands over the rows of those numbers, which ascend.
+pub(crate) fn rows(
+    reader: &ObjectReader,
+    numbers: &[u64],
+    each: &mut dyn FnMut(StoredEvent),
+) -> Result<(), ReadError> {
     if numbers.len() <= ROWS_ONE_BY_ONE {
         for number in numbers {
-            for batch in reader.batches(&Projection::All, Selection::Row(number)) {
+            for batch in reader.batches(&Projection::All, Selection::Row(*number)) {
                 batch?.rows().for_each(|row| each(copied(&row)));
             }
         }
@@ -214,6 +225,7 @@ fn copied(row: &StoredRow<'_>) -> StoredEvent {
         uid: row.uid,
         row: row.number,
         hash,
+        time: row.time.map(|t| t.0),
         ingested: row.ingested.map(|t| t.0),
         input: row.input.unwrap_or_default().to_owned(),
         columns: row.columns.to_vec(),

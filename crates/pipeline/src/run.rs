@@ -34,12 +34,14 @@ pub trait Progress {
 pub struct Summary {
     /// All records.
     pub total: Counts,
-    /// By source.
-    pub sources: BTreeMap<&'static str, Counts>,
+    /// By source: its declared name, else the format that its records were taken for.
+    pub sources: BTreeMap<String, Counts>,
     /// By code of rejection.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Control messages of log subscriptions. They hold no record, so they are not among those read.
     pub controls: u64,
+    /// Ranges of numbers that are missing between records of one source and were not before.
+    pub gaps: u64,
     /// Inputs taken in whole.
     pub inputs: u64,
     /// Their bytes as they came.

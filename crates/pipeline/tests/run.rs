@@ -81,6 +81,7 @@ impl Memory {
             rederive: None,
             digests: None,
             threads: 1,
+            gaps: true,
             writing: false,
         };
         verify::verify(&self.store, &options).unwrap()
@@ -109,7 +110,7 @@ impl Memory {
 }
 
 fn input(name: &str, text: impl Into<Vec<u8>>) -> Input {
-    Input { name: name.into(), source: Source::Bytes(text.into()) }
+    Input { name: name.into(), source: Source::Bytes(text.into()), declared: None }
 }
 
 /// An event without `eventID`: it has no key of its producer.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use keytrail_archive::{Finished, ObjectReader, ObjectWriter, Projection, ReadError, Selection};
+use keytrail_model::digest::of_row;
 use keytrail_model::merkle::root_of;
-use keytrail_model::row::digest;
 use keytrail_model::{Column, Hash, Row, RowBuffer, Timestamp};
 
 use crate::rows::{CLOUDTRAIL, Dice, all, day, inputs, partition_of, push, time};
@@ -44,7 +44,7 @@ fn assert_reads_back(done: &Finished<Vec<u8>>, rows: &[Row<'_>]) {
             assert_eq!(got.columns, row.columns);
             assert_eq!(Hash::of(got.original.unwrap()), row.head.hash);
             hashes.push(row.head.hash);
-            digests.push(digest(&got.uid, &row.head.hash, got.columns));
+            digests.push(of_row(&got.uid, &row.head.hash, got.columns));
             n += 1;
         }
     }
