@@ -13,6 +13,7 @@ use keytrail_model::{Column, Fatal, Kind, Row, Timestamp};
 
 use crate::chunk::ChunkWriter;
 use crate::error::from_parquet;
+use crate::kept::Kept;
 use crate::schema;
 
 /// A column in the making.
@@ -91,11 +92,17 @@ fn int(value: &[u8]) -> i64 {
 }
 
 /// What the archive adds to rows as it writes them.
-pub(crate) struct Added<'a> {
-    /// `event_ingested` of all rows.
-    pub ingested: Timestamp,
-    /// Names of the input objects, by the number that heads carry.
-    pub inputs: &'a [String],
+#[derive(Clone, Copy)]
+pub(crate) enum Added<'a> {
+    /// To new rows.
+    New {
+        /// `event_ingested` of all rows.
+        ingested: Timestamp,
+        /// Names of the input objects, by the number that heads carry.
+        inputs: &'a [String],
+    },
+    /// What the rows, the same number, had before.
+    Kept(&'a [Kept<'a>]),
 }
 
 /// A value of a row, by its number in the step.
@@ -116,7 +123,7 @@ pub(crate) struct Built<'a> {
 /// `event_original`. The first row is the row group's row `first`; chunks are by [`Column::index`].
 pub(crate) fn build<'a>(
     rows: &[Row<'a>],
-    added: &Added<'_>,
+    added: Added<'_>,
     first: u64,
     chunks: &mut [Option<Box<ChunkWriter>>],
 ) -> Result<Built<'a>, Fatal> {
@@ -154,22 +161,35 @@ pub(crate) fn build<'a>(
         }
         put(i, Column::EventHash, hex_text(&head.hash.0, &mut hex))?;
         put(i, Column::KeytrailUid, hex_text(&head.uid.0, &mut hex))?;
-        build(i, Column::EventIngested, &added.ingested.0.to_be_bytes());
         // The same 64 bits; SQL has no unsigned integers everywhere.
         build(i, Column::KeytrailGroup, &head.group.to_be_bytes());
-        if number != Some(head.input) {
-            number = Some(head.input);
-            // The number was checked.
-            let name = added.inputs.get(head.input as usize).map_or("", String::as_str);
-            input.clear();
-            input.push_str(name);
-            input.push('@');
-            named = input.len();
+        match added {
+            Added::New { ingested, inputs } => {
+                build(i, Column::EventIngested, &ingested.0.to_be_bytes());
+                if number != Some(head.input) {
+                    number = Some(head.input);
+                    // The number was checked.
+                    let name = inputs.get(head.input as usize).map_or("", String::as_str);
+                    input.clear();
+                    input.push_str(name);
+                    input.push('@');
+                    named = input.len();
+                }
+                input.truncate(named);
+                // Writing to a String cannot fail.
+                let _ = write!(input, "{}", head.offset);
+                put(i, Column::KeytrailInput, input.as_bytes())?;
+            }
+            Added::Kept(kept) => {
+                let kept = &kept[i];
+                if let Some(ingested) = kept.ingested {
+                    build(i, Column::EventIngested, &ingested.0.to_be_bytes());
+                }
+                if let Some(input) = kept.input {
+                    put(i, Column::KeytrailInput, input.as_bytes())?;
+                }
+            }
         }
-        input.truncate(named);
-        // Writing to a String cannot fail.
-        let _ = write!(input, "{}", head.offset);
-        put(i, Column::KeytrailInput, input.as_bytes())?;
     }
     let array = |(column, builder): (&Column, Option<Builder>)| match builder {
         _ if ChunkWriter::takes(column.kind()) => Ok(None),

@@ -11,11 +11,13 @@
 
 mod batch;
 mod bounds;
+pub mod census;
 mod chunk;
 mod columns;
 mod dictionary;
 mod digest;
 mod error;
+pub mod kept;
 pub mod name;
 pub mod object;
 mod pages;
@@ -26,6 +28,8 @@ pub mod sort;
 mod spill;
 pub mod uids;
 
+pub use census::{Rows, census};
+pub use kept::Kept;
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};
 pub use read::{Batch, Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};

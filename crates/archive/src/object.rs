@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::chunk::{Chunk, ChunkWriter};
 use crate::columns::{Added, Built, Cell, build};
 use crate::error::from_parquet;
+use crate::kept::Kept;
 use crate::name::{NameParts, object_key};
 use crate::schema;
 
@@ -68,7 +69,7 @@ type SortKey = (&'static str, Day, bool, Option<i64>, Uid);
 pub struct Finished<W> {
     /// What was written to, flushed, not synced.
     pub out: W,
-    /// Name (of an `add`, nothing replaced, no enrichment), size and SHA-256.
+    /// Name (without enrichment), size and SHA-256.
     pub object: ObjectRef,
     /// What the manifest says of the rows.
     pub rows: RowsRef,
@@ -106,13 +107,30 @@ impl<W: Write + Send> ObjectWriter<W> {
     /// `Fatal.Archive` for rows of another partition or out of order (nothing of the slice is written);
     /// `Fatal.Store` or `Retryable.StoreFull` when the write fails. The object is useless after the latter.
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
-        self.check(rows, inputs)?;
-        let added = Added { ingested, inputs };
+        self.check(rows, inputs.len())?;
         for step in steps(rows) {
-            let digests = self.write(step, &added)?;
-            for (row, digest) in step.iter().zip(digests) {
-                self.account(row, &digest);
-            }
+            self.step(step, Added::New { ingested, inputs })?;
+        }
+        Ok(())
+    }
+
+    /// As [`append`](Self::append), rows that were archived before.
+    pub fn append_kept(&mut self, kept: &[Kept<'_>]) -> Result<(), Fatal> {
+        let rows: Vec<Row<'_>> = kept.iter().map(|k| k.row).collect();
+        self.check(&rows, usize::MAX)?;
+        let mut rest = kept;
+        for step in steps(&rows) {
+            let (of_step, after) = rest.split_at(step.len());
+            rest = after;
+            self.step(step, Added::Kept(of_step))?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &[Row<'_>], added: Added<'_>) -> Result<(), Fatal> {
+        let digests = self.write(step, added)?;
+        for (row, digest) in step.iter().zip(digests) {
+            self.account(row, &digest);
         }
         Ok(())
     }
@@ -163,8 +181,13 @@ impl<W: Write + Send> ObjectWriter<W> {
         &self.partition
     }
 
-    /// Writes the footer.
-    pub fn finish(mut self) -> Result<Finished<W>, Fatal> {
+    /// Writes the footer of an object of new rows.
+    pub fn finish(self) -> Result<Finished<W>, Fatal> {
+        self.finish_as(ManifestKind::Add, &[])
+    }
+
+    /// Writes the footer of an object whose manifest has that kind and retires these leaf indices.
+    pub fn finish_as(mut self, kind: ManifestKind, replaces: &[u64]) -> Result<Finished<W>, Fatal> {
         let at = |e| from_parquet("end of an archive object", &e);
         self.end_group()?;
         let written: i64 = self.file.flushed_row_groups().iter().map(|group| group.num_rows()).sum();
@@ -194,13 +217,13 @@ impl<W: Write + Send> ObjectWriter<W> {
             time_min: self.time_min,
         };
         let parts = NameParts {
-            kind: kind_name(ManifestKind::Add),
+            kind: kind.name(),
             events_root: rows.events_root,
             rows_root: rows.rows_root,
             normalizers: &rows.normalizers,
             schema: rows.schema,
             tables: &[],
-            replaces: &[],
+            replaces,
         };
         let object = ObjectRef {
             bytes,
@@ -210,7 +233,7 @@ impl<W: Write + Send> ObjectWriter<W> {
         Ok(Finished { out, object, rows })
     }
 
-    fn check(&self, rows: &[Row<'_>], inputs: &[String]) -> Result<(), Fatal> {
+    fn check(&self, rows: &[Row<'_>], inputs: usize) -> Result<(), Fatal> {
         let misplaced =
             |r: &&Row<'_>| r.head.dataset != self.partition.dataset || r.head.day != self.partition.day;
         if let Some(row) = rows.iter().find(misplaced) {
@@ -224,10 +247,10 @@ impl<W: Write + Send> ObjectWriter<W> {
                 ),
             ));
         }
-        if let Some((i, row)) = rows.iter().enumerate().find(|(_, r)| r.head.input as usize >= inputs.len()) {
+        if let Some((i, row)) = rows.iter().enumerate().find(|(_, r)| r.head.input as usize >= inputs) {
             return Err(Fatal::new(
                 "Fatal.Archive",
-                format!("row {i} names input `{}`, the batch has {}", row.head.input, inputs.len()),
+                format!("row {i} names input `{}`, the batch has {inputs}", row.head.input),
             ));
         }
         if !rows.is_sorted_by(|a, b| a.head.sort_key() <= b.head.sort_key()) {
@@ -240,7 +263,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     }
 
     /// Encodes a step into the open row group, or into a new one. Gives the rows' digests.
-    fn write(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<Vec<Hash>, Fatal> {
+    fn write(&mut self, rows: &[Row<'_>], added: Added<'_>) -> Result<Vec<Hash>, Fatal> {
         let at = |e| from_parquet("columns of an archive object", &e);
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
         if self.open.as_ref().is_some_and(|group| !group.takes(first, rows.len())) {
@@ -258,7 +281,7 @@ impl<W: Write + Send> ObjectWriter<W> {
             let (chunk, other) = (group.chunks[column.index()].take(), group.others[column.index()].take());
             jobs.extend(match (chunk, other, array) {
                 (Some(chunk), ..) if column == Column::EventOriginal => {
-                    Some(Job::Originals { column, chunk, rows, from })
+                    Some(Job::Originals { column, chunk, rows, added, from })
                 }
                 (Some(chunk), ..) => Some(Job::Append { column, chunk, cells, from }),
                 (None, Some(writer), Some(array)) => Some(Job::Write { column, writer, array }),
@@ -302,14 +325,6 @@ impl<W: Write + Send> ObjectWriter<W> {
             self.time_min = Some(self.time_min.map_or(t.0, |m| m.min(t.0)));
             self.time_max = Some(self.time_max.map_or(t.0, |m| m.max(t.0)));
         }
-    }
-}
-
-/// The kind as manifests spell it.
-const fn kind_name(kind: ManifestKind) -> &'static str {
-    match kind {
-        ManifestKind::Add => "add",
-        ManifestKind::Inputs => "inputs",
     }
 }
 
@@ -361,7 +376,7 @@ enum Job<'a> {
     /// The next rows' values; rows are numbered from the group's row `from`.
     Append { column: Column, chunk: Box<ChunkWriter>, cells: Vec<Cell<'a>>, from: u64 },
     /// The next rows' original bytes; the first is the group's row `from`.
-    Originals { column: Column, chunk: Box<ChunkWriter>, rows: &'a [Row<'a>], from: u64 },
+    Originals { column: Column, chunk: Box<ChunkWriter>, rows: &'a [Row<'a>], added: Added<'a>, from: u64 },
     /// The rows' digests.
     Digest(&'a [Row<'a>]),
     /// Nothing comes after the rows that were written, so many.
@@ -394,10 +409,12 @@ impl Job<'_> {
                 chunk.settle(0)?;
                 Ok(Done::Chunk(column, chunk))
             }
-            Self::Originals { column, mut chunk, rows, from } => {
-                for (i, row) in (from..).zip(rows) {
+            Self::Originals { column, mut chunk, rows, added, from } => {
+                let withheld = |i: usize| matches!(added, Added::Kept(kept) if kept[i].withheld);
+                // A row that is passed over is null.
+                for (i, row) in rows.iter().enumerate().filter(|(i, _)| !withheld(*i)) {
                     chunk.settle(row.original.len())?;
-                    chunk.append(i, row.original)?;
+                    chunk.append(from + i as u64, row.original)?;
                 }
                 Ok(Done::Chunk(column, chunk))
             }

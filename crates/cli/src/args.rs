@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
 
+use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
+
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
 #[derive(Parser, Debug)]
 #[command(name = "keytrail", version, arg_required_else_help = true, max_term_width = 100)]
@@ -24,8 +26,16 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show one event: its fields, its original bytes, where it came from, and its inclusion proof
     Explain(ExplainArgs),
+    /// Make one archive object of many small ones, where it pays
+    Compact(CompactArgs),
+    /// Derive columns of archived events again, by this version's normalizers
+    Renormalize(RenormalizeArgs),
+    /// Take original bytes out of the archive; everything else of the events stays
+    Withhold(WithholdArgs),
     /// Show events that share their producer's key and differ
     Conflicts(ReadArgs),
+    /// Show what the rules of alerts find in the archive; nobody is told
+    Alerts(AlertsArgs),
     /// List, show or replay records that were refused
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -34,6 +44,11 @@ pub enum Command {
     /// Show or rotate the log's key, show its checkpoint
     #[command(subcommand)]
     Log(LogCommand),
+    /// Show what was heard of each source: last event, rate, silence left, gaps, rejects
+    Sources(SourcesArgs),
+    /// Write a commented keytrail.toml, or check one
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
 /// The data folder.
@@ -53,6 +68,74 @@ pub struct KeyArgs {
     pub key_dir: Option<PathBuf>,
 }
 
+/// The configuration.
+#[derive(Args, Debug, Clone)]
+pub struct ConfigArgs {
+    /// Configuration [default: keytrail.toml in the current folder, where there is one]
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// `keytrail config`.
+#[derive(Subcommand, Debug)]
+pub enum ConfigCommand {
+    /// Write every key with its default and an example, all commented out
+    #[command(after_help = "\
+Examples:
+  keytrail config init                       keytrail.toml in the current folder
+  keytrail config init --out - | less        look at it
+
+A file that is there is not overwritten. Exit codes: 0 written, 64 there is one already.")]
+    Init(ConfigInitArgs),
+    /// Tell everything that is wrong in a configuration, or what it declares and how many files lie there
+    #[command(after_help = "\
+Examples:
+  keytrail config check                      keytrail.toml in the current folder
+  keytrail config check /etc/keytrail.toml --json
+
+Exit codes: 0 good, 78 problems (each with its line, key and what was expected).")]
+    Check(ConfigCheckArgs),
+}
+
+/// `keytrail config init`.
+#[derive(Args, Debug)]
+pub struct ConfigInitArgs {
+    /// File to write, or `-` for standard output
+    #[arg(long, value_name = "FILE", default_value = "keytrail.toml")]
+    pub out: PathBuf,
+}
+
+/// `keytrail config check`.
+#[derive(Args, Debug)]
+pub struct ConfigCheckArgs {
+    /// File to check
+    #[arg(value_name = "FILE", env = "KEYTRAIL_CONFIG", default_value = "keytrail.toml")]
+    pub file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `keytrail sources`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail sources --data ./trail                     declared sources first, then undeclared formats
+  keytrail sources --config /etc/keytrail.toml --json
+
+Heard is when an event was archived; the rate is over the 24 hours up to a source's newest event. Duplicates
+are not in the archive: runs count them in state/, since the date that is shown. Exit code: 0, also where a
+source is overdue.")]
+pub struct SourcesArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `keytrail run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -60,6 +143,8 @@ Examples:
   keytrail run logs/ --data ./trail                 a folder, recursively; formats are detected
   keytrail run 'logs/**/*.json.gz' vault.log        a glob and a file
   zcat old.gz | keytrail run - --source vault       standard input, format given
+  keytrail run --config /etc/keytrail.toml          all locations of the declared sources
+  keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
 
 Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
 {\"records\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of CloudWatch Logs and
@@ -68,16 +153,20 @@ Reading the same input again adds nothing. Exit codes: 0 good (also with rejecte
 quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
 the disk is full, the run was stopped), 78 configuration, 64 usage.")]
 pub struct RunArgs {
-    /// Files, folders, globs, or `-` for standard input
-    #[arg(required = true, value_name = "INPUT")]
+    /// Files, folders, globs, or `-` for standard input [default: what the configuration declares]
+    #[arg(value_name = "INPUT")]
     pub inputs: Vec<OsString>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub keys: KeyArgs,
-    /// Take every input for this format instead of detecting it
+    /// Take every input that no source declares for this format instead of detecting it
     #[arg(long, value_name = "FORMAT")]
     pub source: Option<SourceArg>,
+    #[command(flatten)]
+    pub notify: NotifyArgs,
     /// Print nothing on standard output but one JSON object
     #[arg(long)]
     pub json: bool,
@@ -93,6 +182,19 @@ pub struct RunArgs {
     /// Compressed inputs that inflate beyond this are rejected from there on
     #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     pub max_inflated_size: u64,
+}
+
+/// Who is told of alerts.
+#[derive(Args, Debug)]
+pub struct NotifyArgs {
+    /// Tell of alerts: a command line for `sh -c`, which reads one alert as JSON on standard input and
+    /// exits with 0, or an http(s) URL, to which each is posted, signed. Can be given more than once
+    #[arg(long, value_name = "CMD|URL")]
+    pub notify: Vec<String>,
+    /// File (0600) with the secret that signs web hooks, `whsec_` and 24 to 64 bytes in Base64 [default: the
+    /// environment's KEYTRAIL_NOTIFY_SECRET]
+    #[arg(long, value_name = "FILE")]
+    pub notify_secret: Option<PathBuf>,
 }
 
 /// Formats by name.
@@ -136,7 +238,11 @@ Examples:
   keytrail verify --data ./trail --keys log.keys --known head     authenticity, and no rollback
   keytrail verify --bundle ./bundle --keys log.keys               an exported bundle, no network
   keytrail verify --data ./trail --from 2023-07-10 --to 2023-07-11 --rederive
+  aws s3 sync s3://BUCKET mirror && aws cloudtrail list-public-keys > aws.keys
+  keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
+                                                                  was each log file ingested that AWS delivered?
 
+Numbers that are missing between records of one key-operation epoch or of one HSM are findings (GAP).
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
 1 findings, 2 could not verify.")]
 pub struct VerifyArgs {
@@ -160,6 +266,14 @@ pub struct VerifyArgs {
     /// Derive every column from the original bytes again
     #[arg(long)]
     pub rederive: bool,
+    /// Check CloudTrail's digest files, and the ingested log files against them: a local mirror of the
+    /// trail's bucket, as `aws s3 sync` makes it (schemas/cloudtrail-digests.md)
+    #[arg(long, value_name = "DIR")]
+    pub cloudtrail_digests: Option<PathBuf>,
+    /// AWS's public keys, as `aws cloudtrail list-public-keys` prints them, those of several regions one
+    /// after the other: without them no digest's signature is checked
+    #[arg(long, value_name = "FILE", requires = "cloudtrail_digests")]
+    pub cloudtrail_keys: Option<PathBuf>,
     #[command(flatten)]
     pub key_dir: KeyArgs,
     /// Print one JSON object
@@ -180,6 +294,23 @@ pub struct ReadArgs {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `keytrail alerts`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail alerts --data ./trail                       all that would have been told, newest last
+  keytrail alerts --from 2026-11-01 --json             of what was archived since then, for programs
+
+Findings of verify and silent sources are not in the archive: `run` tells of them. Exit code 0, whatever
+is found. schemas/alerts.md says what each rule means.")]
+pub struct AlertsArgs {
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Look at what was archived from this time on (RFC 3339, or a date)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
 }
 
 /// `keytrail explain`.
@@ -229,6 +360,8 @@ pub struct QuarantineShowArgs {
 pub struct ReplayArgs {
     /// Entries' ids, or enough of their first digits [default: all]
     pub ids: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
@@ -288,7 +421,7 @@ pub struct RotateArgs {
 }
 
 /// Reads `128MB`, `16MiB`, `1000`.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -306,7 +439,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads RFC 3339 or a date (its first moment, UTC).
-fn time(text: &str) -> Result<i64, String> {
+pub fn time(text: &str) -> Result<i64, String> {
     keytrail_model::Timestamp::parse(text)
         .or_else(|| keytrail_model::Timestamp::parse(&format!("{text}T00:00:00Z")))
         .map(|t| t.0)

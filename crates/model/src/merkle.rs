@@ -55,18 +55,20 @@ impl RootBuilder {
     }
 
     /// Appends a leaf to each of two trees that have as many, by what the leaves are over: what an object has
-    /// of a row. Both trees are folded at once, which is faster than one after the other.
-    pub fn push_both(&mut self, other: &mut Self, leaves: [&Hash; 2]) {
+    /// of a row. Both trees are folded at once, which is faster than one after the other. Gives the hashes of
+    /// the leaves.
+    pub fn push_both(&mut self, other: &mut Self, leaves: [&Hash; 2]) -> [Hash; 2] {
         let leaf = |hash: &Hash| {
             let mut bytes = [0; 33];
             bytes[1..].copy_from_slice(&hash.0);
             bytes
         };
-        let [mut node, mut beside] = of_two(&leaf(leaves[0]), &leaf(leaves[1]));
+        let hashes = of_two(&leaf(leaves[0]), &leaf(leaves[1]));
+        let [mut node, mut beside] = hashes;
         if self.size != other.size {
             self.push(node);
             other.push(beside);
-            return;
+            return hashes;
         }
         let mut n = self.size;
         while n & 1 == 1 {
@@ -79,6 +81,7 @@ impl RootBuilder {
         other.peaks.push(beside);
         self.size += 1;
         other.size += 1;
+        hashes
     }
 
     /// Leaves so far.

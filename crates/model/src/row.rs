@@ -32,13 +32,34 @@ pub struct Head {
     pub offset: u64,
     /// No producer key: identity is content and ordinal.
     pub keyless: bool,
-    /// Of a source whose records are chained: `keytrail_ledger_source` is set.
-    pub chained: bool,
     columns: (usize, usize),
     original: (usize, usize),
 }
 
 impl Head {
+    /// The head of a row that was archived before, for [`RowBuffer::push_encoded`].
+    pub fn archived(
+        dataset: &'static str,
+        day: Day,
+        time: Option<Timestamp>,
+        identity: (Uid, u64, Hash),
+    ) -> Self {
+        let (uid, group, hash) = identity;
+        Self {
+            dataset,
+            day,
+            time,
+            uid,
+            group,
+            hash,
+            input: 0,
+            offset: 0,
+            keyless: false,
+            columns: (0, 0),
+            original: (0, 0),
+        }
+    }
+
     /// Order inside the archive: partition, time, uid. Equal uids are neighbours: the same content
     /// has the same time.
     pub fn sort_key(&self) -> (&'static str, Day, bool, Option<i64>, Uid) {
@@ -123,7 +144,6 @@ impl RowBuffer {
             input: from.input,
             offset: from.offset,
             keyless: key.is_empty(),
-            chained: *event.get(Column::KeytrailLedgerSource) != Value::Null,
             columns: (start, end),
             original: (end, self.arena.len()),
         });

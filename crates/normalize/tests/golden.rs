@@ -88,7 +88,7 @@ fn compare(case: &Path, read: impl Fn(&Path, &[u8]) -> Records) -> Result<(), St
 /// The events of the frames as flat ECS objects, rejections in their place.
 fn run(format: Format, frames: &[Vec<u8>]) -> Records {
     let masker = Masker::new(&MASK_KEY);
-    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker };
+    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker, declared: None };
     let mut out = Vec::new();
     for (i, frame) in frames.iter().enumerate() {
         let mut rows = RowBuffer::new();
@@ -108,7 +108,7 @@ fn refused(r: &Rejection) -> BTreeMap<String, Value> {
 /// The events in the containers of an input, with their place in it; control messages as `controls`.
 fn carried(_: &Path, bytes: &[u8]) -> Records {
     let masker = Masker::new(&MASK_KEY);
-    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker };
+    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker, declared: None };
     let mut out = Vec::new();
     let mut one = |c: Carried<'_>, offset: u64| {
         let offset = offset + c.at as u64;

@@ -4,21 +4,23 @@
 //! into the store whole, and named by manifests that the log takes in one append.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 
 use keytrail_archive::Sorter;
-use keytrail_model::manifest::{InputItem, ManifestKind, ObjectRef, RowsRef};
-use keytrail_model::{Counts, Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
-use keytrail_normalize::Format;
-use keytrail_ports::Put;
+use keytrail_model::manifest::{InputItem, ManifestKind};
+use keytrail_model::{Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
 
+use crate::compact::Compacted;
 use crate::ingest::{Normalized, Rejected};
 use crate::input::{Input, InputSummary, Source};
-use crate::readable::{Readable, TakenIn};
+use crate::readable::{Readable, TakenIn, add_runs};
 use crate::recover::{Recovered, mark_clean};
 use crate::run::{Options, Summary};
-use crate::sink::{Sink, Staged, source_of};
+use crate::sequence::Sequences;
+use crate::sink::{Sink, Staged};
+use crate::tally::{Tally, format_of};
 use crate::trail::{Trail, scratch_error};
-use crate::{concurrent, objects, quarantine};
+use crate::{compact, concurrent, objects, quarantine};
 
 /// Inflated input between two seals: bounds what a killed run has to read again.
 const SEAL_BYTES: u64 = 1 << 30;
@@ -32,15 +34,18 @@ const SEAL_ITEMS: usize = 20_000;
 /// Writes rows to archive objects and seals them.
 pub struct Archiver<'a> {
     trail: &'a Trail<'a>,
+    options: &'a Options,
     inputs: Vec<String>,
     replayed: Vec<bool>,
+    /// Declared ones.
+    instances: Vec<Option<String>>,
     readable: Readable,
     sorter: Sorter,
     sink: Sink<'a>,
     pending: Detail,
     taken: TakenIn,
     ordinals: HashMap<Hash, u64>,
-    total: BTreeMap<&'static str, Counts>,
+    tally: Tally,
     rejected: BTreeMap<&'static str, u64>,
     reads: HashMap<u32, u64>,
     done: (u64, u64, u64),
@@ -49,6 +54,8 @@ pub struct Archiver<'a> {
     unsealed_bytes: u64,
     written: (u64, u64),
     first_leaf: u64,
+    /// Numbers that were sealed before this run.
+    sealed_before: Sequences,
 }
 
 impl<'a> Archiver<'a> {
@@ -65,14 +72,17 @@ impl<'a> Archiver<'a> {
             sorter: Sorter::new(&spill, SORT_BYTES)?,
             sink: Sink::new(trail, options.object_bytes, options.ingest.threads),
             trail,
+            options,
             inputs: inputs.iter().map(|i| i.name.clone()).collect(),
             replayed: inputs.iter().map(|i| i.source == Source::Quarantine).collect(),
+            instances: inputs.iter().map(|i| i.declared.as_ref()?.instance.clone()).collect(),
+            sealed_before: recovered.taken.sequences.clone(),
             first_leaf: recovered.readable.size,
             taken: recovered.taken,
             readable: recovered.readable,
             pending: Detail { quarantine: recovered.unsealed, version: 1, ..Detail::default() },
             ordinals: HashMap::new(),
-            total: BTreeMap::new(),
+            tally: Tally::new(inputs),
             rejected: BTreeMap::new(),
             reads: HashMap::new(),
             done: (0, 0, 0),
@@ -94,13 +104,14 @@ impl<'a> Archiver<'a> {
             self.quarantine(records.input, &records.rejects)?;
         }
         for reject in &records.rejects {
-            let counts = self.total.entry(reject.format.map_or("unknown", Format::name)).or_default();
+            let counts = self.tally.of(self.tally.source(records.input, reject.format));
             counts.read += 1;
             counts.rejected += 1;
             *self.rejected.entry(reject.rejection.code.code()).or_default() += 1;
         }
         for run in records.rows.heads().chunk_by(|a, b| a.dataset == b.dataset) {
-            self.total.entry(source_of(&run[0])).or_default().read += run.len() as u64;
+            let source = self.tally.source(records.input, format_of(run[0].dataset));
+            self.tally.of(source).read += run.len() as u64;
         }
         self.number_copies(&mut records.rows);
         self.unsealed_bytes += records.bytes;
@@ -109,8 +120,10 @@ impl<'a> Archiver<'a> {
         self.controls += records.controls;
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
-        self.sorter
-            .push(records.rows, &mut |partition, rows| sink.append(partition, rows, now, inputs, readable))
+        let tally = &mut self.tally;
+        self.sorter.push(records.rows, &mut |partition, rows| {
+            sink.append(partition, rows, now, inputs, readable, tally)
+        })
     }
 
     fn quarantine(&mut self, input: u32, rejects: &[Rejected]) -> Result<(), Fatal> {
@@ -118,10 +131,14 @@ impl<'a> Archiver<'a> {
         let mut is_new =
             |r: &Rejected| taken.insert(quarantine::key_of(r.rejection.code.code(), &r.original));
         let new: Vec<&Rejected> = rejects.iter().filter(|r| is_new(r)).collect();
+        let instance = self.instances[input as usize].as_deref();
+        new.iter().for_each(|r| self.sink.add_refused(&r.original, instance));
         let (store, received) = (self.trail.store, self.trail.clock.now());
-        let name = &self.inputs[input as usize];
+        let (name, tally) = (&self.inputs[input as usize], &self.tally);
         self.pending.quarantine.extend(concurrent::each(&new, |r| {
-            quarantine::put(store, &r.rejection, name, r.offset, received, &r.original)
+            let source = tally.name(tally.source(input, r.format));
+            let from = quarantine::Place { source, instance, input: name, offset: r.offset };
+            quarantine::put(store, &r.rejection, from, received, &r.original)
         })?);
         Ok(())
     }
@@ -173,7 +190,7 @@ impl<'a> Archiver<'a> {
 
     /// New rows so far.
     pub fn accepted(&self) -> u64 {
-        self.sink.counts().values().map(|c| c.accepted).sum()
+        self.tally.total().accepted
     }
 
     /// Enough has come together for a seal.
@@ -186,14 +203,17 @@ impl<'a> Archiver<'a> {
     pub fn seal(&mut self) -> Result<u64, Fatal> {
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
-        self.sorter.finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable))?;
+        let tally = &mut self.tally;
+        self.sorter
+            .finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable, tally))?;
         let staged = self.sink.take()?;
         self.unsealed_bytes = 0;
         if staged.is_empty() && self.pending.inputs.is_empty() && self.pending.quarantine.is_empty() {
             return Ok(self.readable.size);
         }
-        self.sink.judge(&staged, &self.readable)?;
+        self.sink.judge(&staged, &self.readable, &mut self.tally)?;
         self.pending.runs = self.sink.take_runs();
+        add_runs(&mut self.taken.sequences, &self.pending.runs);
         let manifests = self.put(staged, now)?;
         let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
         let first = self.trail.log().append(&entries)?.size - entries.len() as u64;
@@ -202,6 +222,15 @@ impl<'a> Archiver<'a> {
         }
         self.sink.sealed();
         Ok(self.readable.size)
+    }
+
+    /// Compacts what is sealed, where it pays. Call it after [`seal`](Self::seal).
+    pub fn compact(&mut self, stop: &AtomicBool) -> Result<Compacted, Fatal> {
+        let (target, threads) = (self.options.object_bytes, self.options.ingest.threads);
+        let done = compact::when_it_pays(self.trail, &mut self.readable, target, threads, stop)?;
+        // Indexes of objects that are gone.
+        self.sink.sealed();
+        Ok(done)
     }
 
     /// Puts objects and their detail object into the store and makes the manifests.
@@ -214,17 +243,14 @@ impl<'a> Archiver<'a> {
             detail: detail.clone(),
             kind,
             object,
+            replaces: Vec::new(),
             rows,
             version: 1,
         };
         let store = self.trail.store;
-        let puts = concurrent::each(&staged, |s| Ok(store.put_file_if_absent(&s.object.key, &s.path)?))?;
+        let puts = concurrent::each(&staged, |s| objects::put(store, s))?;
         let mut manifests = Vec::new();
-        for (s, put) in staged.into_iter().zip(puts) {
-            let object = match put {
-                Put::Created => s.object,
-                Put::Exists => self.stored_object(s.object, &s.rows)?,
-            };
+        for (s, object) in staged.into_iter().zip(puts) {
             self.written.0 += 1;
             self.written.1 += object.bytes;
             manifests.push(manifest(ManifestKind::Add, Some(object), Some(s.rows)));
@@ -235,48 +261,33 @@ impl<'a> Archiver<'a> {
         Ok(manifests)
     }
 
-    /// An object of that name is there: another writer made it of the same events. Its rows must be
-    /// ours; its bytes may differ (rows carry when they were ingested).
-    fn stored_object(&self, ours: ObjectRef, rows: &RowsRef) -> Result<ObjectRef, Fatal> {
-        let conflict = |what: String| Fatal::new("Fatal.ObjectConflict", format!("`{}` {what}", ours.key));
-        let reader = objects::open(self.trail.store, &ours.key)?;
-        let (events, digests) = objects::roots(&reader).map_err(|e| objects::at(&ours.key, e))?;
-        if (events, digests) != (rows.events_root, rows.rows_root) {
-            return Err(conflict("is there with other rows".into()));
-        }
-        let stored =
-            self.trail.store.get(&ours.key)?.ok_or_else(|| conflict("was there and is gone".into()))?;
-        Ok(ObjectRef { bytes: stored.len() as u64, sha256: Hash::of(&stored), key: ours.key })
-    }
-
     /// The counts, checked: every record has one outcome.
-    pub fn summary(mut self, stopped: bool) -> Result<Summary, Fatal> {
-        for (source, counts) in self.sink.counts() {
-            *self.total.entry(source).or_default() += *counts;
-        }
-        let mut total = Counts::default();
-        for (source, counts) in &self.total {
+    pub fn summary(self, stopped: bool, compacted: Compacted) -> Result<Summary, Fatal> {
+        let total = self.tally.total();
+        let sources = self.tally.sources();
+        for (source, counts) in &sources {
             if !counts.balanced() {
                 return Err(Fatal::new(
                     "Fatal.RecordLost",
                     format!("`{source}`: the outcomes of {} records do not add up: {counts:?}", counts.read),
                 ));
             }
-            total += *counts;
         }
         mark_clean(self.trail.store, self.readable.size)?;
         let checkpoint = self.trail.log().recover()?;
         Ok(Summary {
             total,
-            sources: self.total,
+            sources,
             rejected: self.rejected,
             controls: self.controls,
             inputs: self.done.2,
             input_bytes: self.input_bytes,
             inflated_bytes: self.done.0,
+            gaps: self.taken.sequences.new_gaps(&self.sealed_before),
             objects: self.written,
             first_leaf: self.first_leaf,
             checkpoint,
+            compacted,
             stopped,
         })
     }

@@ -13,11 +13,14 @@ use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
 pub use keytrail_normalize::framing::Limits as FramingLimits;
 use keytrail_normalize::framing::{self, Frame, Splitter};
 use sha2::{Digest, Sha256};
+
+use crate::config::DeclaredSource;
 
 /// A gzip file is inflated at once when it is at most this large, and what it holds at most
 /// [`AT_ONCE_INFLATED_BYTES`]: that is faster, and takes the memory of both.
@@ -35,6 +38,8 @@ pub struct Input {
     pub name: String,
     /// Where the bytes are.
     pub source: Source,
+    /// The source that declares it, if one does.
+    pub declared: Option<Arc<DeclaredSource>>,
 }
 
 /// Where an input's bytes are.
@@ -55,7 +60,12 @@ impl Input {
     /// The input at a path.
     pub fn path(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { name: printable(&path), source: Source::Path(path) }
+        Self { name: printable(&path), source: Source::Path(path), declared: None }
+    }
+
+    /// A quarantine entry, by its key.
+    pub fn quarantine(key: impl Into<String>) -> Self {
+        Self { name: key.into(), source: Source::Quarantine, declared: None }
     }
 }
 
@@ -141,13 +151,13 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
             if inputs.iter().any(|i: &Input| i.source == Source::Stdin) {
                 return Err("`-` is given twice, standard input can be read once".to_owned());
             }
-            inputs.push(Input { name: "-".to_owned(), source: Source::Stdin });
+            inputs.push(Input { name: "-".to_owned(), source: Source::Stdin, declared: None });
             continue;
         }
         let path = Path::new(arg);
         let name = printable(path);
         match (fs::metadata(path), arg.to_str().filter(|a| a.contains(['*', '?', '[']))) {
-            (Ok(m), _) => add(path, m.is_dir(), &mut inputs),
+            (Ok(_), _) => inputs.extend(below(path)),
             (Err(_), Some(pattern)) => {
                 let before = inputs.len();
                 let matches = glob::glob(pattern)
@@ -156,9 +166,7 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
                 let mut paths: Vec<PathBuf> =
                     matches.map(|m| m.unwrap_or_else(|e| e.path().to_path_buf())).collect();
                 paths.sort_by(|a, b| bytes(a).cmp(bytes(b)));
-                for path in paths {
-                    add(&path, path.is_dir(), &mut inputs);
-                }
+                inputs.extend(paths.iter().flat_map(|p| below(p)));
                 if inputs.len() == before {
                     return Err(format!("`{name}` matches no file"));
                 }
@@ -169,14 +177,13 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
     Ok(inputs)
 }
 
-/// Adds a file, or the files below a folder. A folder that cannot be listed becomes an input itself,
-/// which is then unreadable.
-fn add(path: &Path, is_folder: bool, inputs: &mut Vec<Input>) {
-    if !is_folder {
-        inputs.push(Input::path(path));
-        return;
+/// A file, or the files below a folder in byte order of their paths. A folder that cannot be listed becomes
+/// an input itself, which is then unreadable.
+pub(crate) fn below(path: &Path) -> Vec<Input> {
+    if !path.is_dir() {
+        return vec![Input::path(path)];
     }
-    let first = inputs.len();
+    let mut inputs = Vec::new();
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let listed = fs::read_dir(&folder).and_then(|entries| {
@@ -195,10 +202,11 @@ fn add(path: &Path, is_folder: bool, inputs: &mut Vec<Input>) {
             Err(_) => inputs.push(Input::path(folder)),
         }
     }
-    inputs[first..].sort_by(|a, b| match (&a.source, &b.source) {
+    inputs.sort_by(|a, b| match (&a.source, &b.source) {
         (Source::Path(a), Source::Path(b)) => bytes(a).cmp(bytes(b)),
         _ => a.name.cmp(&b.name),
     });
+    inputs
 }
 
 fn bytes(path: &Path) -> &[u8] {

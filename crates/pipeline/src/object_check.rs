@@ -4,22 +4,31 @@ use std::collections::BTreeMap;
 
 use keytrail_archive::{Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};
 use keytrail_ledger::{Code, Finding};
-use keytrail_model::manifest::{ObjectRef, RowsRef};
+use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef};
 use keytrail_model::merkle::RootBuilder;
 use keytrail_model::row::{Encoded, Provenance, columns, text};
 use keytrail_model::sha256::of_two;
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
-use keytrail_normalize::{Context, Format, Origin, normalize_of};
+use keytrail_normalize::sequence::Position;
+use keytrail_normalize::{Context, Declaration, Format, Origin, normalize_of};
 use keytrail_ports::BlobStore;
 
+use crate::decisions::Withheld;
+use crate::lineage::Lineage;
 use crate::objects::{self, Object};
-use crate::readable::SealedObject;
+use crate::readable::{self, Retired, SealedObject};
+use crate::sequence::Sequences;
+use crate::tally::format_of;
 use crate::verify::Rederive;
 
 /// Checks objects.
 pub(crate) struct ObjectCheck<'a> {
     pub store: &'a dyn BlobStore,
     pub rederive: Option<Rederive<'a>>,
+    /// What was retired.
+    pub history: &'a BTreeMap<u64, Retired>,
+    /// What was withheld.
+    pub withheld: &'a Withheld,
 }
 
 /// What one object gave.
@@ -33,6 +42,14 @@ pub(crate) struct Checked {
     pub masked: u64,
     /// Rows without an original.
     pub withheld: u64,
+    /// Rewrites below it that could not be looked into.
+    pub unknown: u64,
+    /// All rows were read.
+    pub whole: bool,
+    /// Their numbers.
+    pub sequences: Sequences,
+    /// Numbered rows that do not say of which HSM they are.
+    pub without_hsm: u64,
 }
 
 impl ObjectCheck<'_> {
@@ -52,7 +69,8 @@ impl ObjectCheck<'_> {
             return Ok(checked);
         }
         let read = object.reader(key).and_then(|reader| {
-            self.rows(&reader, sealed, &mut checked).map_err(|e| match e {
+            let read = self.rows(&reader, sealed, &mut checked);
+            read.and_then(|()| numbers(&reader, sealed, &mut checked)).map_err(|e| match e {
                 ReadError::Io(fatal) => fatal,
                 ReadError::Damaged(m) => Fatal::new("Fatal.ArchiveDamaged", m),
             })
@@ -74,12 +92,20 @@ impl ObjectCheck<'_> {
         let mut before: Option<Uid> = None;
         let mut again = RowBuffer::new();
         let mut misplaced = Misplaced { expected, last: None };
+        let mut details = |sealed: &DetailRef| match readable::detail(self.store, sealed) {
+            Err(e) if e.code == "Fatal.ObjectMissing" => Ok(None),
+            other => other,
+        };
+        let mut lineage = Lineage::of(sealed, self.history, &mut details).map_err(ReadError::Io)?;
         for batch in reader.batches(&Projection::All, Selection::All) {
             let batch = batch?;
             let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
             let leaves: Vec<Leaf<'_>> = batch.leaves().collect();
             for (leaf, original_hash) in leaves.iter().zip(original_hashes(&leaves)) {
-                events.push_both(&mut rows, [&leaf.hash, &leaf.digest]);
+                let [event, row] = events.push_both(&mut rows, [&leaf.hash, &leaf.digest]);
+                if let Some(lineage) = &mut lineage {
+                    lineage.push(event, row);
+                }
                 let element = || format!("{key} row {} uid {}", leaf.number, leaf.uid);
                 if before == Some(leaf.uid) {
                     out.findings.push(Finding::new(
@@ -98,11 +124,18 @@ impl ObjectCheck<'_> {
                     Some(_) => {}
                     None => {
                         out.withheld += 1;
-                        out.findings.push(Finding::new(
-                            Code::Withheld,
-                            element(),
-                            "its original bytes are not there, their hash is",
-                        ));
+                        out.findings.push(match self.withheld.reason(&leaf.uid, sealed.leaf) {
+                            Some(reason) => Finding::new(
+                                Code::Withheld,
+                                element(),
+                                format!("its original bytes were withheld, their hash is kept: {reason}"),
+                            ),
+                            None => Finding::new(
+                                Code::LeafMismatch,
+                                element(),
+                                "its original bytes are not there, and no entry of the log withholds them",
+                            ),
+                        });
                     }
                 }
                 if let Some(message) = misplaced.is(leaf) {
@@ -134,8 +167,29 @@ impl ObjectCheck<'_> {
         if (time_min, time_max) != (expected.time_min, expected.time_max) {
             differs(Code::ColumnMismatch, "the range of event times");
         }
+        if let Some(lineage) = lineage {
+            out.unknown += lineage.unknown();
+            out.findings.extend(lineage.finish());
+        }
         Ok(())
     }
+}
+
+/// The numbers of rows whose producer numbers them.
+fn numbers(reader: &ObjectReader, sealed: &SealedObject, out: &mut Checked) -> Result<(), ReadError> {
+    if let Some(format) = format_of(&sealed.rows.dataset).filter(|f| f.is_numbered()) {
+        let projection = Projection::Columns(Position::COLUMNS.to_vec());
+        for batch in reader.batches(&projection, Selection::All) {
+            for row in batch?.rows() {
+                match Position::of_row(format, row.columns) {
+                    Some(position) => out.sequences.add(&position),
+                    None => out.without_hsm += 1,
+                }
+            }
+        }
+    }
+    out.whole = true;
+    Ok(())
 }
 
 /// SHA-256 of each row's original bytes, or of none.
@@ -154,7 +208,7 @@ fn original_hashes(leaves: &[Leaf<'_>]) -> Vec<Hash> {
 }
 
 /// What is wrong with an object's bytes as a whole.
-fn changed(object: &Object, sealed: &ObjectRef) -> Result<Option<String>, Fatal> {
+pub(crate) fn changed(object: &Object, sealed: &ObjectRef) -> Result<Option<String>, Fatal> {
     if object.len() != sealed.bytes {
         return Ok(Some(format!("it has {} bytes, sealed were {}", object.len(), sealed.bytes)));
     }
@@ -184,8 +238,8 @@ impl Misplaced<'_> {
     }
 }
 
-/// Normalizes the original again and compares all derived columns. What a container said of the record is
-/// not in the original: it is taken from the row.
+/// Normalizes the original again and compares all derived columns. What a container or a declaration said of
+/// the record is not in the original: it is taken from the row.
 fn derive_again(
     row: &StoredRow<'_>,
     rederive: Rederive<'_>,
@@ -201,7 +255,8 @@ fn derive_again(
         return;
     };
     again.clear();
-    let ctx = Context { now: Timestamp(i64::MAX), masker: rederive.masker };
+    let declared = Declaration::of_row(format, row.columns);
+    let ctx = Context { now: Timestamp(i64::MAX), masker: rederive.masker, declared };
     let from = Provenance { input: 0, offset: 0 };
     let mut wrong = |message: String| {
         out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));

@@ -7,9 +7,11 @@ use keytrail_ledger::Checkpoint;
 use keytrail_model::{Counts, Fatal};
 
 use crate::archiver::Archiver;
+use crate::compact::Compacted;
 use crate::ingest::{self, Step, ingest};
 use crate::input::Input;
 use crate::recover::recover;
+use crate::sources;
 use crate::trail::Trail;
 
 /// How a run works.
@@ -34,12 +36,14 @@ pub trait Progress {
 pub struct Summary {
     /// All records.
     pub total: Counts,
-    /// By source.
-    pub sources: BTreeMap<&'static str, Counts>,
+    /// By source: its declared name, else the format that its records were taken for.
+    pub sources: BTreeMap<String, Counts>,
     /// By code of rejection.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Control messages of log subscriptions. They hold no record, so they are not among those read.
     pub controls: u64,
+    /// Ranges of numbers that are missing between records of one source and were not before.
+    pub gaps: u64,
     /// Inputs taken in whole.
     pub inputs: u64,
     /// Their bytes as they came.
@@ -52,6 +56,8 @@ pub struct Summary {
     pub first_leaf: u64,
     /// The log's head after the run.
     pub checkpoint: Checkpoint,
+    /// What was compacted at its end.
+    pub compacted: Compacted,
     /// Asked to stop before all inputs were read.
     pub stopped: bool,
 }
@@ -90,7 +96,10 @@ pub fn run(
     };
     let size = archiver.seal()?;
     progress.sealed(size, archiver.accepted());
-    archiver.summary(stopped)
+    let compacted = archiver.compact(stop)?;
+    let summary = archiver.summary(stopped, compacted)?;
+    sources::remember(trail, &summary.sources)?;
+    Ok(summary)
 }
 
 const STOPPED: &str = "Retryable.Stopped";

@@ -33,14 +33,11 @@ impl ForgedRow {
     /// Gives a derived column another value; null takes it away.
     pub fn set(&mut self, wanted: Column, value: &Value<'_>) {
         let mut encoded = Vec::new();
-        for column in Column::ALL {
-            let old = columns(&self.encoded).find(|(c, _)| *c == column).map(|(_, v)| v);
-            match (column == wanted, value, old) {
-                (true, Value::Null, _) | (false, _, None) => {}
-                (true, value, _) => encode(&mut encoded, column, value),
-                (false, _, Some(old)) => encode(&mut encoded, column, &decoded(old)),
-            }
-        }
+        let values = Column::ALL.into_iter().filter_map(|column| match column == wanted {
+            true => Some((column, value.clone())),
+            false => columns(&self.encoded).find(|(c, _)| *c == column).map(|(_, v)| (column, decoded(v))),
+        });
+        encode(&mut encoded, values);
         self.encoded = encoded;
     }
 

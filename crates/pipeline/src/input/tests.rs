@@ -20,7 +20,7 @@ fn read_all(input: &Input, limits: &Limits) -> (Found, InputSummary) {
 }
 
 fn bytes_input(bytes: &[u8]) -> Input {
-    Input { name: "in".to_owned(), source: Source::Bytes(bytes.to_vec()) }
+    Input { name: "in".to_owned(), source: Source::Bytes(bytes.to_vec()), declared: None }
 }
 
 fn read_bytes(bytes: &[u8]) -> Found {
@@ -238,7 +238,10 @@ fn arguments_become_inputs_in_a_stable_order() {
     let root_name = root.to_str().unwrap();
     assert_eq!(names(&["gone"]).unwrap_err(), format!("`{root_name}/gone` cannot be read: entity not found"));
     assert_eq!(names(&["a/*.txt"]).unwrap_err(), format!("`{root_name}/a/*.txt` matches no file"));
-    assert_eq!(expand(&["-".into()]).unwrap(), [Input { name: "-".to_owned(), source: Source::Stdin }]);
+    assert_eq!(
+        expand(&["-".into()]).unwrap(),
+        [Input { name: "-".to_owned(), source: Source::Stdin, declared: None }]
+    );
     assert!(expand(&["-".into(), "-".into()]).unwrap_err().contains("twice"));
     assert_eq!(Input::path(std::ffi::OsStr::from_bytes(b"a\xff/\xc3\xa9")).name, "a\\xff/\u{e9}");
 }
