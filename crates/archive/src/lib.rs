@@ -10,8 +10,11 @@
 //! The columns are those of [`keytrail_model::Column`]; `schemas/archive.md` documents them.
 
 mod batch;
+mod bounds;
 pub mod census;
+mod chunk;
 mod columns;
+mod dictionary;
 mod digest;
 mod error;
 pub mod kept;
