@@ -10,6 +10,7 @@
 //! unknown key.
 
 pub mod location;
+mod retention;
 mod section;
 pub mod source;
 
@@ -20,6 +21,8 @@ pub use location::Location;
 pub use section::{Problem, Section, Text};
 pub use source::{DeclaredSource, claim};
 
+use crate::expire::{Hold, Rule};
+
 /// The name of the file where none is given.
 pub const FILE: &str = "keytrail.toml";
 
@@ -28,6 +31,10 @@ pub const FILE: &str = "keytrail.toml";
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
+    /// `[[retention]]`: how long events are kept.
+    pub retention: Vec<Rule>,
+    /// `[[holds]]`: what is kept longer.
+    pub holds: Vec<Hold>,
 }
 
 impl Config {
@@ -40,13 +47,17 @@ impl Config {
     }
 
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
-        Self { sources: source::read(top, folder) }
+        Self {
+            sources: source::read(top, folder),
+            retention: retention::rules(top),
+            holds: retention::holds(top),
+        }
     }
 }
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, retention::TEMPLATE].concat()
 }
 
 const HEAD: &str = "\
