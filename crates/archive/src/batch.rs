@@ -3,7 +3,7 @@
 //! Texts and bytes are views into the pages that they were read from: nothing is copied until a row is
 //! hashed or encoded, and rows are encoded only for those who ask for [`Batch::rows`].
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{
@@ -19,20 +19,18 @@ use crate::digest::digests;
 use crate::read::ReadError;
 use crate::schema;
 
-/// The fields that batches are read with: those of [`schema::arrow`] with views for texts and bytes.
-pub(crate) fn views() -> &'static Fields {
-    static VIEWS: LazyLock<Fields> = LazyLock::new(|| {
-        let view = |kind| match schema::data_type(kind) {
-            DataType::Utf8 => DataType::Utf8View,
-            DataType::Binary => DataType::BinaryView,
-            DataType::List(item) => {
-                DataType::List(Arc::new(item.as_ref().clone().with_data_type(DataType::Utf8View)))
-            }
-            other => other,
-        };
-        Column::ALL.into_iter().map(|c| Field::new(c.name(), view(c.kind()), true)).collect()
-    });
-    &VIEWS
+/// The fields that batches of these columns are read with: those of [`schema::arrow`] with views for texts
+/// and bytes.
+pub(crate) fn views(columns: &[Column]) -> Fields {
+    let view = |kind| match schema::data_type(kind) {
+        DataType::Utf8 => DataType::Utf8View,
+        DataType::Binary => DataType::BinaryView,
+        DataType::List(item) => {
+            DataType::List(Arc::new(item.as_ref().clone().with_data_type(DataType::Utf8View)))
+        }
+        other => other,
+    };
+    columns.iter().map(|c| Field::new(c.name(), view(c.kind()), true)).collect()
 }
 
 /// A row as the archive has it. What was not projected is `None` or missing from `columns`.

@@ -38,7 +38,7 @@ pub fn census(object: &ObjectReader) -> Result<BTreeMap<String, Rows>, ReadError
             sources.insert(source.to_owned(), rows);
         }
     };
-    let told: Option<Vec<_>> = object.groups().iter().map(of_one_source).collect();
+    let told: Option<Vec<_>> = object.groups().iter().map(|group| of_one_source(object, group)).collect();
     match told {
         Some(groups) => groups.into_iter().for_each(|(source, rows)| add(source, rows)),
         None => {
@@ -55,14 +55,15 @@ pub fn census(object: &ObjectReader) -> Result<BTreeMap<String, Rows>, ReadError
 }
 
 /// The source of all rows of a group.
-fn of_one_source(group: &RowGroupMetaData) -> Option<(&str, Rows)> {
-    let source = match group.column(Column::KeytrailSource.index()).statistics()? {
+fn of_one_source<'a>(object: &ObjectReader, group: &'a RowGroupMetaData) -> Option<(&'a str, Rows)> {
+    let statistics = |column| group.column(object.place(column)).statistics();
+    let source = match statistics(Column::KeytrailSource)? {
         Statistics::ByteArray(s) if s.min_is_exact() && s.max_is_exact() && s.null_count_opt() == Some(0) => {
             s.min_opt().filter(|min| s.max_opt() == Some(*min))?
         }
         _ => return None,
     };
-    let newest = match group.column(Column::Timestamp.index()).statistics()? {
+    let newest = match statistics(Column::Timestamp)? {
         Statistics::Int64(s) => s.max_opt().copied().map(Timestamp),
         _ => return None,
     };

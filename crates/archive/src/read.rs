@@ -1,10 +1,11 @@
 //! Reading an archive object: rows in file order, a batch at a time, as the row encoding has them.
 //!
 //! What is read may be hostile: an object can be rewritten and signed again by who holds the key, so
-//! neither its footer nor its pages are believed. The schema must be exactly [`crate::schema::arrow`],
-//! statistics are used by [`Selection::Time`] and [`crate::census`] alone, and a panic inside the decoder is
-//! caught at this module's boundary and told as damage (`parquet` checks much, but indexes and asserts on
-//! the way; this needs `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
+//! neither its footer nor its pages are believed. The schema must be exactly that of its version
+//! ([`crate::schema::columns`]; what an older one lacks has no value), statistics are used by
+//! [`Selection::Time`] and [`crate::census`] alone, and a panic inside the decoder is caught at this module's
+//! boundary and told as damage (`parquet` checks much, but indexes and asserts on the way; this needs
+//! `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -110,6 +111,8 @@ pub enum Selection {
 pub struct ObjectReader {
     source: Source,
     metadata: ArrowReaderMetadata,
+    /// In the order of the file.
+    columns: Arc<[Column]>,
 }
 
 impl ObjectReader {
@@ -125,10 +128,21 @@ impl ObjectReader {
     }
 
     fn of(source: Source) -> Result<Self, ReadError> {
+        Self::checked(source, check_schema)
+    }
+
+    fn checked(
+        source: Source,
+        columns: impl FnOnce(&ArrowReaderMetadata) -> Checked,
+    ) -> Result<Self, ReadError> {
         guarded(|| {
-            let metadata = load(&source, PageIndexPolicy::Skip)?;
-            check_schema(&metadata)?;
-            Ok(Self { source, metadata })
+            let mut metadata = load(&source, PageIndexPolicy::Skip, &Column::ALL)?;
+            let columns: Arc<[Column]> = columns(&metadata)?.into();
+            if *columns != Column::ALL {
+                // Of an older version: the statistics that are wanted lie elsewhere.
+                metadata = load(&source, PageIndexPolicy::Skip, &columns)?;
+            }
+            Ok(Self { source, metadata, columns })
         })
     }
 
@@ -150,7 +164,7 @@ impl ObjectReader {
             let rows = rows_of(group);
             let wanted = match selection {
                 Selection::All => true,
-                Selection::Time { from, to } => may_hold(group, from, to),
+                Selection::Time { from, to } => may_hold(group, self.place(Column::Timestamp), from, to),
                 Selection::Row(n) => (first..first.saturating_add(rows)).contains(&n),
             };
             if wanted {
@@ -160,7 +174,7 @@ impl ObjectReader {
         }
         let mask = ProjectionMask::roots(
             self.metadata.parquet_schema(),
-            Column::ALL.into_iter().filter(|c| projection.has(*c)).map(Column::index),
+            self.columns.iter().filter(|c| projection.has(**c)).map(|c| self.place(*c)),
         );
         Batches {
             object: self,
@@ -183,6 +197,10 @@ impl ObjectReader {
             }
         }
         Ok(None)
+    }
+
+    pub(crate) fn place(&self, column: Column) -> usize {
+        place(&self.columns, column)
     }
 
     pub(crate) fn groups(&self) -> &[RowGroupMetaData] {
@@ -258,7 +276,11 @@ impl Batches<'_> {
             Some(levels) => levels,
             None => {
                 let schema = object.metadata.parquet_schema();
-                let levels = parquet_to_arrow_field_levels(schema, self.mask.clone(), Some(batch::views()));
+                let levels = parquet_to_arrow_field_levels(
+                    schema,
+                    self.mask.clone(),
+                    Some(&batch::views(&object.columns)),
+                );
                 self.levels.insert(levels.map_err(damaged)?)
             }
         };
@@ -266,13 +288,13 @@ impl Batches<'_> {
         let rows = rows_of(group);
         let mut batch_rows = BATCH_ROWS.min(rows.max(1));
         if self.originals {
-            let bytes = u64::try_from(group.column(Column::EventOriginal.index()).uncompressed_size());
+            let bytes = u64::try_from(group.column(object.place(Column::EventOriginal)).uncompressed_size());
             let mean = bytes.unwrap_or(0) / rows.max(1) + 1;
             batch_rows = batch_rows.min(BATCH_BYTES / mean).max(1);
         }
         // Only a single row is worth the reading of where pages lie.
         let metadata = match self.row {
-            Some(_) => load(&object.source, PageIndexPolicy::Optional)?,
+            Some(_) => load(&object.source, PageIndexPolicy::Optional, &object.columns)?,
             None => object.metadata.clone(),
         };
         let (mut next, mut left, mut selection) = (first, rows, None);
@@ -301,8 +323,8 @@ pub(crate) fn rows_of(group: &RowGroupMetaData) -> u64 {
 }
 
 /// Whether a row group may hold times of the range. Rows without a time are in no range.
-fn may_hold(group: &RowGroupMetaData, from: Timestamp, to: Timestamp) -> bool {
-    match group.column(Column::Timestamp.index()).statistics() {
+fn may_hold(group: &RowGroupMetaData, time: usize, from: Timestamp, to: Timestamp) -> bool {
+    match group.column(time).statistics() {
         Some(Statistics::Int64(s)) => {
             s.min_opt().is_none_or(|min| *min < to.0) && s.max_opt().is_none_or(|max| *max >= from.0)
         }
@@ -310,51 +332,75 @@ fn may_hold(group: &RowGroupMetaData, from: Timestamp, to: Timestamp) -> bool {
     }
 }
 
-fn load(source: &Source, pages: PageIndexPolicy) -> Result<ArrowReaderMetadata, ReadError> {
+/// Columns whose statistics are used.
+const WITH_STATISTICS: [Column; 2] = [Column::KeytrailSource, Column::Timestamp];
+
+/// Reads the footer of a file with these columns.
+fn load(
+    source: &Source,
+    pages: PageIndexPolicy,
+    columns: &[Column],
+) -> Result<ArrowReaderMetadata, ReadError> {
+    let with_statistics = WITH_STATISTICS.map(|column| place(columns, column));
     let options = ArrowReaderOptions::new()
         .with_skip_arrow_metadata(true)
         .with_page_index_policy(pages)
         // No others are used, and an object of a few rows is mostly footer.
-        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[
-            Column::KeytrailSource.index(),
-            Column::Timestamp.index(),
-        ]))
+        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&with_statistics))
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
     ArrowReaderMetadata::load(source, options).map_err(damaged)
 }
 
-fn check_schema(metadata: &ArrowReaderMetadata) -> Result<(), ReadError> {
+/// Where a column is in a file that has it.
+fn place(columns: &[Column], column: Column) -> usize {
+    columns.binary_search(&column).unwrap_or(columns.len())
+}
+
+/// The columns of a file that are right.
+type Checked = Result<Vec<Column>, ReadError>;
+
+/// The columns, which have to be those of the version that the footer names.
+fn check_schema(metadata: &ArrowReaderMetadata) -> Checked {
     let file = metadata.metadata().file_metadata();
-    let version = file
+    let named = file
         .key_value_metadata()
         .and_then(|all| all.iter().find(|kv| kv.key == schema::SCHEMA_KEY))
-        .and_then(|kv| kv.value.as_deref());
-    if version != Some(SCHEMA_VERSION.to_string().as_str()) {
+        .and_then(|kv| kv.value.as_deref())
+        .unwrap_or("missing");
+    // One spelling of each number.
+    let version: Option<i64> = named.parse().ok().filter(|n: &i64| n.to_string() == named);
+    let Some((version, columns)) = version.and_then(|v| Some((v, schema::columns(v)?))) else {
+        let versions =
+            if SCHEMA_VERSION == 1 { "`1`".to_owned() } else { format!("`1` to `{SCHEMA_VERSION}`") };
         return Err(ReadError::Damaged(format!(
-            "`{}` of the footer is `{}`, expected `{SCHEMA_VERSION}`",
+            "`{}` of the footer is `{}`, expected {versions}",
             schema::SCHEMA_KEY,
-            version.unwrap_or("missing").escape_debug()
+            named.escape_debug()
         )));
-    }
-    let expected = schema::arrow();
+    };
+    check_columns(metadata, version, columns)
+}
+
+fn check_columns(metadata: &ArrowReaderMetadata, version: i64, columns: Vec<Column>) -> Checked {
+    let arrow = schema::arrow();
     let found = metadata.schema().fields();
-    if let Some(field) =
-        expected.fields().iter().enumerate().find_map(|(i, f)| (found.get(i) != Some(f)).then_some(f))
-    {
-        return Err(ReadError::Damaged(format!(
-            "the columns are not those of schema {SCHEMA_VERSION}: `{}` is missing, out of place or of another type",
-            field.name()
-        )));
+    for (i, column) in columns.iter().enumerate() {
+        if found.get(i).is_none_or(|f| **f != *arrow.field(column.index())) {
+            return Err(ReadError::Damaged(format!(
+                "the columns are not those of schema {version}: `{}` is missing, out of place or of another type",
+                column.name()
+            )));
+        }
     }
-    if found.len() != expected.fields().len() {
+    if found.len() != columns.len() {
         return Err(ReadError::Damaged(format!(
-            "the columns are not those of schema {SCHEMA_VERSION}: {} columns, expected {}",
+            "the columns are not those of schema {version}: {} columns, expected {}",
             found.len(),
-            expected.fields().len()
+            columns.len()
         )));
     }
-    Ok(())
+    Ok(columns)
 }
 
 fn damaged(error: ParquetError) -> ReadError {
@@ -448,3 +494,6 @@ impl Read for Tail {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,16 @@ const WRITE_BATCH_ROWS: usize = 1024;
 const LEVEL: i32 = 3;
 const LEVEL_ORIGINAL: i32 = 1;
 
+/// Columns that came after the first version: the version, and what it added. Columns are only added: an
+/// object of an older version has fewer, and reads as one whose rows have no value there.
+pub const ADDED: &[(i64, &[Column])] = &[];
+
+/// The columns of an object of that version, in the order of the file; `None`: this is not a version that was.
+pub fn columns(version: i64) -> Option<Vec<Column>> {
+    let later = |c: &Column| ADDED.iter().any(|(added, columns)| *added > version && columns.contains(c));
+    (1..=SCHEMA_VERSION).contains(&version).then(|| Column::ALL.into_iter().filter(|c| !later(c)).collect())
+}
+
 /// The Arrow schema. Every column may be null; items of lists may not.
 pub fn arrow() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {

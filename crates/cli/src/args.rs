@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
 
+use crate::expire::ExpireArgs;
 use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
 
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
@@ -32,6 +33,8 @@ pub enum Command {
     Renormalize(RenormalizeArgs),
     /// Take original bytes out of the archive; everything else of the events stays
     Withhold(WithholdArgs),
+    /// Say what expires by retention; with --apply, delete it
+    Expire(ExpireArgs),
     /// Show events that share their producer's key and differ
     Conflicts(ReadArgs),
     /// Show what the rules of alerts find in the archive; nobody is told

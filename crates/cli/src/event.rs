@@ -1,13 +1,15 @@
 //! `keytrail explain` and `keytrail conflicts`: events for people.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use keytrail_model::row::{Encoded, columns};
-use keytrail_model::{Column, Fatal, Kind, Timestamp};
+use keytrail_model::{Column, Fatal, Hash, Kind, Timestamp};
+use keytrail_pipeline::conflicts::{self, Conflict};
 use keytrail_pipeline::explain::{self, Explained};
 use keytrail_pipeline::objects::StoredEvent;
-use keytrail_pipeline::{Format, Masker, conflicts};
+use keytrail_pipeline::{Format, Masker};
 
 use crate::args::{ExplainArgs, ReadArgs};
 use crate::folder::Folder;
@@ -17,9 +19,9 @@ use crate::{print, print_bytes};
 /// Shows one event.
 pub fn explain(args: &ExplainArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_reading(&args.data.data, args.keys.key_dir.as_deref())?;
-    let (checkpoint, _) = folder.head()?;
-    let readable = folder.readable(&checkpoint)?;
-    let found = explain::explain(folder.store(), &readable, &checkpoint, &args.uid)?;
+    let found = folder.at_head(|readable, checkpoint, _| {
+        explain::explain(folder.store(), readable, checkpoint, &args.uid)
+    })?;
     if args.raw {
         let original = found.event.original.as_deref().ok_or_else(withheld)?;
         print_bytes(original);
@@ -71,7 +73,7 @@ fn as_text(found: &Explained, masker: &Masker) -> String {
 }
 
 fn as_json(found: &Explained, masker: &Masker) -> String {
-    let hex = |list: &[keytrail_model::Hash]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let hex = |list: &[Hash]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     let all = serde_json::json!({
         "event": event_json(&found.event, masker),
         "withheld": found.withheld,
@@ -137,38 +139,38 @@ fn text_of(column: Column, value: &Encoded<'_>) -> String {
 /// Shows conflicts and variants, the events of each side by side.
 pub fn conflicts(args: &ReadArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_reading(&args.data.data, args.keys.key_dir.as_deref())?;
-    let (checkpoint, _) = folder.head()?;
-    let readable = folder.readable(&checkpoint)?;
     let (masker, _) = folder.masker_for_reading()?;
-    let mut found = 0u64;
-    conflicts::find(folder.store(), &readable, &|_| true, &mut |conflict| {
-        found += 1;
-        let kind = if conflict.differs { "CONFLICT" } else { "VARIANT" };
-        let claim = conflict.events.first().and_then(|(_, e)| e.claim()).unwrap_or_default();
-        if args.json {
-            let events: Vec<_> = conflict.events.iter().map(|(_, e)| event_json(e, &masker)).collect();
-            let one = serde_json::json!({
-                "kind": kind, "dataset": claim.0, "scope": claim.1, "id": claim.2, "phase": claim.3, "events": events,
-            });
-            print(&json_line(&one));
-            return Ok(());
-        }
-        let mut out = String::new();
-        let _infallible = writeln!(out, "{kind} {}", escape(&[claim.0, claim.1, claim.2, claim.3].join(" ")));
-        for (_, event) in &conflict.events {
-            let _infallible = writeln!(
-                out,
-                "  {}  {}\n    {}",
-                event.uid,
-                escape(&event.input),
-                shown_original(event, &masker)
-            );
-        }
-        print(&out);
-        Ok(())
+    // What was printed before a writer made this start again is not printed twice.
+    let mut printed = HashSet::new();
+    folder.at_head(|readable, _, _| {
+        conflicts::find(folder.store(), readable, &|_| true, &mut |conflict| {
+            let claim = conflict.events.first().and_then(|(_, e)| e.claim()).unwrap_or_default();
+            if printed.insert(Hash::of(format!("{claim:?}").as_bytes())) {
+                print(&one_conflict(&conflict, &masker, args.json));
+            }
+            Ok(())
+        })
     })?;
     if !args.json {
-        print(&format!("{found} found\n"));
+        print(&format!("{} found\n", printed.len()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn one_conflict(conflict: &Conflict, masker: &Masker, json: bool) -> String {
+    let kind = if conflict.differs { "CONFLICT" } else { "VARIANT" };
+    let claim = conflict.events.first().and_then(|(_, e)| e.claim()).unwrap_or_default();
+    if json {
+        let events: Vec<_> = conflict.events.iter().map(|(_, e)| event_json(e, masker)).collect();
+        return json_line(&serde_json::json!({
+            "kind": kind, "dataset": claim.0, "scope": claim.1, "id": claim.2, "phase": claim.3, "events": events,
+        }));
+    }
+    let mut out = String::new();
+    let _infallible = writeln!(out, "{kind} {}", escape(&[claim.0, claim.1, claim.2, claim.3].join(" ")));
+    for (_, event) in &conflict.events {
+        let (input, original) = (escape(&event.input), shown_original(event, masker));
+        let _infallible = writeln!(out, "  {}  {input}\n    {original}", event.uid);
+    }
+    out
 }

@@ -16,6 +16,9 @@ const KEYS: &str = "keys/log.keys";
 const CHECKPOINT: &str = "log/checkpoint";
 const LOCK: &str = "log-staging/lock";
 const HEAD: &str = "head";
+
+/// How often a reader starts again because of a writer.
+const READ_ATTEMPTS: u32 = 10;
 const MASK: &str = "mask.key";
 
 /// An opened data folder.
@@ -144,6 +147,27 @@ impl Folder {
     /// What is sealed at a checkpoint.
     pub fn readable(&self, checkpoint: &Checkpoint) -> Result<Readable, Fatal> {
         Readable::load(&self.store, checkpoint.size)
+    }
+
+    /// Reads what is sealed at the newest head: again, where a writer replaced meanwhile what was to be read.
+    pub fn at_head<T>(
+        &self,
+        mut read: impl FnMut(&Readable, &Checkpoint, &[u8]) -> Result<T, Fatal>,
+    ) -> Result<T, Fatal> {
+        let mut attempts = 0;
+        loop {
+            let (checkpoint, note) = self.head()?;
+            match read(&self.readable(&checkpoint)?, &checkpoint, &note) {
+                Err(e)
+                    if e.code == "Fatal.ObjectMissing"
+                        && attempts < READ_ATTEMPTS
+                        && self.head()?.0.size > checkpoint.size =>
+                {
+                    attempts += 1;
+                }
+                read => return read,
+            }
+        }
     }
 
     /// Calls `with` with the trail.
@@ -361,6 +385,12 @@ pub fn create_bundle(path: &Path) -> Result<LocalStore, Fatal> {
         return Err(Fatal::new("Usage.OutputExists", format!("`{}` is there already", path.display())));
     }
     Ok(LocalStore::open(path)?)
+}
+
+/// Takes back a bundle that was begun.
+pub fn remove_bundle(path: &Path) -> Result<(), Fatal> {
+    std::fs::remove_dir_all(path)
+        .map_err(|e| Fatal::new("Fatal.Output", format!("cannot remove `{}`: {e}", path.display())))
 }
 
 /// Puts the instructions into a bundle.

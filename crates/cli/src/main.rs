@@ -7,6 +7,7 @@ mod alerts;
 mod args;
 mod config;
 mod event;
+mod expire;
 mod folder;
 mod log;
 mod notify;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Compact(args) => rewrite::compact(&args),
         Command::Renormalize(args) => rewrite::renormalize(&args),
         Command::Withhold(args) => rewrite::withhold(&args),
+        Command::Expire(args) => expire::expire(&args),
         Command::Conflicts(args) => event::conflicts(&args),
         Command::Alerts(args) => alerts::alerts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),

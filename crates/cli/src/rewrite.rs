@@ -113,7 +113,7 @@ pub struct WithholdArgs {
     pub threads: Option<usize>,
 }
 
-fn uid(text: &str) -> Result<Uid, String> {
+pub fn uid(text: &str) -> Result<Uid, String> {
     Uid::from_hex(text).ok_or_else(|| format!("`{text}` is no uid, expected 40 lower-case hex digits"))
 }
 
@@ -187,14 +187,17 @@ pub fn withhold(args: &WithholdArgs) -> Result<ExitCode, Fatal> {
 }
 
 /// What a command did.
-struct Done {
-    json: serde_json::Value,
-    text: String,
-    skipped: Vec<String>,
+pub struct Done {
+    /// For programs.
+    pub json: serde_json::Value,
+    /// For people.
+    pub text: String,
+    /// What was left as it is, and why.
+    pub skipped: Vec<String>,
 }
 
 /// Keeps the head, verifies what is new, and tells of it.
-fn told(
+pub fn told(
     folder: &Folder,
     first_leaf: u64,
     threads: usize,

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use keytrail_model::Fatal;
-use keytrail_pipeline::LogKeys;
 use keytrail_pipeline::cloudtrail_digests::{Chain, DigestReport, Digests, PublicKeys};
 use keytrail_pipeline::export::{self, RANGE, Range};
 use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
+use keytrail_pipeline::{Code, LogKeys};
 
 use crate::args::{ExportArgs, VerifyArgs};
 use crate::folder::{Folder, read_file};
@@ -47,22 +47,26 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
         None => None,
     };
     let digests = args.cloudtrail_digests.as_ref().map(|d| Digests { mirror: d, keys: aws_keys.as_ref() });
-    let mut report = check::verify(
-        folder.store(),
-        &Options {
-            keys,
-            pinned: args.keys.is_some(),
-            known,
-            from: range.from,
-            to: range.to,
-            first_leaf: 0,
-            rederive: args.rederive.then_some(Rederive { masker: &masker, has_key }),
-            digests,
-            threads: crate::run::threads(args.threads),
-            gaps: true,
-            writing: folder.in_use(),
-        },
-    )?;
+    let mut options = Options {
+        keys,
+        pinned: args.keys.is_some(),
+        known,
+        from: range.from,
+        to: range.to,
+        first_leaf: 0,
+        rederive: args.rederive.then_some(Rederive { masker: &masker, has_key }),
+        digests,
+        threads: crate::run::threads(args.threads),
+        gaps: true,
+        writing: folder.in_use(),
+    };
+    let mut report = check::verify(folder.store(), &options)?;
+    // A writer may have begun meanwhile: what it has put and not sealed yet is nobody's fault.
+    let unnamed = report.findings.iter().any(|f| matches!(f.code, Code::FileUnlisted | Code::Unsealed));
+    if unnamed && !options.writing && folder.in_use() {
+        options.writing = true;
+        report = check::verify(folder.store(), &options)?;
+    }
     if args.bundle.is_some() && args.from.is_none() && args.to.is_none() && range != Range::default() {
         report
             .unchecked
@@ -218,11 +222,16 @@ fn as_json(report: &Report) -> String {
 /// Writes a bundle.
 pub fn export(args: &ExportArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_reading(&args.data.data, None)?;
-    let (checkpoint, note) = folder.head()?;
-    let readable = folder.readable(&checkpoint)?;
-    let out = crate::folder::create_bundle(&args.out)?;
     let range = Range { from: args.from, to: args.to };
-    let done = export::export(folder.store(), &out, (&checkpoint, &note), &readable, &range)?;
+    let mut begun = false;
+    let done = folder.at_head(|readable, checkpoint, note| {
+        if begun {
+            crate::folder::remove_bundle(&args.out)?;
+        }
+        let out = crate::folder::create_bundle(&args.out)?;
+        begun = true;
+        export::export(folder.store(), &out, (checkpoint, note), readable, &range)
+    })?;
     crate::folder::write_instructions(&args.out, INSTRUCTIONS)?;
     print(&format!(
         "{} archive objects, {} files, {} in {}\nverify it with: keytrail verify --bundle {} --keys LOG_KEYS\n",

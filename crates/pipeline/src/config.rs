@@ -11,6 +11,7 @@
 
 pub mod alerts;
 pub mod location;
+mod retention;
 mod section;
 pub mod source;
 
@@ -23,6 +24,7 @@ pub use section::{Problem, Section, Text, duration_text};
 pub use source::{DeclaredSource, claim};
 
 use crate::alerts::Options;
+use crate::expire::{Hold, Rule};
 
 /// The name of the file where none is given.
 pub const FILE: &str = "keytrail.toml";
@@ -36,6 +38,10 @@ pub struct Config {
     pub alerts: Options,
     /// `[[notify]]`: who is told.
     pub notify: Vec<DeclaredReceiver>,
+    /// `[[retention]]`: how long events are kept.
+    pub retention: Vec<Rule>,
+    /// `[[holds]]`: what is kept longer.
+    pub holds: Vec<Hold>,
 }
 
 impl Config {
@@ -52,13 +58,15 @@ impl Config {
             sources: source::read(top, folder),
             alerts: alerts::options(top),
             notify: alerts::receivers(top, folder),
+            retention: retention::rules(top),
+            holds: retention::holds(top),
         }
     }
 }
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, alerts::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
 }
 
 const HEAD: &str = "\

@@ -14,6 +14,7 @@ pub mod config;
 pub mod conflicts;
 pub mod decisions;
 mod dedup;
+pub mod expire;
 pub mod explain;
 pub mod export;
 pub mod ingest;
@@ -40,7 +41,7 @@ pub mod withhold;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
 pub use config::Config;
-pub use keytrail_ledger::{Checkpoint, LogKeys, VerifierKey};
+pub use keytrail_ledger::{Checkpoint, Code, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};
 pub use trail::Trail;

@@ -7,6 +7,8 @@ use keytrail_archive::{Projection, Selection, StoredRow};
 use keytrail_model::manifest::{Decision, ManifestKind};
 use keytrail_model::{Fatal, Partition, Uid};
 
+use keytrail_ports::BlobStore;
+
 use crate::objects;
 use crate::readable::{Readable, SealedObject};
 use crate::rewrite::{self, Changed, Rewriter, Sealer};
@@ -85,7 +87,7 @@ fn find(
     let mut found = Vec::new();
     for (partition, objects) in &readable.partitions {
         for object in objects {
-            let of = held(trail, object, uids)?;
+            let of = held(trail.store, object, uids)?;
             if !of.is_empty() {
                 found.push((partition.clone(), object.clone(), of));
             }
@@ -95,13 +97,13 @@ fn find(
 }
 
 /// Which of the events an object holds.
-pub(crate) fn held(
-    trail: &Trail<'_>,
+pub fn held(
+    store: &dyn BlobStore,
     object: &SealedObject,
     uids: &BTreeSet<Uid>,
 ) -> Result<BTreeSet<Uid>, Fatal> {
     let key = &object.object.key;
-    let reader = objects::open(trail.store, key)?;
+    let reader = objects::open(store, key)?;
     let mut of = BTreeSet::new();
     for batch in reader.batches(&Projection::Columns(Vec::new()), Selection::All) {
         let batch = batch.map_err(|e| objects::at(key, e))?;

@@ -26,7 +26,7 @@ fn the_template_has_every_key_and_is_good_as_it_is_and_uncommented() {
     let (config, problems, absent) = read_noting(&text, |top| Config::read(top, Path::new("/etc")));
     assert_eq!(problems, []);
     let config = config.unwrap();
-    assert_eq!(config.sources.len(), 2);
+    assert_eq!((config.sources.len(), config.retention.len(), config.holds.len()), (2, 2, 2));
     // Keys of one example may be missing in another.
     let is_there = |key: &str| {
         let name = key.rsplit('.').next().unwrap_or(key);
@@ -56,6 +56,40 @@ fn a_source_is_read() {
         source.locations.iter().map(Location::text).collect::<Vec<_>>(),
         ["logs/*.json", "/srv/vault"]
     );
+}
+
+#[test]
+fn retention_and_holds_are_read() {
+    let text = r#"
+        [[retention]]
+        older_than = "400d"
+        dataset = "vault.audit"
+        [[retention]]
+        older_than = "36h"
+        [[holds]]
+        reason = "case 17"
+        from = "2024-01-01"
+        [[holds]]
+        to = "undated"
+        uid = "17"
+        [[holds]]
+        reason = "everything"
+    "#;
+    let problems = Config::parse(text, Path::new("/etc")).unwrap_err();
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "line 6: `retention[1].older_than`: expected whole days, as in \"400d\"",
+            "line 10: `holds[1].reason`: missing, expected why, as in \"case 17\"",
+            "line 11: `holds[1].to`: expected a day, as in \"2024-01-31\", found `undated`",
+            "line 12: `holds[1].uid`: expected 40 lower-case hex digits",
+            "line 13: `holds[2].dataset`: expected at least one of `dataset`, `from`, `to` and `uid`",
+        ]
+    );
+    let good = text.split("[[retention]]\n        older_than = \"36h\"").next().unwrap();
+    let rules = Config::parse(good, Path::new("/etc")).unwrap().retention;
+    assert_eq!((rules.len(), rules[0].days, rules[0].dataset.as_deref()), (1, 400, Some("vault.audit")));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Archived rows that are written again: killed at every write, and by somebody who lies.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Read};
@@ -10,10 +11,13 @@ use keytrail_archive::kept::{self, Origin};
 use keytrail_archive::{ObjectReader, ObjectWriter, Projection, Selection, StoredRow};
 use keytrail_model::manifest::{DroppedRow, ManifestKind, RowRun};
 use keytrail_model::row::{Encoded, encode};
-use keytrail_model::{Column, Day, Detail, Fatal, Manifest, Partition, RowBuffer, Value};
+use keytrail_model::{Column, Day, Detail, Fatal, Manifest, Partition, RowBuffer, Uid, Value};
 use keytrail_pipeline::compact::{self, Compacted};
+use keytrail_pipeline::expire::{self, Hold, Rule};
 use keytrail_pipeline::input::Input;
+use keytrail_pipeline::renormalize::{self, Renormalized, Selected};
 use keytrail_pipeline::seal::{Log, read_entries};
+use keytrail_pipeline::withhold;
 use keytrail_ports::{BlobStore, CheckpointStore};
 
 use crate::memory::{Memory, ORIGIN, TARGET, input};
@@ -246,17 +250,9 @@ fn a_rewrite_that_changes_what_it_replaces_is_found() {
         assert!(found.iter().any(|f| f.contains(says)), "{says}: {found:#?}");
     };
     let outcome = |row: &StoredRow<'_>, push: &mut Push<'_>| {
-        let values = keytrail_model::row::columns(row.columns).map(|(column, value)| {
-            let value = match value {
-                Encoded::Text(_) if column == Column::EventOutcome && row.number == 3 => {
-                    Value::Text("success".into())
-                }
-                Encoded::Text(t) => Value::Text(t.into()),
-                Encoded::Int(n) => Value::Int(n),
-                Encoded::Bool(b) => Value::Bool(b),
-                Encoded::List(items) => Value::List(items.map(Into::into).collect()),
-            };
-            (column, value)
+        let values = columns_of(row).into_iter().map(|(column, value)| match column {
+            Column::EventOutcome if row.number == 3 => (column, Value::Text("success".into())),
+            _ => (column, value),
         });
         let mut columns = Vec::new();
         encode(&mut columns, values);
@@ -396,4 +392,179 @@ fn copies_of_two_writers_become_one() {
         trail.run(&inputs(i, i + 1)).unwrap();
     }
     settled(&trail, "compacted again");
+}
+
+/// A trail of one object by an older normalizer: its rows lack a column, and one has an original that this
+/// version refuses.
+fn of_an_older_version() -> (Memory, Memory) {
+    let trail = Memory::new();
+    trail.run(&inputs(0, 6)).unwrap();
+    let older = forge(&trail, |manifests, store| {
+        set_rows(store, &mut manifests[0], &mut |row, push| {
+            let values = columns_of(row).into_iter().filter_map(|(column, value)| match column {
+                Column::EventOutcome => None,
+                Column::KeytrailNormalizer if row.number != 4 => {
+                    Some((column, Value::Text("cloudtrail/0".into())))
+                }
+                _ => Some((column, value)),
+            });
+            let mut columns = Vec::new();
+            encode(&mut columns, values);
+            if row.number == 2 {
+                let original = b"{\"eventVersion\":17}";
+                let hash = Some(keytrail_model::Hash::of(original));
+                push(&StoredRow { columns: &columns, original: Some(original), hash, ..*row });
+            } else if row.number == 4 {
+                // By this version: it stays as it is.
+                push(row);
+            } else {
+                push(&StoredRow { columns: &columns, ..*row });
+            }
+        });
+    });
+    (trail, older)
+}
+
+fn columns_of<'a>(row: &StoredRow<'a>) -> Vec<(Column, Value<'a>)> {
+    let value = |value| match value {
+        Encoded::Text(t) => Value::Text(Cow::Borrowed(t)),
+        Encoded::Int(n) => Value::Int(n),
+        Encoded::Bool(b) => Value::Bool(b),
+        Encoded::List(items) => Value::List(items.map(Into::into).collect()),
+    };
+    keytrail_model::row::columns(row.columns).map(|(column, v)| (column, value(v))).collect()
+}
+
+fn column(trail: &Memory, wanted: Column) -> Vec<Option<String>> {
+    let mut values = Vec::new();
+    for object in trail.readable(size(trail)).objects() {
+        for_each_row(&trail.store, &object.object.key, &mut |row| {
+            values.push(keytrail_model::row::text(row.columns, wanted).map(str::to_owned));
+        });
+    }
+    values
+}
+
+#[test]
+fn columns_of_older_normalizers_are_derived_again() {
+    let (trail, older) = of_an_older_version();
+    assert_eq!(codes(&older), Vec::<String>::new());
+    let before = events(&older);
+    assert_eq!(column(&older, Column::EventOutcome).iter().flatten().count(), 1);
+    let selected = |from| Selected { dataset: "aws.cloudtrail".into(), from, to: None };
+    let renormalize = |trail: &Memory, selected: &Selected| {
+        trail.with(&trail.store, &trail.lock, |t| {
+            renormalize::renormalize(t, selected, 1, &AtomicBool::new(false)).map(|(_, done)| done)
+        })
+    };
+    let later = selected(Some(i64::MAX));
+    assert_eq!(renormalize(&older, &later).unwrap(), Renormalized::default());
+    let wrong = Selected { dataset: "aws".into(), from: None, to: None };
+    assert_eq!(renormalize(&older, &wrong).unwrap_err().code, "Usage.Dataset");
+
+    let done = renormalize(&older, &selected(None)).unwrap();
+    assert_eq!((done.objects, done.rows.get("cloudtrail/0"), done.kept), (1, Some(&10), 1));
+    settled(&older, "renormalized");
+    assert_eq!(events(&older), before, "uid and hash of each event");
+    // But for the refused one, all is as this version makes it.
+    let (is, should) = (column(&older, Column::EventOutcome), column(&trail, Column::EventOutcome));
+    assert_eq!((is[2].clone(), is.len()), (None, 12));
+    assert!(is.iter().zip(&should).enumerate().all(|(n, (is, should))| n == 2 || is == should));
+    let manifest = older.readable(size(&older));
+    let object = manifest.objects().next().unwrap();
+    assert_eq!(object.rows.normalizers, ["cloudtrail/0", "cloudtrail/1"]);
+    // Once more: nothing is derived, and nothing is written.
+    let after = size(&older);
+    let again = renormalize(&older, &selected(None)).unwrap();
+    assert_eq!((again.objects, again.kept, size(&older)), (0, 1, after));
+    // Compaction of what was renormalized; the objects at the bottom are put together through both.
+    for i in 6..14 {
+        older.run(&inputs(i, i + 1)).unwrap();
+    }
+    settled(&older, "compacted");
+    assert!(before.is_subset(&events(&older)));
+    assert!(older.readable(size(&older)).objects().any(|o| o.rows.count > 12));
+}
+
+#[test]
+fn originals_that_nobody_withheld_are_missed() {
+    let trail = trail_of(2);
+    let uid = {
+        let readable = trail.readable(size(&trail));
+        let mut uids = Vec::new();
+        let key = &readable.objects().next().unwrap().object.key;
+        for_each_row(&trail.store, key, &mut |row| uids.push(row.uid));
+        uids[1]
+    };
+    let gone = |row: &StoredRow<'_>, push: &mut Push<'_>| {
+        let original = row.original.filter(|_| row.uid != uid);
+        push(&StoredRow { original, ..*row });
+    };
+    let forged = forge(&trail, |manifests, store| set_rows(store, &mut manifests[0], &mut { gone }));
+    let found = codes(&forged);
+    assert!(found.len() == 1 && found[0].starts_with("LEAF_MISMATCH archive/"), "{found:#?}");
+    assert!(found[0].contains("no entry of the log withholds them"), "{found:#?}");
+
+    let withhold = |uids: &[Uid]| {
+        let uids = uids.iter().copied().collect();
+        trail.with(&trail.store, &trail.lock, |t| withhold::withhold(t, &uids, "because", 1))
+    };
+    assert_eq!(withhold(&[Uid([0; 20])]).unwrap_err().code, "Usage.NotFound");
+    assert_eq!(withhold(&[uid]).unwrap().1.rows, 1);
+    let told = codes(&trail);
+    assert!(
+        told.len() == 1 && told[0].starts_with("WITHHELD ") && told[0].ends_with(": because"),
+        "{told:#?}"
+    );
+    // A decision for one event takes no other one's bytes, and holds from its entry on.
+    let more = forge(&trail, |manifests, store| {
+        set_rows(store, manifests.last_mut().unwrap(), &mut |row, push| {
+            push(&StoredRow { original: None, ..*row });
+        });
+    });
+    let failures: Vec<String> = more.verify().failures().map(ToString::to_string).collect();
+    assert!(failures.len() == 1 && failures[0].starts_with("LEAF_MISMATCH archive/"), "{failures:#?}");
+}
+
+#[test]
+fn what_expired_is_told_from_what_is_missing() {
+    let trail = trail_of(2);
+    let rule = |days| [Rule { days, dataset: None, undated: false }];
+    let expire = |days, holds: &[Hold]| {
+        trail.with(&trail.store, &trail.lock, |t| expire::expire(t, &rule(days), holds)).unwrap()
+    };
+    // The clock of these tests stands at 2023-11-14, which is when they archive.
+    assert_eq!(expire(1, &[]).expired, []);
+    let later =
+        forge(&trail, |manifests, _| manifests.iter_mut().for_each(|m| m.archived -= 86_400_000_000 * 100));
+    let uid = |row: &StoredRow<'_>| row.uid;
+    let mut held = None;
+    let key = later.store.list("archive/").unwrap().remove(0);
+    for_each_row(&later.store, &key, &mut |row| held = Some(uid(row)));
+    let hold = Hold { uid: held, ..Hold::default() };
+    let expire = |holds: &[Hold]| {
+        later.with(&later.store, &later.lock, |t| expire::expire(t, &rule(90), holds)).unwrap()
+    };
+    let plan = expire(std::slice::from_ref(&hold));
+    assert_eq!((plan.expired[0].1.len(), plan.kept.len()), (1, 1));
+    let told = codes(&later);
+    assert!(told.len() == 1 && told[0].starts_with("EXPIRED archive/"), "{told:#?}");
+    assert!(told[0].contains("older than 90 days: every dataset"), "{told:#?}");
+    assert_eq!(later.store.list("archive/").unwrap(), [key]);
+    assert_eq!(expire(&[hold]).expired, []);
+    // A replay comes in again.
+    assert_eq!(later.run(&inputs(0, 2)).unwrap().total.accepted, 2);
+    assert_eq!(codes(&later).len(), 1);
+    // One that the rule does not reach, and one that no rule is named for.
+    let young = forge(&later, |manifests, store| {
+        let expired = manifests.iter_mut().find(|m| m.kind == ManifestKind::Expire).unwrap();
+        set_detail(store, expired, |d| d.decision.as_mut().unwrap().before = Some("2023-07-10".into()));
+    });
+    let found = codes(&young);
+    assert!(found.len() == 1 && found[0].starts_with("FILE_MISSING archive/"), "{found:#?}");
+    let silent = forge(&later, |manifests, store| {
+        let expired = manifests.iter_mut().find(|m| m.kind == ManifestKind::Expire).unwrap();
+        set_detail(store, expired, |d| d.decision = None);
+    });
+    assert!(codes(&silent)[0].starts_with("FILE_MISSING archive/"), "{:#?}", codes(&silent));
 }
