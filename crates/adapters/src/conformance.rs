@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use keytrail_ports::{BlobStore, CheckpointStore, Put, StoreError, Swap};
+use keytrail_model::Timestamp;
+use keytrail_ports::{BlobStore, CheckpointStore, Notice, Notifier, Put, StoreError, Swap};
 
 /// Threads in a race.
 const THREADS: u32 = 8;
@@ -170,4 +171,30 @@ pub fn checkpoint_store(open: &(dyn Fn() -> Box<dyn CheckpointStore> + Sync)) {
     let all: BTreeSet<u32> = steps.into_iter().flatten().collect();
     assert!(all.into_iter().eq(0..20 * THREADS));
     assert_eq!(store.read().unwrap().unwrap(), (20 * THREADS).to_string().as_bytes());
+}
+
+/// The contract of [`Notifier`], on one whose receiver takes everything. `taken` gives id and body of each
+/// notice that the receiver was given so far, in any order.
+pub fn notifier(notifier: &dyn Notifier, taken: &dyn Fn() -> Vec<(String, Vec<u8>)>) {
+    assert_eq!(taken(), []);
+    let bodies: [&[u8]; 4] = [
+        b"{}",
+        b"{\"actor\":\"$(id) `id` '; exit 1 # \\u001b[31m \xff\"}",
+        b"{\"a\":\"line\nline\r\n\r\nline\"}",
+        &[b' '; 60_000],
+    ];
+    let mut sent = Vec::new();
+    for (i, body) in bodies.into_iter().enumerate() {
+        let id = format!("alert_{i}");
+        let notice = Notice { id: &id, at: Timestamp(1_700_000_000_000_000), body };
+        // A notice can be sent again: it is the receiver who tells it from others.
+        for _ in 0..2 {
+            notifier.notify(&notice).unwrap();
+            sent.push((id.clone(), body.to_vec()));
+            // Acknowledged means that the receiver has it.
+            let mut now = taken();
+            now.sort();
+            assert_eq!(now, sent);
+        }
+    }
 }

@@ -1,15 +1,19 @@
 //! Implementations of keytrail's ports, a module and a cargo feature each.
 //!
-//! What it is: `local` (a folder of this machine) and `memory` (doubles for tests, one of which fails
-//! on request). What it is not: it decides nothing; stages do not know which one they talk to.
-//! In: calls of `keytrail-ports`' traits. Out: their effects, or a `StoreError`.
+//! What it is: `local` (a folder of this machine), `memory` (doubles for tests, one of which fails on
+//! request), and receivers of alerts: `command` (a program) and `webhook` (a web server). What it is not: it decides nothing; stages do not know which one they talk to.
+//! In: calls of `keytrail-ports`' traits. Out: their effects, or an error of the port.
 
+#[cfg(feature = "command")]
+pub mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 /// Why a key names no object; `None` where it may. Keys are segments of `[A-Za-z0-9._=-]` with `/`
 /// between them, never `.` or `..`, at most 255 bytes each and 1024 in all.

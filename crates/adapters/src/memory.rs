@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use keytrail_model::Timestamp;
-use keytrail_ports::{BlobRead, BlobStore, CheckpointStore, Clock, Put, Signer, StoreError, Swap};
+use keytrail_ports::{
+    BlobRead, BlobStore, CheckpointStore, Clock, Notice, Notifier, NotifyError, Put, Signer, StoreError, Swap,
+};
 
 use crate::key_fault;
 
@@ -176,6 +178,40 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Keeps the notices that it takes.
+#[derive(Default)]
+pub struct MemoryNotifier {
+    taken: Mutex<Vec<(String, Vec<u8>)>>,
+    error: Mutex<Option<NotifyError>>,
+}
+
+impl MemoryNotifier {
+    /// A notifier that takes every notice.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers with this error from now on, or takes notices again.
+    pub fn fail(&self, error: Option<NotifyError>) {
+        *lock(&self.error) = error;
+    }
+
+    /// Id and body of each notice that was taken, in order.
+    pub fn taken(&self) -> Vec<(String, Vec<u8>)> {
+        lock(&self.taken).clone()
+    }
+}
+
+impl Notifier for MemoryNotifier {
+    fn notify(&self, notice: &Notice<'_>) -> Result<(), NotifyError> {
+        if let Some(error) = lock(&self.error).clone() {
+            return Err(error);
+        }
+        lock(&self.taken).push((notice.id.to_owned(), notice.body.to_vec()));
+        Ok(())
     }
 }
 

@@ -1,10 +1,15 @@
 //! Every implementation of a port passes the same suite.
 
-use std::sync::Arc;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use keytrail_adapters::conformance::{blob_store, checkpoint_store};
+use keytrail_adapters::command::CommandNotifier;
+use keytrail_adapters::conformance::{blob_store, checkpoint_store, notifier};
 use keytrail_adapters::local::{LocalCheckpoint, LocalStore};
-use keytrail_adapters::memory::{Fault, Faults, Faulty, MemoryCheckpoint, MemoryStore};
+use keytrail_adapters::memory::{Fault, Faults, Faulty, MemoryCheckpoint, MemoryNotifier, MemoryStore};
+use keytrail_adapters::webhook::{Secret, WebhookNotifier};
 use keytrail_ports::{BlobStore, CheckpointStore, StoreError, Swap};
 
 #[test]
@@ -68,4 +73,58 @@ fn faults_come_at_the_write_that_was_asked_for() {
         assert_eq!(store.get("a").is_ok(), later);
         assert_eq!(inner.get("c").unwrap().is_some(), later);
     }
+}
+
+#[test]
+fn memory_notifier() {
+    let memory = MemoryNotifier::new();
+    notifier(&memory, &|| memory.taken());
+}
+
+/// The program puts each body into a file of its own.
+#[test]
+fn command_notifier() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = format!("cat > \"$(mktemp {}/$KEYTRAIL_ALERT_ID.XXXXXX)\"", dir.path().display());
+    notifier(&CommandNotifier::new(line), &|| {
+        let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+    });
+}
+
+#[test]
+fn webhook_notifier() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook?a=b", listener.local_addr().unwrap());
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut id, mut length, mut first) = (String::new(), 0, true);
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if first {
+                    assert_eq!(line, "POST /hook?a=b HTTP/1.1\r\n");
+                    first = false;
+                }
+                match line.trim_end().split_once(": ") {
+                    Some(("webhook-id", value)) => id = value.to_owned(),
+                    Some(("content-length", value)) => length = value.parse().unwrap(),
+                    Some(_) => {}
+                    None if line == "\r\n" => break,
+                    None => {}
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            list.lock().unwrap().push((id, body));
+            stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        }
+    });
+    let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").ok().unwrap();
+    let hook = WebhookNotifier::new(&url, secret).unwrap();
+    notifier(&hook, &|| taken.lock().unwrap().clone());
 }

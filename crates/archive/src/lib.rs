@@ -14,6 +14,7 @@ pub mod census;
 mod columns;
 mod digest;
 mod error;
+pub mod kept;
 pub mod name;
 pub mod object;
 mod pages;
@@ -25,6 +26,7 @@ mod spill;
 pub mod uids;
 
 pub use census::{Rows, census};
+pub use kept::Kept;
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};
 pub use read::{Batch, Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};

@@ -316,6 +316,7 @@ fn load(source: &Source, pages: PageIndexPolicy) -> Result<ArrowReaderMetadata, 
         .with_page_index_policy(pages)
         // No others are used, and an object of a few rows is mostly footer.
         .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[
+            Column::EventIngested.index(),
             Column::KeytrailSource.index(),
             Column::Timestamp.index(),
         ]))

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
 
+use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
+
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
 #[derive(Parser, Debug)]
 #[command(name = "keytrail", version, arg_required_else_help = true, max_term_width = 100)]
@@ -24,8 +26,16 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show one event: its fields, its original bytes, where it came from, and its inclusion proof
     Explain(ExplainArgs),
+    /// Make one archive object of many small ones, where it pays
+    Compact(CompactArgs),
+    /// Derive columns of archived events again, by this version's normalizers
+    Renormalize(RenormalizeArgs),
+    /// Take original bytes out of the archive; everything else of the events stays
+    Withhold(WithholdArgs),
     /// Show events that share their producer's key and differ
     Conflicts(ReadArgs),
+    /// Show what the rules of alerts find in the archive; nobody is told
+    Alerts(AlertsArgs),
     /// List, show or replay records that were refused
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -134,6 +144,7 @@ Examples:
   keytrail run 'logs/**/*.json.gz' vault.log        a glob and a file
   zcat old.gz | keytrail run - --source vault       standard input, format given
   keytrail run --config /etc/keytrail.toml          all locations of the declared sources
+  keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
 
 Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
 {\"records\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of CloudWatch Logs and
@@ -154,6 +165,8 @@ pub struct RunArgs {
     /// Take every input that no source declares for this format instead of detecting it
     #[arg(long, value_name = "FORMAT")]
     pub source: Option<SourceArg>,
+    #[command(flatten)]
+    pub notify: NotifyArgs,
     /// Print nothing on standard output but one JSON object
     #[arg(long)]
     pub json: bool,
@@ -169,6 +182,19 @@ pub struct RunArgs {
     /// Compressed inputs that inflate beyond this are rejected from there on
     #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     pub max_inflated_size: u64,
+}
+
+/// Who is told of alerts.
+#[derive(Args, Debug)]
+pub struct NotifyArgs {
+    /// Tell of alerts: a command line for `sh -c`, which reads one alert as JSON on standard input and
+    /// exits with 0, or an http(s) URL, to which each is posted, signed. Can be given more than once
+    #[arg(long, value_name = "CMD|URL")]
+    pub notify: Vec<String>,
+    /// File (0600) with the secret that signs web hooks, `whsec_` and 24 to 64 bytes in Base64 [default: the
+    /// environment's KEYTRAIL_NOTIFY_SECRET]
+    #[arg(long, value_name = "FILE")]
+    pub notify_secret: Option<PathBuf>,
 }
 
 /// Formats by name.
@@ -268,6 +294,23 @@ pub struct ReadArgs {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `keytrail alerts`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail alerts --data ./trail                       all that would have been told, newest last
+  keytrail alerts --from 2026-11-01 --json             of what was archived since then, for programs
+
+Findings of verify and silent sources are not in the archive: `run` tells of them. Exit code 0, whatever
+is found. schemas/alerts.md says what each rule means.")]
+pub struct AlertsArgs {
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Look at what was archived from this time on (RFC 3339, or a date)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
 }
 
 /// `keytrail explain`.
@@ -378,7 +421,7 @@ pub struct RotateArgs {
 }
 
 /// Reads `128MB`, `16MiB`, `1000`.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -396,7 +439,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads RFC 3339 or a date (its first moment, UTC).
-fn time(text: &str) -> Result<i64, String> {
+pub fn time(text: &str) -> Result<i64, String> {
     keytrail_model::Timestamp::parse(text)
         .or_else(|| keytrail_model::Timestamp::parse(&format!("{text}T00:00:00Z")))
         .map(|t| t.0)

@@ -42,7 +42,7 @@ impl Folder {
     /// Opens a folder for `run`: takes its lock, makes what a new trail needs.
     pub fn open_for_writing(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
         let store = LocalStore::open(root)?;
-        let command: Vec<_> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+        let command: Vec<_> = std::env::args_os().map(|a| without_path(&a.to_string_lossy())).collect();
         let lock = FolderLock::acquire(&store, &command.join(" "), SystemClock.now())?;
         store.clear_temporary()?;
         let key_dir = key_dir_or_default(key_dir)?;
@@ -72,6 +72,14 @@ impl Folder {
             writing: Some(Writing { _lock: lock, keys, secrets, signers, masker, scratch }),
             key_dir: Some(key_dir),
         })
+    }
+
+    /// As [`open_for_writing`](Self::open_for_writing), of a trail that is there.
+    pub fn open_for_writing_to(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        if !root.join(KEYS).exists() {
+            return Err(Fatal::new("Usage.Data", format!("`{}` holds no trail", root.display())));
+        }
+        Self::open_for_writing(root, key_dir)
     }
 
     /// Opens a folder or bundle that is only read; nothing in it changes.
@@ -217,6 +225,17 @@ impl Folder {
         w.keys.sign_from(&now, size + 1);
         self.store.replace(KEYS, w.keys.to_string().as_bytes())?;
         Ok(w.keys.clone())
+    }
+}
+
+/// An argument as it may be kept: of a URL, scheme and host alone, since the path of a web hook is a secret.
+fn without_path(argument: &str) -> String {
+    match argument.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            format!("{scheme}://{}", host.rsplit('@').next().unwrap_or_default())
+        }
+        None => argument.to_owned(),
     }
 }
 

@@ -3,12 +3,15 @@
 //! In: arguments. Out: what the commands print, and an exit code (`exit`): 0 good, 64 usage, 65 nothing
 //! but rejected records, 70 fatal, 75 try again later, 78 configuration; `verify` alone uses 0, 1, 2.
 
+mod alerts;
 mod args;
 mod config;
 mod event;
 mod folder;
 mod log;
+mod notify;
 mod quarantine;
+mod rewrite;
 mod run;
 mod sources;
 mod terminal;
@@ -40,7 +43,11 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => event::explain(&args),
+        Command::Compact(args) => rewrite::compact(&args),
+        Command::Renormalize(args) => rewrite::renormalize(&args),
+        Command::Withhold(args) => rewrite::withhold(&args),
         Command::Conflicts(args) => event::conflicts(&args),
+        Command::Alerts(args) => alerts::alerts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
+use keytrail_pipeline::alerts::Receiver;
 use keytrail_pipeline::config::{Config, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::verify::{self, Report};
@@ -41,9 +42,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
+    let receivers = crate::notify::receivers(&args.notify)?;
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     leave_out(&folder.own(), &places, &mut inputs);
-    run_inputs(&folder, &inputs, &options, args.json)
+    run_inputs(&folder, &inputs, &options, receivers, args.json)
 }
 
 /// The inputs that the command line names, else those that the configuration declares; and the places that
@@ -66,11 +68,12 @@ fn inputs(given: &[OsString], config: &Config) -> Result<(Vec<Input>, Vec<OsStri
     Ok((inputs, locations().map(|l| l.path().into()).collect()))
 }
 
-/// Runs `inputs` into an opened folder, verifies what is new, and prints the summary.
+/// Runs `inputs` into an opened folder, verifies what is new, prints the summary, and tells of alerts.
 pub fn run_inputs(
     folder: &Folder,
     inputs: &[Input],
     options: &Options,
+    receivers: Vec<Receiver>,
     json: bool,
 ) -> Result<ExitCode, Fatal> {
     let stop = stop_on_signals()?;
@@ -105,6 +108,7 @@ pub fn run_inputs(
     // What was done and its exit code stand, whoever reads the summary.
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
+    crate::alerts::after_run(folder, receivers, &report);
     Ok(exit_code(&summary, &report))
 }
 
@@ -162,6 +166,9 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
             codes.join(", "),
             escape(&folder.root().display().to_string()),
         ));
+    }
+    for what in &summary.compacted.skipped {
+        tell(&format!("warning: not compacted: {}", escape(what)));
     }
     if summary.gaps > 0 {
         tell(&format!(
@@ -230,6 +237,9 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
             s.inflated_bytes as f64 / s.objects.1 as f64
         )
     };
+    if !s.compacted.is_nothing() {
+        let _infallible = writeln!(out, "compact  {}", crate::rewrite::compacted(&s.compacted));
+    }
     let _infallible = writeln!(
         out,
         "log      {}, size {}, root {}\nkey      {}",
@@ -262,6 +272,9 @@ fn as_json(s: &Summary) -> String {
     if s.controls > 0 {
         all["control_messages"] = s.controls.into();
     }
+    if !s.compacted.is_nothing() {
+        all["compacted"] = crate::rewrite::compacted_json(&s.compacted);
+    }
     if s.gaps > 0 {
         all["gaps"] = s.gaps.into();
     }
@@ -274,7 +287,7 @@ fn as_json(s: &Summary) -> String {
 }
 
 /// SIGTERM and SIGINT ask the run to seal and end; a second one ends it at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(

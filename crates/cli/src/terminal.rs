@@ -2,24 +2,8 @@
 
 use std::fmt::Write as _;
 
-/// Escapes what could move a cursor, change colours, hide or reorder text: control characters, and
-/// Unicode's bidirectional and invisible format characters.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if c.is_control() || invisible(c) => {
-                // Writing to a string does not fail.
-                let _infallible = write!(out, "\\u{{{:x}}}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
+pub use keytrail_model::printable::escape;
+use keytrail_model::printable::is_hidden;
 
 /// A line of JSON in which no character is raw that [`escape`] would escape: between its strings there is
 /// none.
@@ -27,7 +11,7 @@ pub fn json_line(value: &serde_json::Value) -> String {
     let text = value.to_string();
     let mut out = String::with_capacity(text.len() + 1);
     for c in text.chars() {
-        if c.is_control() || invisible(c) {
+        if is_hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _infallible = write!(out, "\\u{unit:04x}");
             }
@@ -49,12 +33,6 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
         }
     }
     out
-}
-
-fn invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// `1234567` as `1,234,567`.
@@ -98,7 +76,7 @@ mod tests {
     fn json_stays_the_same_value() {
         let value = serde_json::json!({"a\u{9b}31m": ["user\u{202e}nimda", "\u{e0041}\u{1b}\n"]});
         let line = json_line(&value);
-        assert_eq!(line.trim_end().chars().filter(|c| c.is_control() || invisible(*c)).count(), 0);
+        assert_eq!(line.trim_end().chars().filter(|c| is_hidden(*c)).count(), 0);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
     }
 

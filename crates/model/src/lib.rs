@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod merkle;
 pub mod outcome;
 pub mod place;
+pub mod printable;
 pub mod reject;
 pub mod row;
 pub mod sha256;

@@ -314,6 +314,44 @@ fn lookup(inner: &str, from: Provenance, ctx: &Context<'_>, rows: &mut RowBuffer
     Ok(())
 }
 
+/// A record that is read where it stands: what reading it tells is where it ends.
+pub struct Standing<'a> {
+    record: cloudtrail::Record<'a>,
+    text: &'a str,
+    content: Content,
+}
+
+impl<'a> Standing<'a> {
+    /// Reads the record that a text begins with: an object from `{` to `}`, in order. `None` leaves it to
+    /// framing and to [`normalize_of`], which know all cases; so it does for formats other than CloudTrail.
+    pub fn read(format: Format, text: &'a str) -> Option<Self> {
+        if format != Format::CloudTrail {
+            return None;
+        }
+        let mut standing = Self { record: Default::default(), text: "", content: Content::AsIs };
+        let (len, content) = cloudtrail::read_first(text, &mut standing.record)?;
+        (standing.text, standing.content) = (text.get(..len)?, content);
+        Some(standing)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    /// As [`normalize`].
+    pub fn normalize(
+        &self,
+        from: Provenance,
+        ctx: &Context<'_>,
+        rows: &mut RowBuffer,
+    ) -> Result<(), Rejection> {
+        let event = cloudtrail::normalize(&self.record, ctx)?;
+        rows.push(&completed(event, Format::CloudTrail, ctx)?, self.bytes(), self.content, from);
+        Ok(())
+    }
+}
+
 /// What makes a record unfit for any source: no JSON object, not UTF-8, too deep, lone surrogates.
 pub fn check(frame: &[u8]) -> Result<(), Rejection> {
     let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use keytrail_model::row::{Encoded, Provenance, Row, columns};
 use keytrail_model::{Column, Kind, Reject, Rejection, RowBuffer, Timestamp};
 use keytrail_normalize::containers::{self, Carried};
-use keytrail_normalize::framing::{Limits, Splitter};
+use keytrail_normalize::framing::{Frame, Limits, Splitter};
 use keytrail_normalize::{Context, Format, Masker, Origin, normalize, normalize_of};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ fn carried(_: &Path, bytes: &[u8]) -> Records {
         out.push(record);
     };
     let mut controls = 0;
-    Splitter::new(Limits::default()).run(bytes, true, &mut |frame| {
+    Splitter::new(Limits::default()).run(bytes, true, &mut |frame: Frame<'_>| {
         let (record, offset) = (frame.bytes, frame.offset);
         match frame.verdict.is_ok().then(|| containers::open(record, &mut |c| one(c, offset))).flatten() {
             Some(n) => controls += n,

@@ -96,7 +96,8 @@ fn place_of(scope: &str) -> usize {
     (hash % SCOPES as u64) as usize
 }
 
-fn judge(
+/// The conflicts and variants among the rows of `objects` that have one of these groups, which ascend.
+pub(crate) fn judge(
     store: &dyn BlobStore,
     objects: &[&SealedObject],
     shared: &[u64],

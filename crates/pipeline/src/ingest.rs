@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use keytrail_model::row::Provenance;
 use keytrail_model::{Fatal, Reject, Rejection, RowBuffer, Timestamp};
 use keytrail_normalize::framing::Frame;
-use keytrail_normalize::{Context, Format, Origin, containers, normalize_of};
+use keytrail_normalize::{Context, Format, Origin, Standing, containers, normalize_of};
 
 use crate::config::DeclaredSource;
 use crate::input::{self, Buffers, Input, InputSummary, Limits, Source};
@@ -179,23 +179,11 @@ impl<'a> Lane<'a> {
 
     /// Reads it all; gives the last message. A consumer that went away ends it.
     fn run(mut self, input: &Input, buffers: &mut Buffers) -> Message {
-        let read = loaded(self.trail, input)
-            .and_then(|i| input::read(&i, &self.options.limits, buffers, &mut |frame| self.take(frame)));
+        let read =
+            loaded(self.trail, input).and_then(|i| input::read(&i, &self.options.limits, buffers, &mut self));
         match read.and_then(|summary| self.hand_on().map(|()| summary)) {
             Ok(summary) => Message::End(summary),
             Err(fatal) => Message::Failed(fatal),
-        }
-    }
-
-    fn take(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
-        self.make_room(frame.bytes.len())?;
-        self.batch.bytes += frame.bytes.len() as u64;
-        match frame.verdict {
-            Ok(()) => self.records(frame.bytes, frame.offset),
-            Err(rejection) => {
-                self.reject(rejection, frame.offset, frame.bytes);
-                Ok(())
-            }
         }
     }
 
@@ -273,9 +261,13 @@ impl<'a> Lane<'a> {
         self.results.send(Message::Records(batch)).map_err(gone)
     }
 
-    fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
+    fn context(&self) -> Context<'a> {
         let declared = self.declared.map(DeclaredSource::declaration);
-        let ctx = Context { now: self.now, masker: self.trail.masker, declared };
+        Context { now: self.now, masker: self.trail.masker, declared }
+    }
+
+    fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
+        let ctx = self.context();
         let from = Provenance { input: self.batch.input, offset };
         let rows = &mut self.batch.rows;
         if let Some(format) = self.detected {
@@ -309,6 +301,36 @@ impl<'a> Lane<'a> {
                 )
             })),
         }
+    }
+}
+
+impl input::Sink for Lane<'_> {
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
+        self.make_room(frame.bytes.len())?;
+        self.batch.bytes += frame.bytes.len() as u64;
+        match frame.verdict {
+            Ok(()) => self.records(frame.bytes, frame.offset),
+            Err(rejection) => {
+                self.reject(rejection, frame.offset, frame.bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what its format reads and accepts; all else comes as a frame.
+    fn record(&mut self, text: &str, offset: u64) -> Result<Option<usize>, Fatal> {
+        let Some(format) = self.detected.filter(|_| !self.in_containers) else { return Ok(None) };
+        let Some(record) = Standing::read(format, text) else { return Ok(None) };
+        let len = record.bytes().len();
+        self.make_room(len)?;
+        let ctx = self.context();
+        let from = Provenance { input: self.batch.input, offset };
+        if record.normalize(from, &ctx, &mut self.batch.rows).is_err() {
+            self.cost -= len + RECORD_COST;
+            return Ok(None);
+        }
+        self.batch.bytes += len as u64;
+        Ok(Some(len))
     }
 }
 

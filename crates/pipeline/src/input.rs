@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
 pub use keytrail_normalize::framing::Limits as FramingLimits;
-use keytrail_normalize::framing::{Frame, Splitter};
+use keytrail_normalize::framing::{self, Frame, Splitter};
 use sha2::{Digest, Sha256};
 
 use crate::config::DeclaredSource;
@@ -95,6 +95,24 @@ pub struct InputSummary {
     pub inflated_bytes: u64,
 }
 
+/// Takes what an input holds; the first error ends reading.
+pub trait Sink {
+    /// A frame.
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fatal>;
+
+    /// A record begins at the start of `text`: see [`framing::Sink::record`].
+    fn record(&mut self, text: &str, offset: u64) -> Result<Option<usize>, Fatal> {
+        let _ = (text, offset);
+        Ok(None)
+    }
+}
+
+impl<F: FnMut(Frame<'_>) -> Result<(), Fatal>> Sink for F {
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
+        self(frame)
+    }
+}
+
 /// Reads an input to the end of file that it has when the end is met, and hands on its frames in order.
 ///
 /// What cannot be read ends the input with one frame more: `compression_broken` or
@@ -105,7 +123,7 @@ pub fn read(
     input: &Input,
     limits: &Limits,
     buffers: &mut Buffers,
-    sink: &mut dyn FnMut(Frame<'_>) -> Result<(), Fatal>,
+    sink: &mut dyn Sink,
 ) -> Result<InputSummary, Fatal> {
     let mut frames = Frames { name: &input.name, sink, failed: None };
     let opened: io::Result<Box<dyn Read + '_>> = match &input.source {
@@ -255,7 +273,7 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
         [0x1f, 0x8b, ..] => {
             raw.prefill(AT_ONCE_BYTES + 1);
             if let Some(n) = inflate_at_once(raw, limits, inflated) {
-                splitter.run(&inflated[..n], true, &mut |f| frames.push(f));
+                splitter.run(&inflated[..n], true, frames);
                 return n as u64;
             }
             let decoder = flate2::bufread::MultiGzDecoder::new(&mut *raw);
@@ -285,10 +303,10 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
     };
     match why {
         None => {
-            splitter.run(held, true, &mut |f| frames.push(f));
+            splitter.run(held, true, frames);
         }
         Some(why) => {
-            if !splitter.abort(held, &why, &mut |f| frames.push(f)) {
+            if !splitter.abort(held, &why, frames) {
                 frames.push_name(why, n);
             }
         }
@@ -333,7 +351,7 @@ fn split<'b>(
         let left = max_bytes - total;
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(n);
         held.end += taken;
-        held.start += splitter.run(&buffer[held.clone()], false, &mut |f| frames.push(f));
+        held.start += splitter.run(&buffer[held.clone()], false, frames);
         total += taken as u64;
         if taken < n {
             break Stop::TooLarge;
@@ -460,14 +478,30 @@ impl Read for Raw<'_> {
 /// Hands frames on until that fails.
 struct Frames<'a> {
     name: &'a str,
-    sink: &'a mut dyn FnMut(Frame<'_>) -> Result<(), Fatal>,
+    sink: &'a mut dyn Sink,
     failed: Option<Fatal>,
+}
+
+impl framing::Sink for Frames<'_> {
+    fn frame(&mut self, frame: Frame<'_>) {
+        self.push(frame);
+    }
+
+    fn record(&mut self, text: &str, offset: u64) -> Option<usize> {
+        if self.failed.is_some() {
+            return None;
+        }
+        self.sink.record(text, offset).unwrap_or_else(|fatal| {
+            self.failed = Some(fatal);
+            None
+        })
+    }
 }
 
 impl Frames<'_> {
     fn push(&mut self, frame: Frame<'_>) {
         if self.failed.is_none()
-            && let Err(fatal) = (self.sink)(frame)
+            && let Err(fatal) = self.sink.frame(frame)
         {
             self.failed = Some(fatal);
         }

@@ -4,22 +4,29 @@
 //! ports. What it is not: it knows no file system, no cloud, no command line.
 //! In: [`input::Input`]s and a [`Trail`]. Out: a [`Summary`], and what is durable in the trail's store.
 
+pub mod alerts;
 mod archiver;
 mod chain;
 pub mod cloudtrail_digests;
+pub mod compact;
 mod concurrent;
 pub mod config;
 pub mod conflicts;
+pub mod decisions;
 mod dedup;
 pub mod explain;
 pub mod export;
 pub mod ingest;
 pub mod input;
+mod lineage;
 mod object_check;
 pub mod objects;
 pub mod quarantine;
 pub mod readable;
 mod recover;
+pub mod renormalize;
+mod retention;
+mod rewrite;
 pub mod run;
 mod same_value;
 pub mod seal;
@@ -29,6 +36,7 @@ pub mod sources;
 mod tally;
 pub mod trail;
 pub mod verify;
+pub mod withhold;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
 pub use config::Config;

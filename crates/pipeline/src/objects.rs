@@ -4,11 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
+use keytrail_model::manifest::ObjectRef;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal, Hash, Uid};
-use keytrail_ports::{BlobRead, BlobStore, StoreError};
+use keytrail_ports::{BlobRead, BlobStore, Put, StoreError};
 use sha2::{Digest, Sha256};
+
+use crate::sink::Staged;
 
 /// An opened blob as the archive's readers want it.
 struct Opened(Box<dyn BlobRead>);
@@ -111,6 +114,22 @@ pub(crate) fn open(store: &dyn BlobStore, key: &str) -> Result<ObjectReader, Fat
     object.reader(key)
 }
 
+/// Puts a finished object; gives the one that is stored. Where one of that name is there, another writer made
+/// it of the same events: its rows must be ours, its bytes may differ (rows carry when they were ingested).
+pub(crate) fn put(store: &dyn BlobStore, staged: &Staged) -> Result<ObjectRef, Fatal> {
+    let ours = &staged.object;
+    if store.put_file_if_absent(&ours.key, &staged.path)? == Put::Created {
+        return Ok(ours.clone());
+    }
+    let conflict = |what: &str| Fatal::new("Fatal.ObjectConflict", format!("`{}` {what}", ours.key));
+    let reader = open(store, &ours.key)?;
+    if roots(&reader).map_err(|e| at(&ours.key, e))? != (staged.rows.events_root, staged.rows.rows_root) {
+        return Err(conflict("is there with other rows"));
+    }
+    let stored = object(store, &ours.key)?.ok_or_else(|| conflict("was there and is gone"))?;
+    Ok(ObjectRef { bytes: stored.len(), sha256: stored.sha256()?, key: ours.key.clone() })
+}
+
 /// A read error with the object's name.
 pub(crate) fn at(key: &str, error: ReadError) -> Fatal {
     let Fatal { code, message } = error.into();
@@ -145,6 +164,8 @@ pub struct StoredEvent {
     pub row: u64,
     /// SHA-256 of the original.
     pub hash: Hash,
+    /// The event's own time, microseconds since 1970.
+    pub time: Option<i64>,
     /// When it was read, microseconds since 1970.
     pub ingested: Option<i64>,
     /// Object and offset that it was read from.
@@ -190,9 +211,18 @@ pub(crate) fn pick(
             }
         }
     }
+    rows(reader, &numbers, each)
+}
+
+/// Hands over the rows of those numbers, which ascend.
+pub(crate) fn rows(
+    reader: &ObjectReader,
+    numbers: &[u64],
+    each: &mut dyn FnMut(StoredEvent),
+) -> Result<(), ReadError> {
     if numbers.len() <= ROWS_ONE_BY_ONE {
         for number in numbers {
-            for batch in reader.batches(&Projection::All, Selection::Row(number)) {
+            for batch in reader.batches(&Projection::All, Selection::Row(*number)) {
                 batch?.rows().for_each(|row| each(copied(&row)));
             }
         }
@@ -214,6 +244,7 @@ fn copied(row: &StoredRow<'_>) -> StoredEvent {
         uid: row.uid,
         row: row.number,
         hash,
+        time: row.time.map(|t| t.0),
         ingested: row.ingested.map(|t| t.0),
         input: row.input.unwrap_or_default().to_owned(),
         columns: row.columns.to_vec(),

@@ -22,7 +22,7 @@ use keytrail_ports::BlobStore;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DeclaredSource;
-use crate::readable::{Readable, SealedObject, add_runs};
+use crate::readable::{Readable, SealedObject, add_runs, detail};
 use crate::sequence::{Gap, Sequences};
 use crate::tally::format_of;
 use crate::trail::Trail;
@@ -123,9 +123,12 @@ impl Accounts {
             };
             self.objects.insert(sha256, rows);
         }
-        for key in readable.details.keys() {
-            if self.details.insert(key.clone()) {
-                add_runs(&mut self.sequences, &readable.detail(store, key)?.runs);
+        for (key, sealed) in &readable.details {
+            if !self.details.contains(key)
+                && let Some(detail) = detail(store, sealed)?
+            {
+                add_runs(&mut self.sequences, &detail.runs);
+                self.details.insert(key.clone());
             }
         }
         for key in store.list("quarantine/")? {
@@ -158,7 +161,7 @@ impl Accounts {
                 account.dataset = Some(object.rows.dataset.clone());
                 account.events = account.events.saturating_add(rows.count);
                 account.last_event = account.last_event.max(rows.newest);
-                account.last_heard = account.last_heard.max(Some(Timestamp(object.archived)));
+                account.last_heard = account.last_heard.max(rows.heard);
             }
         }
         for source in self.refused.values() {

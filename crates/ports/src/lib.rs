@@ -144,3 +144,46 @@ pub trait Clock: Send + Sync {
     /// Now, UTC.
     fn now(&self) -> Timestamp;
 }
+
+/// Something that people are to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// Stays the same however often it is sent: letters, digits and `_`.
+    pub id: &'a str,
+    /// When it is sent.
+    pub at: Timestamp,
+    /// A JSON object.
+    pub body: &'a [u8],
+}
+
+/// Why a receiver did not take a notice. The text says what happened, never what was sent or where a
+/// secret address leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotifyError {
+    /// It did not answer, or not now: it may or may not have taken the notice.
+    Retryable(String),
+    /// It does not want this notice: the same one will not be taken later, unless somebody changes something.
+    Refused(String),
+}
+
+impl fmt::Display for NotifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retryable(m) | Self::Refused(m) => f.write_str(m),
+        }
+    }
+}
+
+impl std::error::Error for NotifyError {}
+
+/// Hands notices to a receiver: a program, a web server.
+///
+/// Consistency: none; notices may arrive in any order. Durability: `Ok` means that the receiver acknowledged
+/// the notice, and is the only thing that does. Idempotency: the same notice may be handed over again, with
+/// the same id and body; receivers drop repeats by the id. Retries: the adapter for seconds, callers for
+/// minutes and longer. Each call ends within a minute. An attacker who controls the receiver reads what
+/// notices say; one between can withhold notices, and where they are signed neither forge nor change them.
+pub trait Notifier: Send + Sync {
+    /// Sends a notice; returns once it was acknowledged.
+    fn notify(&self, notice: &Notice<'_>) -> Result<(), NotifyError>;
+}

@@ -1,0 +1,116 @@
+//! `keytrail alerts`, and what `run` tells its receivers.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use keytrail_model::Fatal;
+use keytrail_pipeline::alerts::{Alert, Engine, Options, Place, Receiver, preview};
+use keytrail_pipeline::verify::Report;
+
+use crate::args::AlertsArgs;
+use crate::folder::Folder;
+use crate::terminal::{count, escape, json_line};
+use crate::{print, tell};
+
+/// How long a run waits at its end for receivers of which none answers.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Prints what would have been told.
+pub fn alerts(args: &AlertsArgs) -> Result<ExitCode, Fatal> {
+    let folder = Folder::open_for_reading(&args.read.data.data, args.read.keys.key_dir.as_deref())?;
+    let (checkpoint, _) = folder.head()?;
+    let readable = folder.readable(&checkpoint)?;
+    let (masker, _) = folder.masker_for_reading()?;
+    let place = place(&folder, &checkpoint.origin);
+    let mut told = 0u64;
+    let options = Options::default();
+    preview(folder.store(), &masker, &readable, &options, &place, args.from, &mut |alert| {
+        told += 1;
+        print(&if args.read.json { as_json(alert) } else { as_text(alert) });
+    })?;
+    if !args.read.json {
+        print(&format!("{} alerts\n", count(told)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells receivers of what a run sealed and found. What cannot be told stays due for the next run; the run's
+/// own outcome stands.
+pub fn after_run(folder: &Folder, receivers: Vec<Receiver>, report: &Report) {
+    if receivers.is_empty() {
+        return;
+    }
+    let told = folder.with_trail(|trail| {
+        let (checkpoint, _) = folder.head()?;
+        let readable = folder.readable(&checkpoint)?;
+        let place = place(folder, trail.origin);
+        let options = Options::default();
+        let mut engine = Engine::open(trail, &options, place, receivers, checkpoint.size)?;
+        let noted = engine.findings(&report.findings).and_then(|()| engine.sealed(&readable));
+        let undelivered = engine.deliver(WAIT)?;
+        noted.map(|()| undelivered)
+    });
+    match told {
+        Ok(undelivered) => {
+            for u in undelivered {
+                let why = if u.error.is_empty() { "it has not answered" } else { &u.error };
+                tell(&format!(
+                    "warning: {} alerts could not be delivered to {}: {}; the next run tries again",
+                    count(u.alerts),
+                    escape(&u.receiver),
+                    escape(why),
+                ));
+            }
+        }
+        Err(e) => tell(&format!("warning: alerts: {}; the next run tries again", escape(&e.message))),
+    }
+}
+
+fn place(folder: &Folder, origin: &str) -> Place {
+    Place { trail: origin.to_owned(), data: shell_word(folder.root()) }
+}
+
+/// A path as a shell takes it.
+fn shell_word(path: &Path) -> String {
+    let text = escape(&path.display().to_string());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+fn as_json(alert: &Alert) -> String {
+    // A struct of strings and numbers always serialises.
+    json_line(&serde_json::to_value(alert).unwrap_or_default())
+}
+
+fn as_text(alert: &Alert) -> String {
+    let a = alert.content();
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _infallible = writeln!(
+        out,
+        "{}  {:<8}  {}{}",
+        alert.timestamp(),
+        a.severity.name(),
+        a.title,
+        if a.count > 1 { format!(" ({} times)", count(a.count)) } else { String::new() }
+    );
+    let mut line = |name: &str, value: Option<&str>| {
+        if let Some(value) = value.filter(|v| !v.is_empty()) {
+            let _infallible = writeln!(out, "  {name:<9} {}", escape(value));
+        }
+    };
+    line("rule", Some(a.rule.id()));
+    line(a.group.by, Some(&a.group.key));
+    line("detail", a.facts.detail.as_deref());
+    line("actor", a.facts.actor.as_deref());
+    line("first", a.first.as_deref());
+    line("last", a.last.as_deref().filter(|last| Some(*last) != a.first.as_deref()));
+    line("explain", Some(&a.command));
+    out
+}
