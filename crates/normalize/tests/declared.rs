@@ -6,7 +6,7 @@ use std::path::Path;
 
 use keytrail_model::row::{Provenance, text};
 use keytrail_model::{Column, Reject, Rejection, RowBuffer, Timestamp};
-use keytrail_normalize::framing::{Limits, Splitter};
+use keytrail_normalize::framing::{Frame, Limits, Splitter};
 use keytrail_normalize::sequence::{Position, of_refused};
 use keytrail_normalize::{Context, Declaration, Format, Masker, Origin, normalize_of};
 
@@ -31,7 +31,7 @@ fn records(path: &str) -> Vec<Vec<u8>> {
         path = names[0].clone();
     }
     let mut out = Vec::new();
-    Splitter::new(Limits::default()).run(&std::fs::read(path).unwrap(), true, &mut |frame| {
+    Splitter::new(Limits::default()).run(&std::fs::read(path).unwrap(), true, &mut |frame: Frame<'_>| {
         out.push(frame.bytes.to_vec());
     });
     out.truncate(20);

@@ -22,7 +22,7 @@ use keytrail_ports::BlobStore;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DeclaredSource;
-use crate::readable::{Readable, SealedObject, add_runs, detail};
+use crate::readable::{Readable, SealedObject, add_runs, sealed_detail};
 use crate::sequence::{Gap, Sequences};
 use crate::tally::format_of;
 use crate::trail::Trail;
@@ -124,10 +124,8 @@ impl Accounts {
             self.objects.insert(sha256, rows);
         }
         for (key, sealed) in &readable.details {
-            if !self.details.contains(key)
-                && let Some(detail) = detail(store, sealed)?
-            {
-                add_runs(&mut self.sequences, &detail.runs);
+            if !self.details.contains(key) {
+                add_runs(&mut self.sequences, &sealed_detail(store, sealed)?.runs);
                 self.details.insert(key.clone());
             }
         }
