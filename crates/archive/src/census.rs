@@ -1,5 +1,5 @@
-//! How many rows of each source an object has, and their newest time: from the statistics of its footer
-//! where a row group is of one source, else from two columns.
+//! How many rows of each source an object has, their newest time and when they were read: from the
+//! statistics of its footer where a row group is of one source, else from three columns.
 //!
 //! It serves to show, never to prove: statistics are what the object's writer says.
 
@@ -19,6 +19,8 @@ pub struct Rows {
     pub count: u64,
     /// The newest event's time; `None`: none has one.
     pub newest: Option<Timestamp>,
+    /// When one of them was read last.
+    pub heard: Option<Timestamp>,
 }
 
 impl Rows {
@@ -26,6 +28,7 @@ impl Rows {
     pub fn add(&mut self, other: Self) {
         self.count = self.count.saturating_add(other.count);
         self.newest = self.newest.max(other.newest);
+        self.heard = self.heard.max(other.heard);
     }
 }
 
@@ -42,11 +45,12 @@ pub fn census(object: &ObjectReader) -> Result<BTreeMap<String, Rows>, ReadError
     match told {
         Some(groups) => groups.into_iter().for_each(|(source, rows)| add(source, rows)),
         None => {
-            let projection = Projection::Columns(vec![Column::KeytrailSource, Column::Timestamp]);
+            let columns = vec![Column::EventIngested, Column::KeytrailSource, Column::Timestamp];
+            let projection = Projection::Columns(columns);
             for batch in object.batches(&projection, Selection::All) {
                 for row in batch?.rows() {
                     let source = text(row.columns, Column::KeytrailSource).unwrap_or_default();
-                    add(source, Rows { count: 1, newest: row.time });
+                    add(source, Rows { count: 1, newest: row.time, heard: row.ingested });
                 }
             }
         }
@@ -63,9 +67,10 @@ fn of_one_source<'a>(object: &ObjectReader, group: &'a RowGroupMetaData) -> Opti
         }
         _ => return None,
     };
-    let newest = match statistics(Column::Timestamp)? {
-        Statistics::Int64(s) => s.max_opt().copied().map(Timestamp),
-        _ => return None,
+    let last = |column: Column| match statistics(column)? {
+        Statistics::Int64(s) => Some(s.max_opt().copied().map(Timestamp)),
+        _ => None,
     };
-    Some((std::str::from_utf8(source.data()).ok()?, Rows { count: rows_of(group), newest }))
+    let (newest, heard) = (last(Column::Timestamp)?, last(Column::EventIngested)?);
+    Some((std::str::from_utf8(source.data()).ok()?, Rows { count: rows_of(group), newest, heard }))
 }

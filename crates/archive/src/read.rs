@@ -333,7 +333,7 @@ fn may_hold(group: &RowGroupMetaData, time: usize, from: Timestamp, to: Timestam
 }
 
 /// Columns whose statistics are used.
-const WITH_STATISTICS: [Column; 2] = [Column::KeytrailSource, Column::Timestamp];
+const WITH_STATISTICS: [Column; 3] = [Column::EventIngested, Column::KeytrailSource, Column::Timestamp];
 
 /// Reads the footer of a file with these columns.
 fn load(

@@ -124,8 +124,9 @@ impl Accounts {
             self.objects.insert(sha256, rows);
         }
         for (key, sealed) in &readable.details {
-            if self.details.insert(key.clone()) {
+            if !self.details.contains(key) {
                 add_runs(&mut self.sequences, &sealed_detail(store, sealed)?.runs);
+                self.details.insert(key.clone());
             }
         }
         for key in store.list("quarantine/")? {
@@ -158,7 +159,7 @@ impl Accounts {
                 account.dataset = Some(object.rows.dataset.clone());
                 account.events = account.events.saturating_add(rows.count);
                 account.last_event = account.last_event.max(rows.newest);
-                account.last_heard = account.last_heard.max(Some(Timestamp(object.archived)));
+                account.last_heard = account.last_heard.max(rows.heard);
             }
         }
         for source in self.refused.values() {

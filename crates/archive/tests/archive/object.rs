@@ -363,7 +363,11 @@ fn a_census_counts_sources() {
     let source = |row: &Row<'_>| text(row.columns, Column::KeytrailSource).unwrap_or_default().to_owned();
     let mut expected: BTreeMap<String, Rows> = BTreeMap::new();
     for row in &rows {
-        expected.entry(source(row)).or_default().add(Rows { count: 1, newest: row.head.time });
+        expected.entry(source(row)).or_default().add(Rows {
+            count: 1,
+            newest: row.head.time,
+            heard: Some(Timestamp(77)),
+        });
     }
     assert!(expected.len() > 2, "{expected:?}");
     let mixed = write(&[&rows], 1);
