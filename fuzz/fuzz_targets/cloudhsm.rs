@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp(1_800_000_000_000_000), masker: &masker };
+    let ctx = Context { now: Timestamp(1_800_000_000_000_000), masker: &masker, declared: None };
     Format::recognise(bytes);
     let (stream, record) = bytes.split_at(bytes.iter().position(|b| *b == 0).unwrap_or(0));
     let origin = Origin {

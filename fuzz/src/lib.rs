@@ -9,7 +9,7 @@ use keytrail_normalize::{Context, Format, Masker, normalize};
 pub fn record(format: Format, bytes: &[u8]) {
     let masker = Masker::new(&[7; 32]);
     // 2027-01-15T08:00:00Z.
-    let ctx = Context { now: Timestamp(1_800_000_000_000_000), masker: &masker };
+    let ctx = Context { now: Timestamp(1_800_000_000_000_000), masker: &masker, declared: None };
     if let Ok(text) = std::str::from_utf8(bytes) {
         Format::detect(text);
     }

@@ -6,6 +6,7 @@
 //! In: options. Out: log files, figures.
 
 pub mod bench;
+pub mod digests;
 pub mod forge;
 pub mod load;
 pub mod openbao;

@@ -25,7 +25,6 @@ const WRITE_BYTES: usize = 256 << 10;
 
 const HAS_TIME: u8 = 1;
 const KEYLESS: u8 = 2;
-const CHAINED: u8 = 4;
 
 /// A finished run; dropping it deletes its file.
 pub(crate) struct Run {
@@ -89,7 +88,7 @@ impl RunWriter {
             Day::Undated => i64::MAX,
         };
         let flag = |set, flag| if set { flag } else { 0 };
-        let flags = flag(h.time.is_some(), HAS_TIME) | flag(h.keyless, KEYLESS) | flag(h.chained, CHAINED);
+        let flags = flag(h.time.is_some(), HAS_TIME) | flag(h.keyless, KEYLESS);
         let (columns, original) = (length(row.columns)?, length(row.original)?);
         let mut fixed = [0; FIXED];
         let mut rest = &mut fixed[..];
@@ -211,7 +210,6 @@ impl<'a> RunReader<'a> {
         let time = i64::from_le_bytes(rest.take());
         self.head.time = (flags & HAS_TIME != 0).then_some(Timestamp(time));
         self.head.keyless = flags & KEYLESS != 0;
-        self.head.chained = flags & CHAINED != 0;
         self.head.uid = Uid(rest.take());
         self.head.group = u64::from_le_bytes(rest.take());
         self.head.hash = Hash(rest.take());

@@ -36,6 +36,9 @@ pub enum Command {
     /// Show or rotate the log's key, show its checkpoint
     #[command(subcommand)]
     Log(LogCommand),
+    /// Write a commented keytrail.toml, or check one
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
 /// The data folder.
@@ -55,6 +58,54 @@ pub struct KeyArgs {
     pub key_dir: Option<PathBuf>,
 }
 
+/// The configuration.
+#[derive(Args, Debug, Clone)]
+pub struct ConfigArgs {
+    /// Configuration [default: keytrail.toml in the current folder, where there is one]
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// `keytrail config`.
+#[derive(Subcommand, Debug)]
+pub enum ConfigCommand {
+    /// Write every key with its default and an example, all commented out
+    #[command(after_help = "\
+Examples:
+  keytrail config init                       keytrail.toml in the current folder
+  keytrail config init --out - | less        look at it
+
+A file that is there is not overwritten. Exit codes: 0 written, 64 there is one already.")]
+    Init(ConfigInitArgs),
+    /// Tell everything that is wrong in a configuration, or what it declares and how many files lie there
+    #[command(after_help = "\
+Examples:
+  keytrail config check                      keytrail.toml in the current folder
+  keytrail config check /etc/keytrail.toml --json
+
+Exit codes: 0 good, 78 problems (each with its line, key and what was expected).")]
+    Check(ConfigCheckArgs),
+}
+
+/// `keytrail config init`.
+#[derive(Args, Debug)]
+pub struct ConfigInitArgs {
+    /// File to write, or `-` for standard output
+    #[arg(long, value_name = "FILE", default_value = "keytrail.toml")]
+    pub out: PathBuf,
+}
+
+/// `keytrail config check`.
+#[derive(Args, Debug)]
+pub struct ConfigCheckArgs {
+    /// File to check
+    #[arg(value_name = "FILE", env = "KEYTRAIL_CONFIG", default_value = "keytrail.toml")]
+    pub file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `keytrail run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -62,6 +113,7 @@ Examples:
   keytrail run logs/ --data ./trail                 a folder, recursively; formats are detected
   keytrail run 'logs/**/*.json.gz' vault.log        a glob and a file
   zcat old.gz | keytrail run - --source vault       standard input, format given
+  keytrail run --config /etc/keytrail.toml          all locations of the declared sources
   keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
 
 Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
@@ -71,14 +123,16 @@ Reading the same input again adds nothing. Exit codes: 0 good (also with rejecte
 quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
 the disk is full, the run was stopped), 78 configuration, 64 usage.")]
 pub struct RunArgs {
-    /// Files, folders, globs, or `-` for standard input
-    #[arg(required = true, value_name = "INPUT")]
+    /// Files, folders, globs, or `-` for standard input [default: what the configuration declares]
+    #[arg(value_name = "INPUT")]
     pub inputs: Vec<OsString>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub keys: KeyArgs,
-    /// Take every input for this format instead of detecting it
+    /// Take every input that no source declares for this format instead of detecting it
     #[arg(long, value_name = "FORMAT")]
     pub source: Option<SourceArg>,
     #[command(flatten)]
@@ -154,6 +208,9 @@ Examples:
   keytrail verify --data ./trail --keys log.keys --known head     authenticity, and no rollback
   keytrail verify --bundle ./bundle --keys log.keys               an exported bundle, no network
   keytrail verify --data ./trail --from 2023-07-10 --to 2023-07-11 --rederive
+  aws s3 sync s3://BUCKET mirror && aws cloudtrail list-public-keys > aws.keys
+  keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
+                                                                  was each log file ingested that AWS delivered?
 
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
 1 findings, 2 could not verify.")]
@@ -178,6 +235,14 @@ pub struct VerifyArgs {
     /// Derive every column from the original bytes again
     #[arg(long)]
     pub rederive: bool,
+    /// Check CloudTrail's digest files, and the ingested log files against them: a local mirror of the
+    /// trail's bucket, as `aws s3 sync` makes it (schemas/cloudtrail-digests.md)
+    #[arg(long, value_name = "DIR")]
+    pub cloudtrail_digests: Option<PathBuf>,
+    /// AWS's public keys, as `aws cloudtrail list-public-keys` prints them, those of several regions one
+    /// after the other: without them no digest's signature is checked
+    #[arg(long, value_name = "FILE", requires = "cloudtrail_digests")]
+    pub cloudtrail_keys: Option<PathBuf>,
     #[command(flatten)]
     pub key_dir: KeyArgs,
     /// Print one JSON object
@@ -212,6 +277,8 @@ is found. schemas/alerts.md says what each rule means.")]
 pub struct AlertsArgs {
     #[command(flatten)]
     pub read: ReadArgs,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Look at what was archived from this time on (RFC 3339, or a date)
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub from: Option<i64>,
@@ -264,6 +331,8 @@ pub struct QuarantineShowArgs {
 pub struct ReplayArgs {
     /// Entries' ids, or enough of their first digits [default: all]
     pub ids: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod args;
+mod config;
 mod event;
 mod folder;
 mod log;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),
+        Command::Config(command) => config::config(&command),
     };
     done.unwrap_or_else(|fatal| {
         tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use keytrail_model::{Fatal, Timestamp};
-use keytrail_pipeline::input::{Input, Limits, Source};
+use keytrail_pipeline::input::{Input, Limits};
 use keytrail_pipeline::{Options, ingest, quarantine};
 
 use crate::args::{QuarantineCommand, QuarantineShowArgs, ReadArgs, ReplayArgs};
+use crate::config;
 use crate::folder::Folder;
 use crate::terminal::{bytes, escape, escape_bytes, json_line};
 use crate::{print, print_bytes, tell};
@@ -74,19 +75,22 @@ fn show(args: &QuarantineShowArgs) -> Result<ExitCode, Fatal> {
 
 fn replay(args: &ReplayArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
-    let mut inputs = Vec::new();
+    let config = config::load(&args.config)?;
+    let mut keys = Vec::new();
     if args.ids.is_empty() {
-        let keys = folder.store().list("quarantine/")?;
-        inputs.extend(keys.into_iter().map(|name| Input { name, source: Source::Quarantine }));
+        keys = folder.store().list("quarantine/")?;
     }
     for id in &args.ids {
-        let entry = quarantine::find(folder.store(), id)?;
-        inputs.push(Input { name: entry.key, source: Source::Quarantine });
+        keys.push(quarantine::find(folder.store(), id)?.key);
     }
+    let inputs: Vec<Input> = keys
+        .iter()
+        .map(|key| quarantine::input(folder.store(), key, &config.sources))
+        .collect::<Result<_, _>>()?;
     let threads = crate::run::threads(None);
     let options = Options {
         ingest: ingest::Options { threads, format: None, limits: Limits::default() },
         object_bytes: 128_000_000,
     };
-    crate::run::run_inputs(&folder, &inputs, &options, Vec::new(), args.json)
+    crate::run::run_inputs(&folder, &inputs, &options, crate::alerts::Telling::default(), args.json)
 }

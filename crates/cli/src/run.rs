@@ -12,19 +12,22 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
-use keytrail_pipeline::alerts::Receiver;
+use keytrail_pipeline::config::{Config, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
 
+use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
+use crate::config;
 use crate::folder::Folder;
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print_bytes, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
-    let mut inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
+    let config = config::load(&args.config)?;
+    let (mut inputs, places) = inputs(&args.inputs, &config)?;
     let threads = threads(args.threads);
     let options = Options {
         ingest: ingest::Options {
@@ -39,10 +42,31 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
-    let receivers = crate::notify::receivers(&args.notify)?;
+    let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
+    let telling = Telling { options: config.alerts, receivers };
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
-    leave_out(&folder.own(), &args.inputs, &mut inputs);
-    run_inputs(&folder, &inputs, &options, receivers, args.json)
+    leave_out(&folder.own(), &places, &mut inputs);
+    run_inputs(&folder, &inputs, &options, telling, args.json)
+}
+
+/// The inputs that the command line names, else those that the configuration declares; and the places that
+/// they were found at.
+fn inputs(given: &[OsString], config: &Config) -> Result<(Vec<Input>, Vec<OsString>), Fatal> {
+    if !given.is_empty() {
+        let mut inputs = input::expand(given).map_err(|e| Fatal::new("Usage.Input", e))?;
+        claim(&mut inputs, &config.sources)?;
+        return Ok((inputs, given.to_vec()));
+    }
+    if config.sources.is_empty() {
+        return Err(Fatal::new(
+            "Usage.Input",
+            "nothing to read: name an INPUT, or declare sources in keytrail.toml (keytrail config init)",
+        ));
+    }
+    let locations = || config.sources.iter().flat_map(|s| &s.locations);
+    let mut inputs: Vec<Input> = locations().flat_map(Location::inputs).collect();
+    claim(&mut inputs, &config.sources)?;
+    Ok((inputs, locations().map(|l| l.path().into()).collect()))
 }
 
 /// Runs `inputs` into an opened folder, verifies what is new, prints the summary, and tells of alerts.
@@ -50,7 +74,7 @@ pub fn run_inputs(
     folder: &Folder,
     inputs: &[Input],
     options: &Options,
-    receivers: Vec<Receiver>,
+    telling: Telling,
     json: bool,
 ) -> Result<ExitCode, Fatal> {
     let stop = stop_on_signals()?;
@@ -61,7 +85,13 @@ pub fn run_inputs(
     // A run that failed later may have sealed before. One that sealed nothing has not shown that the log
     // continues the head that is kept.
     let remembered = if progress.sealed.get() { folder.remember() } else { Ok(()) };
-    let summary = summary?;
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(fatal) => {
+            alerts::after_failure(folder, telling, &fatal);
+            return Err(fatal);
+        }
+    };
     remembered?;
     let ingested = started.elapsed();
     let report = verify::verify(
@@ -74,7 +104,9 @@ pub fn run_inputs(
             to: None,
             first_leaf: summary.first_leaf,
             rederive: None,
+            digests: None,
             threads: options.ingest.threads,
+            gaps: false,
             writing: true,
         },
     )?;
@@ -83,7 +115,7 @@ pub fn run_inputs(
     // What was done and its exit code stand, whoever reads the summary.
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
-    crate::alerts::after_run(folder, receivers, &report);
+    alerts::after_run(folder, telling, &summary, &report);
     Ok(exit_code(&summary, &report))
 }
 
@@ -142,6 +174,12 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
             escape(&folder.root().display().to_string()),
         ));
     }
+    if summary.gaps > 0 {
+        tell(&format!(
+            "warning: {} ranges of records are missing between others of their source: keytrail verify names them",
+            count(summary.gaps)
+        ));
+    }
     if summary.stopped {
         tell("stopped: what was read is sealed; run the same command again to go on");
     }
@@ -152,11 +190,12 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
 
 fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> String {
     let mut out = String::new();
+    let width = s.sources.keys().map(|name| name.len() + 2).max().unwrap_or_default().max(16);
     let line = |out: &mut String, name: &str, c: &Counts| {
         // Writing to a string does not fail.
         let _infallible = writeln!(
             out,
-            "{name:<16}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "{name:<width$}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
             count(c.read),
             count(c.accepted),
             count(c.duplicates),
@@ -167,7 +206,7 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
     };
     let _infallible = writeln!(
         out,
-        "{:<16}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "{:<width$}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
         "source", "read", "accepted", "duplicate", "rejected", "conflicts", "variants"
     );
     for (name, c) in &s.sources {
@@ -187,6 +226,9 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
     if s.controls > 0 {
         let _infallible =
             writeln!(out, "         {} control messages of log subscriptions", count(s.controls));
+    }
+    if s.gaps > 0 {
+        let _infallible = writeln!(out, "gaps     {} new ranges of missing records", count(s.gaps));
     }
     let _infallible = if s.objects.0 == 0 {
         writeln!(out, "archive  nothing new")
@@ -224,12 +266,15 @@ fn as_json(s: &Summary) -> String {
         .iter()
         .map(|(name, c)| {
             let mut one = counts(c);
-            one["source"] = (*name).into();
+            one["source"] = name.as_str().into();
             one
         })
         .collect();
     if s.controls > 0 {
         all["control_messages"] = s.controls.into();
+    }
+    if s.gaps > 0 {
+        all["gaps"] = s.gaps.into();
     }
     all["log"] = serde_json::json!({
         "origin": s.checkpoint.origin,

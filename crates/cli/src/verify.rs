@@ -1,10 +1,12 @@
 //! `keytrail verify` and `keytrail export`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use keytrail_model::Fatal;
 use keytrail_pipeline::LogKeys;
+use keytrail_pipeline::cloudtrail_digests::{Chain, DigestReport, Digests, PublicKeys};
 use keytrail_pipeline::export::{self, RANGE, Range};
 use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
 
@@ -37,6 +39,14 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
         (_, from, to) => Range { from, to },
     };
     let (masker, has_key) = folder.masker_for_reading()?;
+    let aws_keys = match &args.cloudtrail_keys {
+        Some(path) => Some(
+            PublicKeys::parse(&read_file(path)?)
+                .map_err(|e| Fatal::new("Config.Keys", format!("`{}`: {e}", path.display())))?,
+        ),
+        None => None,
+    };
+    let digests = args.cloudtrail_digests.as_ref().map(|d| Digests { mirror: d, keys: aws_keys.as_ref() });
     let mut report = check::verify(
         folder.store(),
         &Options {
@@ -47,7 +57,9 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
             to: range.to,
             first_leaf: 0,
             rederive: args.rederive.then_some(Rederive { masker: &masker, has_key }),
+            digests,
             threads: crate::run::threads(args.threads),
+            gaps: true,
             writing: folder.in_use(),
         },
     )?;
@@ -120,12 +132,62 @@ fn as_text(report: &Report) -> String {
     for what in &report.unchecked {
         let _infallible = writeln!(out, "not checked: {}", escape(what));
     }
+    if let Some(digests) = &report.digests {
+        let _infallible = writeln!(out, "{}", escape(&digest_line(digests)));
+    }
     if let Some(c) = &report.checkpoint {
         let _infallible =
             writeln!(out, "log {}, size {}, root {}", escape(&c.origin), c.size, c.root_base64());
     }
     let _infallible = writeln!(out, "{}", verdict(report, trust(report)));
     out
+}
+
+fn digest_line(report: &DigestReport) -> String {
+    let sum = |n: fn(&Chain) -> u64| count(report.chains.iter().map(n).sum());
+    let buckets: BTreeSet<&str> = report.chains.iter().flat_map(|c| &c.buckets).map(String::as_str).collect();
+    format!(
+        "cloudtrail {} digests in {} chains of {}; {} of {} hours, {} signatures good; {} log files listed, {} ingested, {} more by name",
+        count(report.digests),
+        count(report.chains.len() as u64),
+        buckets.into_iter().collect::<Vec<_>>().join(", "),
+        sum(|c| c.hours_present),
+        sum(|c| c.hours_expected),
+        sum(|c| c.signed),
+        count(report.listed),
+        count(report.ingested),
+        count(report.by_name),
+    )
+}
+
+fn digest_json(report: &DigestReport) -> serde_json::Value {
+    let sum = |n: fn(&Chain) -> u64| report.chains.iter().map(n).sum::<u64>();
+    let chains: Vec<_> = report
+        .chains
+        .iter()
+        .map(|c| {
+            serde_json::json!({
+                "trail": c.trail,
+                "buckets": c.buckets,
+                "from": c.window.0.to_rfc3339(),
+                "to": c.window.1.to_rfc3339(),
+                "hours_expected": c.hours_expected,
+                "hours_present": c.hours_present,
+                "backfill_digests": c.backfills,
+                "signatures_good": c.signed,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "digests": report.digests,
+        "hours_expected": sum(|c| c.hours_expected),
+        "hours_present": sum(|c| c.hours_present),
+        "signatures_good": sum(|c| c.signed),
+        "files_listed": report.listed,
+        "files_ingested": report.ingested,
+        "files_ingested_by_name": report.by_name,
+        "chains": chains,
+    })
 }
 
 fn as_json(report: &Report) -> String {
@@ -138,7 +200,7 @@ fn as_json(report: &Report) -> String {
         .checkpoint
         .as_ref()
         .map(|c| serde_json::json!({"origin": c.origin, "tree_size": c.size, "root_hash": c.root_base64()}));
-    let all = serde_json::json!({
+    let mut all = serde_json::json!({
         "verdict": if report.failures().next().is_some() { "findings" } else { "good" },
         "trust": trust(report),
         "log": log,
@@ -147,6 +209,9 @@ fn as_json(report: &Report) -> String {
         "findings": findings,
         "not_checked": report.unchecked,
     });
+    if let Some(digests) = &report.digests {
+        all["cloudtrail_digests"] = digest_json(digests);
+    }
     format!("{all}\n")
 }
 

@@ -9,6 +9,7 @@
 
 pub mod audit;
 pub mod checkpoint;
+pub mod cloudtrail_digest;
 pub mod finding;
 pub mod keys;
 pub mod note;

@@ -122,7 +122,7 @@ pub struct Detail {
     pub quarantine: Vec<QuarantineItem>,
     /// Leaf indices of the manifests whose objects this one replaces.
     pub replaces: Vec<u64>,
-    /// Runs of chained records, contiguous in seq.
+    /// Runs of numbered records, contiguous in seq; refused ones count.
     pub runs: Vec<RunItem>,
     /// Format of the detail object: 1.
     pub version: u32,
@@ -152,13 +152,16 @@ pub struct QuarantineItem {
     pub sha256: Hash,
 }
 
-/// Records of one source and epoch without a hole.
+/// Records of one source and epoch without a hole: chained ones of key operations, and those that an HSM of
+/// CloudHSM numbered between two reboots.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunItem {
-    /// Epoch.
+    /// `event.dataset`.
+    pub dataset: String,
+    /// Epoch, or the HSM's reboot counter.
     pub epoch: i64,
-    /// `prev` of the first record.
+    /// `prev` of the first record; empty where records are not chained.
     pub first_prev: String,
     /// First seq.
     pub first_seq: i64,
@@ -166,7 +169,7 @@ pub struct RunItem {
     pub last_hash: Hash,
     /// Last seq.
     pub last_seq: i64,
-    /// Source of the chain.
+    /// Source of the chain, or the HSM's id.
     pub source: String,
 }
 
@@ -246,6 +249,7 @@ mod tests {
             quarantine: vec![QuarantineItem { key: "q".into(), sha256: Hash::default() }],
             replaces: vec![1],
             runs: vec![RunItem {
+                dataset: "d".into(),
                 epoch: 1,
                 first_prev: "p".into(),
                 first_seq: 0,

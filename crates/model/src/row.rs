@@ -32,8 +32,6 @@ pub struct Head {
     pub offset: u64,
     /// No producer key: identity is content and ordinal.
     pub keyless: bool,
-    /// Of a source whose records are chained: `keytrail_ledger_source` is set.
-    pub chained: bool,
     columns: (usize, usize),
     original: (usize, usize),
 }
@@ -123,7 +121,6 @@ impl RowBuffer {
             input: from.input,
             offset: from.offset,
             keyless: key.is_empty(),
-            chained: *event.get(Column::KeytrailLedgerSource) != Value::Null,
             columns: (start, end),
             original: (end, self.arena.len()),
         });

@@ -144,11 +144,24 @@ fn place<'a>(e: &mut AuditEvent<'a>, origin: &'a Origin<'_>) {
     let Some(cluster) = origin.log_group.strip_prefix(LOG_GROUP).filter(|id| is_id(id)) else { return };
     e.text(Column::KeytrailKeyStore, cluster);
     e.text(Column::CloudAccountId, &*origin.account);
-    // Another stream of the group is named for the cluster: it holds no HSM's log.
-    if origin.log_stream.starts_with("hsm-") && is_id(&origin.log_stream) {
-        e.text(Column::KeytrailHsmId, &*origin.log_stream);
-        e.text(Column::KeytrailScope, &*origin.log_stream);
+    if let Some(hsm) = hsm_of(origin) {
+        e.text(Column::KeytrailHsmId, hsm);
+        e.text(Column::KeytrailScope, hsm);
     }
+}
+
+/// The HSM whose log a stream holds. Another stream of the group is named for the cluster: it holds none.
+pub(crate) fn hsm_of<'a>(origin: &'a Origin<'_>) -> Option<&'a str> {
+    let of_cluster = origin.log_group.strip_prefix(LOG_GROUP).is_some_and(is_id);
+    (of_cluster && origin.log_stream.starts_with("hsm-") && is_id(&origin.log_stream))
+        .then_some(&*origin.log_stream)
+}
+
+/// Reboot counter and sequence number of a block, whatever else is wrong with it.
+pub(crate) fn numbers(record: &str) -> Option<(i64, i64)> {
+    let block = Block::read(record).ok()?;
+    let reboots = number("Reboot counter", block.reboot_counter).ok()?;
+    Some((reboots, number("Sequence No", block.sequence).ok()?))
 }
 
 /// What [`place`] was given for a row.

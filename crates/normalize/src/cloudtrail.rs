@@ -79,6 +79,11 @@ pub(crate) fn read<'a>(json: &'a str, into: &mut Record<'a>) -> Option<Content> 
     reader::read(json, into)
 }
 
+/// Reads the record that a text begins with, as [`read`] does; gives its length too.
+pub(crate) fn read_first<'a>(text: &'a str, into: &mut Record<'a>) -> Option<(usize, Content)> {
+    reader::read_first(text, into)
+}
+
 /// A record that was checked.
 ///
 /// Fails with `field_type` where a field of the documented record has another type, and with

@@ -20,7 +20,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::framing::{Limits, Splitter};
+use crate::framing::{Frame, Limits, Splitter};
 use crate::reader::{Read, fields};
 use crate::value::{self, Open, Text};
 use crate::walk;
@@ -131,7 +131,7 @@ impl Peeling<'_> {
         let whole = part.record.trim_ascii().len();
         // None is larger than what it is cut from.
         let limits = Limits { max_record_bytes: part.record.len() + 1 };
-        Splitter::new(limits).run(part.record, true, &mut |frame| {
+        Splitter::new(limits).run(part.record, true, &mut |frame: Frame<'_>| {
             empty = false;
             let unit = if frame.bytes.len() == whole { part.unit } else { frame.bytes };
             let inner = Part { record: frame.bytes, unit, layer: part.layer + 1, ..*part };

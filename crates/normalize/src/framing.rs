@@ -26,6 +26,8 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use keytrail_model::{Reject, Rejection};
 
 use blocks::Blocks;
@@ -61,6 +63,26 @@ pub struct Frame<'a> {
     pub verdict: Result<(), Rejection>,
 }
 
+/// Takes what a splitter finds, in order.
+pub trait Sink {
+    /// A frame.
+    fn frame(&mut self, frame: Frame<'_>);
+
+    /// A record begins at the start of `text`, whose offset in the inflated object this is. A sink that
+    /// reads it there and takes it in says how long it is, and gets no frame of it: then nobody else needs to
+    /// look for its end. It takes an object that is JSON from its first byte to its last, or declines.
+    fn record(&mut self, text: &str, offset: u64) -> Option<usize> {
+        let _ = (text, offset);
+        None
+    }
+}
+
+impl<F: FnMut(Frame<'_>)> Sink for F {
+    fn frame(&mut self, frame: Frame<'_>) {
+        self(frame);
+    }
+}
+
 /// Cuts one object's bytes into frames.
 #[derive(Debug)]
 pub struct Splitter {
@@ -78,8 +100,40 @@ enum Mode {
     Document(Document),
 }
 
-/// A frame as ranges of the bytes at hand.
-type Emit<'a> = dyn FnMut(std::ops::Range<usize>, Result<(), Rejection>) + 'a;
+/// A [`Sink`] of ranges of the bytes at hand.
+trait Emit {
+    fn frame(&mut self, range: Range<usize>, verdict: Result<(), Rejection>);
+
+    /// A record begins with `text`, which stands at that index.
+    fn record(&mut self, text: &str, at: usize) -> Option<usize> {
+        let _ = (text, at);
+        None
+    }
+}
+
+impl<F: FnMut(Range<usize>, Result<(), Rejection>)> Emit for F {
+    fn frame(&mut self, range: Range<usize>, verdict: Result<(), Rejection>) {
+        self(range, verdict);
+    }
+}
+
+/// The bytes at hand, and where they stand in the object.
+struct Placed<'a> {
+    data: &'a [u8],
+    offset: u64,
+    sink: &'a mut dyn Sink,
+}
+
+impl Emit for Placed<'_> {
+    fn frame(&mut self, range: Range<usize>, verdict: Result<(), Rejection>) {
+        let offset = self.offset + range.start as u64;
+        self.sink.frame(Frame { bytes: &self.data[range], offset, verdict });
+    }
+
+    fn record(&mut self, text: &str, at: usize) -> Option<usize> {
+        self.sink.record(text, self.offset + at as u64)
+    }
+}
 
 impl Splitter {
     /// A splitter at the start of an object.
@@ -90,14 +144,11 @@ impl Splitter {
 
     /// Gives the frames that end in `data`, and how many of its bytes it is done with: the next call's
     /// `data` begins behind them. At `eof` nothing comes behind `data`, and it is done with all of it.
-    pub fn run(&mut self, data: &[u8], eof: bool, sink: &mut dyn FnMut(Frame<'_>)) -> usize {
+    pub fn run(&mut self, data: &[u8], eof: bool, sink: &mut dyn Sink) -> usize {
         let skipped = self.decide(data, eof);
         let data = &data[skipped..];
         let offset = self.offset;
-        let mut emit = |range: std::ops::Range<usize>, verdict| {
-            let offset = offset + range.start as u64;
-            sink(Frame { bytes: &data[range], offset, verdict });
-        };
+        let mut emit = Placed { data, offset, sink };
         let used = match &mut self.mode {
             Mode::Undecided { .. } => 0,
             Mode::Lines(lines) => lines.run(data, eof, &mut emit),
@@ -110,7 +161,7 @@ impl Splitter {
 
     /// The object could not be read behind `data`: whole records are given, and what is left of an
     /// unfinished one leaves with `why`. Says whether anything was left.
-    pub fn abort(mut self, data: &[u8], why: &Rejection, sink: &mut dyn FnMut(Frame<'_>)) -> bool {
+    pub fn abort(mut self, data: &[u8], why: &Rejection, sink: &mut dyn Sink) -> bool {
         let skipped = self.decide(data, true);
         let mut at = skipped + self.run(&data[skipped..], false, sink);
         let whole = match &self.mode {
@@ -125,7 +176,7 @@ impl Splitter {
         let offset = self.offset + (data.len() - at - rest.len()) as u64;
         for (i, bytes) in rest.chunks(self.limits.max_record_bytes).enumerate() {
             let offset = offset + (i * self.limits.max_record_bytes) as u64;
-            sink(Frame { bytes, offset, verdict: Err(why.clone()) });
+            sink.frame(Frame { bytes, offset, verdict: Err(why.clone()) });
         }
         !rest.is_empty()
     }

@@ -18,10 +18,11 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::category::classify;
-use crate::{Context, json_rejection};
+use crate::sequence::Position;
+use crate::{Context, Format, json_rejection};
 use record::{
-    Actor, Answer, Deny, Envelope, EpochClose, EpochOpen, Gap, Head, Heartbeat, Hsm, Intent, Key, Mechanism,
-    Operation, Outcome, Policy, Text, Timings,
+    Actor, Answer, Count, Deny, Envelope, EpochClose, EpochOpen, Gap, Head, Heartbeat, Hex32, Hsm, Id,
+    Intent, Key, Mechanism, Operation, Outcome, Policy, Text, Timings,
 };
 
 /// `event.dataset` of these events.
@@ -122,6 +123,23 @@ pub fn normalize<'a>(json: &'a str, ctx: &Context<'a>) -> Result<AuditEvent<'a>,
     e.text(Column::KeytrailScope, source.clone());
     e.identity = Identity { scope: source, key: vec![epoch.to_string().into(), seq.to_string().into()] };
     Ok(e)
+}
+
+/// Where a record says that it stands in its chain, whatever else is wrong with it.
+pub(crate) fn position(record: &str) -> Option<Position<'_>> {
+    #[derive(Deserialize)]
+    struct Place<'a> {
+        #[serde(borrow)]
+        source: Id<'a>,
+        epoch: Count,
+        seq: Count,
+        #[serde(borrow)]
+        prev: Option<Hex32<'a>>,
+    }
+    let place: Place<'_> = serde_json::from_str(record).ok()?;
+    let prev = place.prev.map_or(Cow::Borrowed(""), Cow::from);
+    let (format, source) = (Format::KeyOperation, place.source.0);
+    Some(Position { format, source, epoch: place.epoch.0, seq: place.seq.0, prev })
 }
 
 /// Reads the body of a phase.
@@ -298,7 +316,7 @@ mod tests {
 
     fn of(json: &str) -> Result<(Identity<'_>, Option<String>), Rejection> {
         let masker = Masker::new(&[7; 32]);
-        let ctx = Context { now: Timestamp(i64::MAX), masker: &masker };
+        let ctx = Context { now: Timestamp(i64::MAX), masker: &masker, declared: None };
         // The context lives as long as the record in production; here the event is taken apart at once.
         normalize(json, &ctx).map(|e| {
             let scope = e.get_text(Column::KeytrailScope).map(str::to_owned);

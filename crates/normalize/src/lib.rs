@@ -18,12 +18,13 @@ mod lists;
 pub mod mask;
 mod object;
 mod reader;
+pub mod sequence;
 mod value;
 pub mod vault;
 mod walk;
 
 use keytrail_model::json::{self, MAX_DEPTH, ScanError};
-use keytrail_model::row::{Content, Provenance};
+use keytrail_model::row::{Content, Encoded, Provenance, text};
 use keytrail_model::{AuditEvent, Column, Reject, Rejection, RowBuffer, SCHEMA_VERSION, Timestamp};
 use serde::Deserialize;
 
@@ -100,6 +101,12 @@ impl Format {
         }
     }
 
+    /// Whether its records do not say which device, HSM or cluster of several they are of: a declared
+    /// instance does, and is no part of their key group.
+    pub const fn has_instances(self) -> bool {
+        matches!(self, Self::CloudHsm | Self::Kubernetes | Self::Vault)
+    }
+
     /// The format of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|f| f.name() == name)
@@ -143,6 +150,60 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// Hides secrets and personal data from typed columns.
     pub masker: &'a Masker,
+    /// What is declared of the source that the record came from; `None`: no source declares it.
+    pub declared: Option<Declaration<'a>>,
+}
+
+/// What a configuration says of a source's records (ARCHITECTURE rule 7). Nothing of it is in a uid.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Declaration<'a> {
+    /// Its name, `keytrail.source`.
+    pub source: &'a str,
+    /// Which audit device, HSM or cluster it is, where the records do not say it: the scope in which they
+    /// are judged for conflicts.
+    pub instance: Option<&'a str>,
+    /// Accounts that they may be of; any where none is named.
+    pub accounts: &'a [String],
+}
+
+impl<'a> Declaration<'a> {
+    /// What was declared of a row's record, as far as the row's columns depend on it.
+    pub fn of_row(format: Format, columns: &'a [u8]) -> Option<Self> {
+        let undeclared = keytrail_model::row::columns(columns)
+            .any(|c| c == (Column::KeytrailUndeclared, Encoded::Bool(true)));
+        (!undeclared).then(|| Self {
+            source: text(columns, Column::KeytrailSource).unwrap_or_default(),
+            instance: text(columns, Column::KeytrailScope).filter(|_| format.has_instances()),
+            accounts: &[],
+        })
+    }
+
+    /// Marks the event as the source's, unless it says itself that it is another's.
+    fn apply(&self, event: &mut AuditEvent<'a>, format: Format) -> Result<(), Rejection> {
+        let mismatch = |what: String| Err(Rejection::new(Reject::SourceMismatch, what));
+        let source = self.source;
+        if let Some(account) = event.get_text(Column::CloudAccountId)
+            && !self.accounts.is_empty()
+            // Azure writes the same subscription in capital letters and in small ones.
+            && !self.accounts.iter().any(|a| a.eq_ignore_ascii_case(account))
+        {
+            return mismatch(format!("expected a record of an account that the source `{source}` declares"));
+        }
+        if let Some(instance) = self.instance {
+            if format == Format::CloudHsm {
+                if event.get_text(Column::KeytrailHsmId).is_some_and(|id| id != instance) {
+                    return mismatch(format!(
+                        "expected a record of `{instance}`, the HSM of the source `{source}`"
+                    ));
+                }
+                event.text(Column::KeytrailHsmId, instance);
+            }
+            event.text(Column::KeytrailScope, instance);
+        }
+        event.text(Column::KeytrailSource, source);
+        event.flag(Column::KeytrailUndeclared, false);
+        Ok(())
+    }
 }
 
 /// Event times may be ahead of receipt by clock skew, never by more than this: 24 hours in microseconds.
@@ -253,6 +314,44 @@ fn lookup(inner: &str, from: Provenance, ctx: &Context<'_>, rows: &mut RowBuffer
     Ok(())
 }
 
+/// A record that is read where it stands: what reading it tells is where it ends.
+pub struct Standing<'a> {
+    record: cloudtrail::Record<'a>,
+    text: &'a str,
+    content: Content,
+}
+
+impl<'a> Standing<'a> {
+    /// Reads the record that a text begins with: an object from `{` to `}`, in order. `None` leaves it to
+    /// framing and to [`normalize_of`], which know all cases; so it does for formats other than CloudTrail.
+    pub fn read(format: Format, text: &'a str) -> Option<Self> {
+        if format != Format::CloudTrail {
+            return None;
+        }
+        let mut standing = Self { record: Default::default(), text: "", content: Content::AsIs };
+        let (len, content) = cloudtrail::read_first(text, &mut standing.record)?;
+        (standing.text, standing.content) = (text.get(..len)?, content);
+        Some(standing)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    /// As [`normalize`].
+    pub fn normalize(
+        &self,
+        from: Provenance,
+        ctx: &Context<'_>,
+        rows: &mut RowBuffer,
+    ) -> Result<(), Rejection> {
+        let event = cloudtrail::normalize(&self.record, ctx)?;
+        rows.push(&completed(event, Format::CloudTrail, ctx)?, self.bytes(), self.content, from);
+        Ok(())
+    }
+}
+
 /// What makes a record unfit for any source: no JSON object, not UTF-8, too deep, lone surrogates.
 pub fn check(frame: &[u8]) -> Result<(), Rejection> {
     let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
@@ -263,7 +362,7 @@ pub fn check(frame: &[u8]) -> Result<(), Rejection> {
 fn completed<'a>(
     mut event: AuditEvent<'a>,
     format: Format,
-    ctx: &Context<'_>,
+    ctx: &Context<'a>,
 ) -> Result<AuditEvent<'a>, Rejection> {
     if let Some(time) = event.time
         && time.0 > ctx.now.0.saturating_add(MAX_AHEAD_MICROS)
@@ -273,8 +372,13 @@ fn completed<'a>(
             "the event's time is more than 24 hours after its receipt",
         ));
     }
-    event.text(Column::KeytrailSource, format.name());
-    event.flag(Column::KeytrailUndeclared, true);
+    match &ctx.declared {
+        Some(declared) => declared.apply(&mut event, format)?,
+        None => {
+            event.text(Column::KeytrailSource, format.name());
+            event.flag(Column::KeytrailUndeclared, true);
+        }
+    }
     event.int(Column::KeytrailSchema, SCHEMA_VERSION);
     Ok(event)
 }

@@ -19,13 +19,15 @@ pub(crate) trait Read<'a> {
 
 /// Reads a text that is one JSON value and nothing behind it, but whitespace, into a default.
 pub(crate) fn read<'a>(text: &'a str, into: &mut impl Read<'a>) -> Option<Content> {
+    let (len, content) = read_first(text, into)?;
+    text.get(len..)?.trim_ascii().is_empty().then_some(content)
+}
+
+/// Reads the JSON value that a text begins with into a default; gives its length too.
+pub(crate) fn read_first<'a>(text: &'a str, into: &mut impl Read<'a>) -> Option<(usize, Content)> {
     let mut reader = Reader { text, at: 0, depth: 0, spaced: false };
     into.read(&mut reader)?;
-    text.get(reader.at..)?.trim_ascii().is_empty().then_some(if reader.spaced {
-        Content::Spaced
-    } else {
-        Content::AsIs
-    })
+    Some((reader.at, if reader.spaced { Content::Spaced } else { Content::AsIs }))
 }
 
 /// A position in a JSON text.

@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn identity_is_request_id_and_type() {
         let masker = Masker::new(&[7; 32]);
-        let ctx = Context { now: Timestamp(0), masker: &masker };
+        let ctx = Context { now: Timestamp(0), masker: &masker, declared: None };
         let e = normalize(r#"{"type":"response","request":{"id":"r-1"}}"#, &ctx).unwrap();
         assert_eq!(
             (e.identity.scope.as_ref(), e.identity.key.as_slice()),
@@ -480,7 +480,7 @@ mod tests {
         let policies: Vec<_> = (0..100_000).map(|i| format!("\"p{i}\"")).collect();
         let json = format!(r#"{{"type":"request","auth":{{"policies":[{}]}}}}"#, policies.join(","));
         let masker = Masker::new(&[7; 32]);
-        let ctx = Context { now: Timestamp(0), masker: &masker };
+        let ctx = Context { now: Timestamp(0), masker: &masker, declared: None };
         let e = normalize(&json, &ctx).unwrap();
         assert!(matches!(e.get(Column::KeytrailActorPolicies), Value::List(l) if l.len() == 100_000));
     }

@@ -15,7 +15,8 @@ const BLOCK: &str = "Time: 01/24/18 19:51:12.860123, usecs:1516823472860123\nSeq
 
 fn read(block: &str, origin: &Origin<'_>) -> RowBuffer {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     let mut rows = RowBuffer::new();
     let from = Provenance { input: 0, offset: 0 };
     normalize_of(Format::CloudHsm, block.as_bytes(), origin, from, &ctx, &mut rows).unwrap();

@@ -42,7 +42,8 @@ fn hostile(format: &str) -> Vec<String> {
 
 fn event(format: Format, record: &str) -> Result<RowBuffer, Rejection> {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     let mut rows = RowBuffer::new();
     normalize(format, record.as_bytes(), Provenance { input: 0, offset: 0 }, &ctx, &mut rows)?;
     Ok(rows)

@@ -34,7 +34,8 @@ fn records() -> Vec<String> {
 
 fn event(record: &[u8]) -> Result<RowBuffer, Rejection> {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     let mut rows = RowBuffer::new();
     normalize(Format::CloudTrail, record, Provenance { input: 0, offset: 0 }, &ctx, &mut rows)?;
     Ok(rows)

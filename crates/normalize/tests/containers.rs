@@ -60,7 +60,8 @@ fn opened(frame: &str) -> Option<(Records, u64)> {
 
 fn uids(format: Format, record: &[u8]) -> Vec<String> {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     let mut rows = RowBuffer::new();
     let from = Provenance { input: 0, offset: 0 };
     normalize(format, record, from, &ctx, &mut rows).unwrap();
@@ -184,7 +185,8 @@ fn what_the_container_says_of_the_hsm_is_in_the_row() {
         "logStream": "hsm-nwbbiqbj4jk", "logEvents": [{"message": block}],
     });
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     let mut rows = RowBuffer::new();
     let from = Provenance { input: 0, offset: 0 };
     // An envelope inside says nothing of a log stream: what is around it does.

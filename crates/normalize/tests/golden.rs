@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use keytrail_model::row::{Encoded, Provenance, Row, columns};
 use keytrail_model::{Column, Kind, Reject, Rejection, RowBuffer, Timestamp};
 use keytrail_normalize::containers::{self, Carried};
-use keytrail_normalize::framing::{Limits, Splitter};
+use keytrail_normalize::framing::{Frame, Limits, Splitter};
 use keytrail_normalize::{Context, Format, Masker, Origin, normalize, normalize_of};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ fn compare(case: &Path, read: impl Fn(&Path, &[u8]) -> Records) -> Result<(), St
 /// The events of the frames as flat ECS objects, rejections in their place.
 fn run(format: Format, frames: &[Vec<u8>]) -> Records {
     let masker = Masker::new(&MASK_KEY);
-    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker };
+    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker, declared: None };
     let mut out = Vec::new();
     for (i, frame) in frames.iter().enumerate() {
         let mut rows = RowBuffer::new();
@@ -108,7 +108,7 @@ fn refused(r: &Rejection) -> BTreeMap<String, Value> {
 /// The events in the containers of an input, with their place in it; control messages as `controls`.
 fn carried(_: &Path, bytes: &[u8]) -> Records {
     let masker = Masker::new(&MASK_KEY);
-    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker };
+    let ctx = Context { now: Timestamp::parse(NOW).unwrap(), masker: &masker, declared: None };
     let mut out = Vec::new();
     let mut one = |c: Carried<'_>, offset: u64| {
         let offset = offset + c.at as u64;
@@ -132,7 +132,7 @@ fn carried(_: &Path, bytes: &[u8]) -> Records {
         out.push(record);
     };
     let mut controls = 0;
-    Splitter::new(Limits::default()).run(bytes, true, &mut |frame| {
+    Splitter::new(Limits::default()).run(bytes, true, &mut |frame: Frame<'_>| {
         let (record, offset) = (frame.bytes, frame.offset);
         match frame.verdict.is_ok().then(|| containers::open(record, &mut |c| one(c, offset))).flatten() {
             Some(n) => controls += n,

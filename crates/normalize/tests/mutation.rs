@@ -29,7 +29,8 @@ impl Dice {
 #[test]
 fn mutated_records_are_read_or_refused() {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     for format in Format::ALL {
         let seeds = seeds(format);
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
@@ -109,7 +110,8 @@ fn seeds(format: Format) -> Vec<Vec<u8>> {
 #[test]
 fn mutated_files_are_cut_and_read() {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     let all: Vec<Vec<u8>> = Format::ALL.into_iter().flat_map(seeds).collect();
     let mut dice = Dice(0xD1B5_4A32_D192_ED03);
     let (mut read, mut refused) = (0, 0);

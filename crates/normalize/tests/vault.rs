@@ -19,7 +19,8 @@ fn lines(case: &str) -> Vec<String> {
 /// The columns of each accepted line, lists joined by line feeds.
 fn rows(lines: &[String]) -> Vec<BTreeMap<Column, String>> {
     let masker = Masker::new(&[7; 32]);
-    let ctx = Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker };
+    let ctx =
+        Context { now: Timestamp::parse("2027-01-01T00:00:00Z").unwrap(), masker: &masker, declared: None };
     let mut out = Vec::new();
     for line in lines {
         let mut buffer = RowBuffer::new();

@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use keytrail_archive::Sorter;
 use keytrail_model::manifest::{InputItem, ManifestKind, ObjectRef, RowsRef};
-use keytrail_model::{Counts, Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
-use keytrail_normalize::Format;
+use keytrail_model::{Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
 use keytrail_ports::Put;
 
 use crate::ingest::{Normalized, Rejected};
 use crate::input::{Input, InputSummary, Source};
-use crate::readable::{Readable, TakenIn};
+use crate::readable::{Readable, TakenIn, add_runs};
 use crate::recover::{Recovered, mark_clean};
 use crate::run::{Options, Summary};
-use crate::sink::{Sink, Staged, source_of};
+use crate::sequence::Sequences;
+use crate::sink::{Sink, Staged};
+use crate::tally::{Tally, format_of};
 use crate::trail::{Trail, scratch_error};
 use crate::{concurrent, objects, quarantine};
 
@@ -29,18 +30,23 @@ const SORT_BYTES: usize = 40 << 20;
 /// Quarantine entries and inputs between two seals: bounds the detail object.
 const SEAL_ITEMS: usize = 20_000;
 
+/// New gaps that a summary names; it counts all.
+const FIRST_GAPS: usize = 100;
+
 /// Writes rows to archive objects and seals them.
 pub struct Archiver<'a> {
     trail: &'a Trail<'a>,
     inputs: Vec<String>,
     replayed: Vec<bool>,
+    /// Declared ones.
+    instances: Vec<Option<String>>,
     readable: Readable,
     sorter: Sorter,
     sink: Sink<'a>,
     pending: Detail,
     taken: TakenIn,
     ordinals: HashMap<Hash, u64>,
-    total: BTreeMap<&'static str, Counts>,
+    tally: Tally,
     rejected: BTreeMap<&'static str, u64>,
     reads: HashMap<u32, u64>,
     done: (u64, u64, u64),
@@ -49,6 +55,8 @@ pub struct Archiver<'a> {
     unsealed_bytes: u64,
     written: (u64, u64),
     first_leaf: u64,
+    /// Numbers that were sealed before this run.
+    sealed_before: Sequences,
 }
 
 impl<'a> Archiver<'a> {
@@ -67,12 +75,14 @@ impl<'a> Archiver<'a> {
             trail,
             inputs: inputs.iter().map(|i| i.name.clone()).collect(),
             replayed: inputs.iter().map(|i| i.source == Source::Quarantine).collect(),
+            instances: inputs.iter().map(|i| i.declared.as_ref()?.instance.clone()).collect(),
+            sealed_before: recovered.taken.sequences.clone(),
             first_leaf: recovered.readable.size,
             taken: recovered.taken,
             readable: recovered.readable,
             pending: Detail { quarantine: recovered.unsealed, version: 1, ..Detail::default() },
             ordinals: HashMap::new(),
-            total: BTreeMap::new(),
+            tally: Tally::new(inputs),
             rejected: BTreeMap::new(),
             reads: HashMap::new(),
             done: (0, 0, 0),
@@ -94,13 +104,14 @@ impl<'a> Archiver<'a> {
             self.quarantine(records.input, &records.rejects)?;
         }
         for reject in &records.rejects {
-            let counts = self.total.entry(reject.format.map_or("unknown", Format::name)).or_default();
+            let counts = self.tally.of(self.tally.source(records.input, reject.format));
             counts.read += 1;
             counts.rejected += 1;
             *self.rejected.entry(reject.rejection.code.code()).or_default() += 1;
         }
         for run in records.rows.heads().chunk_by(|a, b| a.dataset == b.dataset) {
-            self.total.entry(source_of(&run[0])).or_default().read += run.len() as u64;
+            let source = self.tally.source(records.input, format_of(run[0].dataset));
+            self.tally.of(source).read += run.len() as u64;
         }
         self.number_copies(&mut records.rows);
         self.unsealed_bytes += records.bytes;
@@ -109,8 +120,10 @@ impl<'a> Archiver<'a> {
         self.controls += records.controls;
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
-        self.sorter
-            .push(records.rows, &mut |partition, rows| sink.append(partition, rows, now, inputs, readable))
+        let tally = &mut self.tally;
+        self.sorter.push(records.rows, &mut |partition, rows| {
+            sink.append(partition, rows, now, inputs, readable, tally)
+        })
     }
 
     fn quarantine(&mut self, input: u32, rejects: &[Rejected]) -> Result<(), Fatal> {
@@ -118,10 +131,14 @@ impl<'a> Archiver<'a> {
         let mut is_new =
             |r: &Rejected| taken.insert(quarantine::key_of(r.rejection.code.code(), &r.original));
         let new: Vec<&Rejected> = rejects.iter().filter(|r| is_new(r)).collect();
+        let instance = self.instances[input as usize].as_deref();
+        new.iter().for_each(|r| self.sink.add_refused(&r.original, instance));
         let (store, received) = (self.trail.store, self.trail.clock.now());
-        let name = &self.inputs[input as usize];
+        let (name, tally) = (&self.inputs[input as usize], &self.tally);
         self.pending.quarantine.extend(concurrent::each(&new, |r| {
-            quarantine::put(store, &r.rejection, name, r.offset, received, &r.original)
+            let source = tally.name(tally.source(input, r.format));
+            let from = quarantine::Place { source, instance, input: name, offset: r.offset };
+            quarantine::put(store, &r.rejection, from, received, &r.original)
         })?);
         Ok(())
     }
@@ -173,7 +190,7 @@ impl<'a> Archiver<'a> {
 
     /// New rows so far.
     pub fn accepted(&self) -> u64 {
-        self.sink.counts().values().map(|c| c.accepted).sum()
+        self.tally.total().accepted
     }
 
     /// Enough has come together for a seal.
@@ -186,14 +203,17 @@ impl<'a> Archiver<'a> {
     pub fn seal(&mut self) -> Result<u64, Fatal> {
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
-        self.sorter.finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable))?;
+        let tally = &mut self.tally;
+        self.sorter
+            .finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable, tally))?;
         let staged = self.sink.take()?;
         self.unsealed_bytes = 0;
         if staged.is_empty() && self.pending.inputs.is_empty() && self.pending.quarantine.is_empty() {
             return Ok(self.readable.size);
         }
-        self.sink.judge(&staged, &self.readable)?;
+        self.sink.judge(&staged, &self.readable, &mut self.tally)?;
         self.pending.runs = self.sink.take_runs();
+        add_runs(&mut self.taken.sequences, &self.pending.runs);
         let manifests = self.put(staged, now)?;
         let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
         let first = self.trail.log().append(&entries)?.size - entries.len() as u64;
@@ -250,30 +270,30 @@ impl<'a> Archiver<'a> {
     }
 
     /// The counts, checked: every record has one outcome.
-    pub fn summary(mut self, stopped: bool) -> Result<Summary, Fatal> {
-        for (source, counts) in self.sink.counts() {
-            *self.total.entry(source).or_default() += *counts;
-        }
-        let mut total = Counts::default();
-        for (source, counts) in &self.total {
+    pub fn summary(self, stopped: bool) -> Result<Summary, Fatal> {
+        let total = self.tally.total();
+        let sources = self.tally.sources();
+        for (source, counts) in &sources {
             if !counts.balanced() {
                 return Err(Fatal::new(
                     "Fatal.RecordLost",
                     format!("`{source}`: the outcomes of {} records do not add up: {counts:?}", counts.read),
                 ));
             }
-            total += *counts;
         }
         mark_clean(self.trail.store, self.readable.size)?;
+        let new_gaps = || self.taken.sequences.new_gaps(&self.sealed_before);
         let checkpoint = self.trail.log().recover()?;
         Ok(Summary {
             total,
-            sources: self.total,
+            sources,
             rejected: self.rejected,
             controls: self.controls,
             inputs: self.done.2,
             input_bytes: self.input_bytes,
             inflated_bytes: self.done.0,
+            gaps: new_gaps().count() as u64,
+            first_gaps: new_gaps().take(FIRST_GAPS).collect(),
             objects: self.written,
             first_leaf: self.first_leaf,
             checkpoint,

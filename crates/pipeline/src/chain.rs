@@ -1,18 +1,19 @@
-//! Runs of chained records (INTEGRITY section 4): what a manifest's detail says of the sources whose
-//! records carry epoch, seq and prev.
+//! Runs of numbered records (INTEGRITY section 4): what a manifest's detail says of the sources whose
+//! records carry epoch, seq and prev, and of HSMs, whose records are numbered and not chained.
 
 use std::collections::BTreeMap;
 
+use keytrail_model::Hash;
 use keytrail_model::manifest::RunItem;
 use keytrail_model::merkle::leaf_hash;
-use keytrail_model::row::{Encoded, Row, columns, text};
-use keytrail_model::{Column, Hash};
+use keytrail_normalize::Format;
+use keytrail_normalize::sequence::Position;
 
 /// Runs that are contiguous in seq, by source and epoch.
 #[derive(Default, Debug)]
 pub(crate) struct Chains {
-    /// (source, epoch) -> first seq -> the run.
-    runs: BTreeMap<(String, i64), BTreeMap<i64, Run>>,
+    /// (format, source, epoch) -> first seq -> the run.
+    runs: BTreeMap<(Format, String, i64), BTreeMap<i64, Run>>,
 }
 
 #[derive(Debug)]
@@ -23,29 +24,15 @@ struct Run {
 }
 
 impl Chains {
-    /// Takes a row; one without a chain is none of ours.
-    pub fn add(&mut self, row: Row<'_>) {
-        if !row.head.chained {
-            return;
-        }
-        let Some(source) = text(row.columns, Column::KeytrailLedgerSource) else { return };
-        let (mut epoch, mut seq, mut prev) = (None, None, None);
-        for (column, value) in columns(row.columns) {
-            match (column, value) {
-                (Column::KeytrailLedgerEpoch, Encoded::Int(n)) => epoch = Some(n),
-                (Column::KeytrailLedgerSeq, Encoded::Int(n)) => seq = Some(n),
-                (Column::KeytrailLedgerPrev, Encoded::Text(t)) => prev = Some(t),
-                _ => {}
-            }
-        }
-        let (Some(epoch), Some(seq)) = (epoch, seq) else { return };
-        let runs = self.runs.entry((source.to_owned(), epoch)).or_default();
+    /// Takes a record, archived or refused.
+    pub fn add(&mut self, position: Position<'_>, original: &[u8]) {
+        let Position { format, source, epoch, seq, prev } = position;
+        let runs = self.runs.entry((format, source.into_owned(), epoch)).or_default();
         // A number that is used twice is a conflict of its events; the run that holds it stays whole.
         if runs.range(..=seq).next_back().is_some_and(|(_, run)| seq <= run.last_seq) {
             return;
         }
-        let last_hash = leaf_hash(row.original);
-        let mut run = Run { first_prev: prev.unwrap_or_default().to_owned(), last_seq: seq, last_hash };
+        let mut run = Run { first_prev: prev.into_owned(), last_seq: seq, last_hash: leaf_hash(original) };
         let mut first = seq;
         if let Some((&before, r)) = runs.range(..seq).next_back()
             && r.last_seq == seq - 1
@@ -59,12 +46,13 @@ impl Chains {
         runs.insert(first, run);
     }
 
-    /// Hands the runs over, in order of source, epoch and seq.
+    /// Hands the runs over, in order of dataset, source, epoch and seq.
     pub fn take(&mut self) -> Vec<RunItem> {
         let runs = std::mem::take(&mut self.runs);
         runs.into_iter()
-            .flat_map(|((source, epoch), runs)| {
+            .flat_map(|((format, source, epoch), runs)| {
                 runs.into_iter().map(move |(first_seq, r)| RunItem {
+                    dataset: format.dataset().to_owned(),
                     epoch,
                     first_prev: r.first_prev,
                     first_seq,
@@ -79,46 +67,33 @@ impl Chains {
 
 #[cfg(test)]
 mod tests {
-    use keytrail_model::row::{Content, Provenance};
-    use keytrail_model::{AuditEvent, RowBuffer};
-
     use super::*;
 
-    fn rows(records: &[(i64, &str)]) -> RowBuffer {
-        let mut rows = RowBuffer::new();
-        for (seq, original) in records {
-            let mut e = AuditEvent::new("keytrail.key_operation", "keytrail");
-            e.text(Column::KeytrailLedgerSource, "hsm-1");
-            e.int(Column::KeytrailLedgerEpoch, 3);
-            e.int(Column::KeytrailLedgerSeq, *seq);
-            e.text(Column::KeytrailLedgerPrev, format!("prev-{seq}"));
-            rows.push(&e, original.as_bytes(), Content::AsIs, Provenance { input: 0, offset: 0 });
+    fn runs(numbers: &[(i64, &str)]) -> Vec<(i64, String, i64, Hash)> {
+        let mut chains = Chains::default();
+        for (seq, original) in numbers {
+            let prev = format!("prev-{seq}").into();
+            let position =
+                Position { format: Format::KeyOperation, source: "hsm-1".into(), epoch: 3, seq: *seq, prev };
+            chains.add(position, original.as_bytes());
         }
-        rows
+        let runs = chains.take().into_iter();
+        assert!(chains.take().is_empty());
+        runs.map(|r| (r.first_seq, r.first_prev, r.last_seq, r.last_hash)).collect()
     }
 
     #[test]
     fn runs_join_in_any_order() {
-        let rows = rows(&[(5, "5"), (0, "0"), (2, "2"), (1, "1"), (7, "7"), (6, "6")]);
-        let mut chains = Chains::default();
-        rows.rows().for_each(|r| chains.add(r));
-        let runs: Vec<_> =
-            chains.take().into_iter().map(|r| (r.first_seq, r.first_prev, r.last_seq, r.last_hash)).collect();
         assert_eq!(
-            runs,
+            runs(&[(5, "5"), (0, "0"), (2, "2"), (1, "1"), (7, "7"), (6, "6")]),
             [(0, "prev-0".into(), 2, leaf_hash(b"2")), (5, "prev-5".to_owned(), 7, leaf_hash(b"7"))]
         );
-        assert!(chains.take().is_empty());
     }
 
     #[test]
     fn a_number_used_twice_shortens_no_run() {
-        let rows =
-            rows(&[(0, "0"), (1, "1"), (2, "2"), (0, "other 0"), (1, "other 1"), (2, "other 2"), (3, "3")]);
-        let mut chains = Chains::default();
-        rows.rows().for_each(|r| chains.add(r));
-        let runs: Vec<_> =
-            chains.take().into_iter().map(|r| (r.first_seq, r.last_seq, r.last_hash)).collect();
-        assert_eq!(runs, [(0, 3, leaf_hash(b"3"))]);
+        let numbers =
+            [(0, "0"), (1, "1"), (2, "2"), (0, "other 0"), (1, "other 1"), (2, "other 2"), (3, "3")];
+        assert_eq!(runs(&numbers), [(0, "prev-0".to_owned(), 3, leaf_hash(b"3"))]);
     }
 }

@@ -15,11 +15,12 @@ mod section;
 pub mod source;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use alerts::{DeclaredReceiver, Target};
 pub use location::Location;
 pub use section::{Problem, Section, Text};
-pub use source::DeclaredSource;
+pub use source::{DeclaredSource, claim};
 
 use crate::alerts::Options;
 
@@ -30,7 +31,7 @@ pub const FILE: &str = "keytrail.toml";
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
-    pub sources: Vec<DeclaredSource>,
+    pub sources: Vec<Arc<DeclaredSource>>,
     /// `[alerts]`: what is alerted.
     pub alerts: Options,
     /// `[[notify]]`: who is told.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use keytrail_archive::{Projection, Selection};
+use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal};
 use keytrail_ports::BlobStore;
 
@@ -23,6 +24,9 @@ pub struct Conflict {
 
 /// Groups held in memory at once (8 bytes each and what sorting takes); more are looked at in passes.
 const GROUPS_AT_ONCE: u64 = 4 << 20;
+
+/// Lists of groups, each with those of some scopes.
+const SCOPES: usize = 1_021;
 
 /// Groups whose events are in memory at once.
 const SHARED_AT_ONCE: usize = 10_000;
@@ -57,26 +61,39 @@ fn shared_groups(
     passes: u64,
 ) -> Result<Vec<u64>, Fatal> {
     let projection = Projection::Columns(vec![Column::KeytrailGroup, Column::KeytrailScope]);
-    let mut groups = Vec::new();
+    // Two devices make two records of one call: groups are shared within a scope.
+    let mut groups: Vec<Vec<u64>> = vec![Vec::new(); SCOPES];
     for object in objects {
         let key = &object.object.key;
         let reader = objects::open(store, key)?;
         for batch in reader.batches(&projection, Selection::All) {
             for row in batch.map_err(|e| objects::at(key, e))?.rows() {
-                // Only the scope is projected among derived columns: without it nothing is encoded.
                 if let Some(group) = row.group
-                    && !row.columns.is_empty()
+                    && let Some(scope) = text(row.columns, Column::KeytrailScope)
                     && group % passes == pass
                 {
-                    groups.push(group);
+                    groups[place_of(scope)].push(group);
                 }
             }
         }
     }
-    groups.sort_unstable();
-    let mut shared: Vec<u64> = groups.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+    let mut shared: Vec<u64> = Vec::new();
+    for mut groups in groups {
+        groups.sort_unstable();
+        shared.extend(groups.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]));
+    }
+    shared.sort_unstable();
     shared.dedup();
     Ok(shared)
+}
+
+/// Where the groups of a scope are gathered; scopes that fall together cost a look at their events.
+fn place_of(scope: &str) -> usize {
+    let hash = scope
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    // What is left of the division is below SCOPES.
+    (hash % SCOPES as u64) as usize
 }
 
 /// The conflicts and variants among the rows of `objects` that have one of these groups, which ascend.

@@ -12,8 +12,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use keytrail_model::row::Provenance;
 use keytrail_model::{Fatal, Reject, Rejection, RowBuffer, Timestamp};
 use keytrail_normalize::framing::Frame;
-use keytrail_normalize::{Context, Format, Origin, containers, normalize_of};
+use keytrail_normalize::{Context, Format, Origin, Standing, containers, normalize_of};
 
+use crate::config::DeclaredSource;
 use crate::input::{self, Buffers, Input, InputSummary, Limits, Source};
 use crate::quarantine;
 use crate::trail::Trail;
@@ -72,7 +73,7 @@ pub enum Step {
 pub struct Options {
     /// Lanes.
     pub threads: usize,
-    /// Taken for granted instead of detection.
+    /// Taken for granted instead of detection, where no source declares an input.
     pub format: Option<Format>,
     /// Bounds of framing and inflation.
     pub limits: Limits,
@@ -99,7 +100,8 @@ pub fn ingest(
             scope.spawn(|| {
                 let mut buffers = Buffers::default();
                 while let Some((input, number, results)) = claim(&queue) {
-                    let lane = Lane::new(trail, number, options, &results, &spare);
+                    let declared = input.declared.as_deref();
+                    let lane = Lane::new(trail, number, declared, options, &results, &spare);
                     // Nobody is left to tell when this fails.
                     let _consumer_gone = results.send(lane.run(input, &mut buffers));
                 }
@@ -137,8 +139,10 @@ struct Lane<'a> {
     options: &'a Options,
     results: &'a SyncSender<Message>,
     spare: &'a Spare,
+    /// What is declared of the input: all its records are to be of that source.
+    declared: Option<&'a DeclaredSource>,
     /// The input's format: the first record that a source recognises decides it, and a record that does
-    /// not fit it is looked at again by itself.
+    /// not fit it is looked at again by itself. One that is given or declared stays.
     detected: Option<Format>,
     /// The last frame was a container: the next one is likely one, too.
     in_containers: bool,
@@ -153,6 +157,7 @@ impl<'a> Lane<'a> {
     fn new(
         trail: &'a Trail<'a>,
         input: u32,
+        declared: Option<&'a DeclaredSource>,
         options: &'a Options,
         results: &'a SyncSender<Message>,
         spare: &'a Spare,
@@ -163,7 +168,8 @@ impl<'a> Lane<'a> {
             options,
             results,
             spare,
-            detected: options.format,
+            declared,
+            detected: declared.map(|d| d.format).or(options.format),
             in_containers: false,
             batch,
             cost: 0,
@@ -173,23 +179,11 @@ impl<'a> Lane<'a> {
 
     /// Reads it all; gives the last message. A consumer that went away ends it.
     fn run(mut self, input: &Input, buffers: &mut Buffers) -> Message {
-        let read = loaded(self.trail, input)
-            .and_then(|i| input::read(&i, &self.options.limits, buffers, &mut |frame| self.take(frame)));
+        let read =
+            loaded(self.trail, input).and_then(|i| input::read(&i, &self.options.limits, buffers, &mut self));
         match read.and_then(|summary| self.hand_on().map(|()| summary)) {
             Ok(summary) => Message::End(summary),
             Err(fatal) => Message::Failed(fatal),
-        }
-    }
-
-    fn take(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
-        self.make_room(frame.bytes.len())?;
-        self.batch.bytes += frame.bytes.len() as u64;
-        match frame.verdict {
-            Ok(()) => self.records(frame.bytes, frame.offset),
-            Err(rejection) => {
-                self.reject(rejection, frame.offset, frame.bytes);
-                Ok(())
-            }
         }
     }
 
@@ -267,8 +261,13 @@ impl<'a> Lane<'a> {
         self.results.send(Message::Records(batch)).map_err(gone)
     }
 
+    fn context(&self) -> Context<'a> {
+        let declared = self.declared.map(DeclaredSource::declaration);
+        Context { now: self.now, masker: self.trail.masker, declared }
+    }
+
     fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
-        let ctx = Context { now: self.now, masker: self.trail.masker };
+        let ctx = self.context();
         let from = Provenance { input: self.batch.input, offset };
         let rows = &mut self.batch.rows;
         if let Some(format) = self.detected {
@@ -278,14 +277,15 @@ impl<'a> Lane<'a> {
             };
             let other = match refused.code {
                 Reject::FieldMissing | Reject::FieldType | Reject::JsonBroken
-                    if self.options.format.is_none() =>
+                    if self.declared.is_some() || self.options.format.is_none() =>
                 {
                     Format::recognise(bytes)
                 }
                 _ => None,
             };
-            return match other {
-                Some(other) if other != format => normalize_of(other, bytes, origin, from, &ctx, rows),
+            return match (other.filter(|other| *other != format), self.declared) {
+                (Some(other), Some(declared)) => Err(declared.mismatch(other)),
+                (Some(other), None) => normalize_of(other, bytes, origin, from, &ctx, rows),
                 _ => Err(refused),
             };
         }
@@ -304,13 +304,44 @@ impl<'a> Lane<'a> {
     }
 }
 
+impl input::Sink for Lane<'_> {
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
+        self.make_room(frame.bytes.len())?;
+        self.batch.bytes += frame.bytes.len() as u64;
+        match frame.verdict {
+            Ok(()) => self.records(frame.bytes, frame.offset),
+            Err(rejection) => {
+                self.reject(rejection, frame.offset, frame.bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what its format reads and accepts; all else comes as a frame.
+    fn record(&mut self, text: &str, offset: u64) -> Result<Option<usize>, Fatal> {
+        let Some(format) = self.detected.filter(|_| !self.in_containers) else { return Ok(None) };
+        let Some(record) = Standing::read(format, text) else { return Ok(None) };
+        let len = record.bytes().len();
+        self.make_room(len)?;
+        let ctx = self.context();
+        let from = Provenance { input: self.batch.input, offset };
+        if record.normalize(from, &ctx, &mut self.batch.rows).is_err() {
+            self.cost -= len + RECORD_COST;
+            return Ok(None);
+        }
+        self.batch.bytes += len as u64;
+        Ok(Some(len))
+    }
+}
+
 /// The input, with a quarantine entry's bytes.
 fn loaded<'a>(trail: &Trail<'_>, input: &'a Input) -> Result<Cow<'a, Input>, Fatal> {
     if input.source != Source::Quarantine {
         return Ok(Cow::Borrowed(input));
     }
     let entry = quarantine::get(trail.store, &input.name)?;
-    Ok(Cow::Owned(Input { name: entry.key, source: Source::Bytes(entry.original) }))
+    let bytes = Source::Bytes(entry.original);
+    Ok(Cow::Owned(Input { name: entry.key, source: bytes, declared: input.declared.clone() }))
 }
 
 fn drain(number: u32, results: &Receiver<Message>, spare: &Spare, each: &mut Each<'_>) -> Result<(), Fatal> {

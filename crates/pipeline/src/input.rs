@@ -13,11 +13,14 @@ use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
 pub use keytrail_normalize::framing::Limits as FramingLimits;
-use keytrail_normalize::framing::{Frame, Splitter};
+use keytrail_normalize::framing::{self, Frame, Splitter};
 use sha2::{Digest, Sha256};
+
+use crate::config::DeclaredSource;
 
 /// A gzip file is inflated at once when it is at most this large, and what it holds at most
 /// [`AT_ONCE_INFLATED_BYTES`]: that is faster, and takes the memory of both.
@@ -35,6 +38,8 @@ pub struct Input {
     pub name: String,
     /// Where the bytes are.
     pub source: Source,
+    /// The source that declares it, if one does.
+    pub declared: Option<Arc<DeclaredSource>>,
 }
 
 /// Where an input's bytes are.
@@ -55,7 +60,12 @@ impl Input {
     /// The input at a path.
     pub fn path(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { name: printable(&path), source: Source::Path(path) }
+        Self { name: printable(&path), source: Source::Path(path), declared: None }
+    }
+
+    /// A quarantine entry, by its key.
+    pub fn quarantine(key: impl Into<String>) -> Self {
+        Self { name: key.into(), source: Source::Quarantine, declared: None }
     }
 }
 
@@ -85,6 +95,24 @@ pub struct InputSummary {
     pub inflated_bytes: u64,
 }
 
+/// Takes what an input holds; the first error ends reading.
+pub trait Sink {
+    /// A frame.
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fatal>;
+
+    /// A record begins at the start of `text`: see [`framing::Sink::record`].
+    fn record(&mut self, text: &str, offset: u64) -> Result<Option<usize>, Fatal> {
+        let _ = (text, offset);
+        Ok(None)
+    }
+}
+
+impl<F: FnMut(Frame<'_>) -> Result<(), Fatal>> Sink for F {
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
+        self(frame)
+    }
+}
+
 /// Reads an input to the end of file that it has when the end is met, and hands on its frames in order.
 ///
 /// What cannot be read ends the input with one frame more: `compression_broken` or
@@ -95,7 +123,7 @@ pub fn read(
     input: &Input,
     limits: &Limits,
     buffers: &mut Buffers,
-    sink: &mut dyn FnMut(Frame<'_>) -> Result<(), Fatal>,
+    sink: &mut dyn Sink,
 ) -> Result<InputSummary, Fatal> {
     let mut frames = Frames { name: &input.name, sink, failed: None };
     let opened: io::Result<Box<dyn Read + '_>> = match &input.source {
@@ -123,7 +151,7 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
             if inputs.iter().any(|i: &Input| i.source == Source::Stdin) {
                 return Err("`-` is given twice, standard input can be read once".to_owned());
             }
-            inputs.push(Input { name: "-".to_owned(), source: Source::Stdin });
+            inputs.push(Input { name: "-".to_owned(), source: Source::Stdin, declared: None });
             continue;
         }
         let path = Path::new(arg);
@@ -245,7 +273,7 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
         [0x1f, 0x8b, ..] => {
             raw.prefill(AT_ONCE_BYTES + 1);
             if let Some(n) = inflate_at_once(raw, limits, inflated) {
-                splitter.run(&inflated[..n], true, &mut |f| frames.push(f));
+                splitter.run(&inflated[..n], true, frames);
                 return n as u64;
             }
             let decoder = flate2::bufread::MultiGzDecoder::new(&mut *raw);
@@ -275,10 +303,10 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
     };
     match why {
         None => {
-            splitter.run(held, true, &mut |f| frames.push(f));
+            splitter.run(held, true, frames);
         }
         Some(why) => {
-            if !splitter.abort(held, &why, &mut |f| frames.push(f)) {
+            if !splitter.abort(held, &why, frames) {
                 frames.push_name(why, n);
             }
         }
@@ -323,7 +351,7 @@ fn split<'b>(
         let left = max_bytes - total;
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(n);
         held.end += taken;
-        held.start += splitter.run(&buffer[held.clone()], false, &mut |f| frames.push(f));
+        held.start += splitter.run(&buffer[held.clone()], false, frames);
         total += taken as u64;
         if taken < n {
             break Stop::TooLarge;
@@ -450,14 +478,30 @@ impl Read for Raw<'_> {
 /// Hands frames on until that fails.
 struct Frames<'a> {
     name: &'a str,
-    sink: &'a mut dyn FnMut(Frame<'_>) -> Result<(), Fatal>,
+    sink: &'a mut dyn Sink,
     failed: Option<Fatal>,
+}
+
+impl framing::Sink for Frames<'_> {
+    fn frame(&mut self, frame: Frame<'_>) {
+        self.push(frame);
+    }
+
+    fn record(&mut self, text: &str, offset: u64) -> Option<usize> {
+        if self.failed.is_some() {
+            return None;
+        }
+        self.sink.record(text, offset).unwrap_or_else(|fatal| {
+            self.failed = Some(fatal);
+            None
+        })
+    }
 }
 
 impl Frames<'_> {
     fn push(&mut self, frame: Frame<'_>) {
         if self.failed.is_none()
-            && let Err(fatal) = (self.sink)(frame)
+            && let Err(fatal) = self.sink.frame(frame)
         {
             self.failed = Some(fatal);
         }

@@ -7,6 +7,7 @@
 pub mod alerts;
 mod archiver;
 mod chain;
+pub mod cloudtrail_digests;
 mod concurrent;
 pub mod config;
 pub mod conflicts;
@@ -23,7 +24,9 @@ mod recover;
 pub mod run;
 mod same_value;
 pub mod seal;
+pub mod sequence;
 mod sink;
+mod tally;
 pub mod trail;
 pub mod verify;
 

@@ -9,11 +9,14 @@ use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::{Encoded, Provenance, columns, text};
 use keytrail_model::sha256::of_two;
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
-use keytrail_normalize::{Context, Format, Origin, normalize_of};
+use keytrail_normalize::sequence::Position;
+use keytrail_normalize::{Context, Declaration, Format, Origin, normalize_of};
 use keytrail_ports::BlobStore;
 
 use crate::objects::{self, Object};
 use crate::readable::SealedObject;
+use crate::sequence::Sequences;
+use crate::tally::format_of;
 use crate::verify::Rederive;
 
 /// Checks objects.
@@ -33,6 +36,12 @@ pub(crate) struct Checked {
     pub masked: u64,
     /// Rows without an original.
     pub withheld: u64,
+    /// All rows were read.
+    pub whole: bool,
+    /// Their numbers.
+    pub sequences: Sequences,
+    /// Numbered rows that do not say of which HSM they are.
+    pub without_hsm: u64,
 }
 
 impl ObjectCheck<'_> {
@@ -52,7 +61,8 @@ impl ObjectCheck<'_> {
             return Ok(checked);
         }
         let read = object.reader(key).and_then(|reader| {
-            self.rows(&reader, sealed, &mut checked).map_err(|e| match e {
+            let read = self.rows(&reader, sealed, &mut checked);
+            read.and_then(|()| numbers(&reader, sealed, &mut checked)).map_err(|e| match e {
                 ReadError::Io(fatal) => fatal,
                 ReadError::Damaged(m) => Fatal::new("Fatal.ArchiveDamaged", m),
             })
@@ -139,6 +149,23 @@ impl ObjectCheck<'_> {
     }
 }
 
+/// The numbers of rows whose producer numbers them.
+fn numbers(reader: &ObjectReader, sealed: &SealedObject, out: &mut Checked) -> Result<(), ReadError> {
+    if let Some(format) = format_of(&sealed.rows.dataset).filter(|f| f.is_numbered()) {
+        let projection = Projection::Columns(Position::COLUMNS.to_vec());
+        for batch in reader.batches(&projection, Selection::All) {
+            for row in batch?.rows() {
+                match Position::of_row(format, row.columns) {
+                    Some(position) => out.sequences.add(&position),
+                    None => out.without_hsm += 1,
+                }
+            }
+        }
+    }
+    out.whole = true;
+    Ok(())
+}
+
 /// SHA-256 of each row's original bytes, or of none.
 fn original_hashes(leaves: &[Leaf<'_>]) -> Vec<Hash> {
     fn bytes<'a>(leaf: &Leaf<'a>) -> &'a [u8] {
@@ -185,8 +212,8 @@ impl Misplaced<'_> {
     }
 }
 
-/// Normalizes the original again and compares all derived columns. What a container said of the record is
-/// not in the original: it is taken from the row.
+/// Normalizes the original again and compares all derived columns. What a container or a declaration said of
+/// the record is not in the original: it is taken from the row.
 fn derive_again(
     row: &StoredRow<'_>,
     rederive: Rederive<'_>,
@@ -202,7 +229,8 @@ fn derive_again(
         return;
     };
     again.clear();
-    let ctx = Context { now: Timestamp(i64::MAX), masker: rederive.masker };
+    let declared = Declaration::of_row(format, row.columns);
+    let ctx = Context { now: Timestamp(i64::MAX), masker: rederive.masker, declared };
     let from = Provenance { input: 0, offset: 0 };
     let mut wrong = |message: String| {
         out.findings.push(Finding::new(Code::ColumnMismatch, element(), message));

@@ -5,11 +5,18 @@
 //! nothing; the first place that it was seen in is kept. Entries are durable before their input counts
 //! as read, and the next seal names them.
 
+use std::sync::Arc;
+
 use keytrail_model::manifest::QuarantineItem;
 use keytrail_model::{Fatal, Hash, Reject, Rejection, Timestamp};
+use keytrail_normalize::Format;
 use keytrail_ports::{BlobStore, Put};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::config::{DeclaredSource, claim};
+use crate::input::Input;
+use crate::tally::UNKNOWN;
 
 /// What stands in an entry's first line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,12 +28,16 @@ pub struct Header {
     pub code: String,
     /// Input object that the record was first seen in.
     pub input: String,
+    /// Which device, HSM or cluster its source was declared to be.
+    pub instance: Option<String>,
     /// Offset in the inflated object.
     pub offset: u64,
     /// What was expected and where.
     pub reason: String,
     /// When it was first seen, microseconds since 1970.
     pub received: i64,
+    /// The source that it was counted for: declared, else the format that it was taken for, or `unknown`.
+    pub source: String,
     /// Format of the entry: 1.
     pub version: u32,
 }
@@ -64,6 +75,19 @@ impl Entry {
     }
 }
 
+/// Where a refused record was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The source that it is counted for.
+    pub source: &'a str,
+    /// What that is declared to be.
+    pub instance: Option<&'a str>,
+    /// Its input.
+    pub input: &'a str,
+    /// Offset in the inflated input.
+    pub offset: u64,
+}
+
 /// `quarantine/<sha256>` of a rejection.
 pub fn key_of(code: &str, original: &[u8]) -> String {
     let mut h = Sha256::new();
@@ -77,8 +101,7 @@ pub fn key_of(code: &str, original: &[u8]) -> String {
 pub fn put(
     store: &dyn BlobStore,
     rejection: &Rejection,
-    input: &str,
-    offset: u64,
+    from: Place<'_>,
     received: Timestamp,
     original: &[u8],
 ) -> Result<QuarantineItem, Fatal> {
@@ -86,10 +109,12 @@ pub fn put(
     let header = Header {
         bytes: original.len() as u64,
         code: rejection.code.code().into(),
-        input: input.into(),
-        offset,
+        input: from.input.into(),
+        instance: from.instance.map(str::to_owned),
+        offset: from.offset,
         reason: rejection.reason.clone(),
         received: received.0,
+        source: from.source.into(),
         version: 1,
     };
     // A struct of strings and numbers always serialises.
@@ -123,6 +148,51 @@ pub fn entries(store: &dyn BlobStore, each: &mut EachEntry<'_>) -> Result<(), Fa
         each(&key, entry)?;
     }
     Ok(())
+}
+
+/// How far an entry is read for its header.
+const HEADER_BYTES: u64 = 64 << 10;
+
+/// The header of an entry, without its bytes.
+pub fn header(store: &dyn BlobStore, key: &str) -> Result<Header, Fatal> {
+    let damaged = |e: String| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}"));
+    let stored = store.open(key)?.ok_or_else(|| damaged("the entry is gone".into()))?;
+    let mut first = vec![0; stored.len().min(HEADER_BYTES) as usize];
+    stored.read_at(0, &mut first)?;
+    let end = memchr::memchr(b'\n', &first).ok_or_else(|| damaged("the entry has no header line".into()))?;
+    serde_json::from_slice(&first[..end]).map_err(|e| damaged(format!("the entry's header: {e}")))
+}
+
+/// An entry as an input, to try it again: of the source that it came from, if that is declared under the
+/// name that it had, or in whose locations its file lies now. One that no source declares any more is
+/// tried as undeclared.
+///
+/// # Errors
+/// `Config.Source`: it is of a declared source, and none is declared at all.
+pub fn input(store: &dyn BlobStore, key: &str, sources: &[Arc<DeclaredSource>]) -> Result<Input, Fatal> {
+    let mut input = Input::quarantine(key);
+    // What cannot be read is told when its turn comes.
+    let Ok(header) = header(store, key) else { return Ok(input) };
+    if header.source == UNKNOWN || Format::by_name(&header.source).is_some() {
+        return Ok(input);
+    }
+    if sources.is_empty() {
+        let source = &header.source;
+        return Err(Fatal::new(
+            "Config.Source",
+            format!(
+                "`{key}` is of the declared source `{source}`, and no source is declared: give --config FILE"
+            ),
+        ));
+    }
+    input.declared = sources.iter().find(|s| s.name == header.source).cloned();
+    if input.declared.is_none() {
+        let mut file = [Input::path(&header.input)];
+        claim(&mut file, sources)?;
+        let [file] = file;
+        input.declared = file.declared;
+    }
+    Ok(input)
 }
 
 /// The entry of that key.

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef};
+use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef, RunItem};
 use keytrail_model::{Day, Detail, Fatal, Hash, Manifest, Partition};
 use keytrail_ports::BlobStore;
 
 use crate::seal;
+use crate::sequence::Sequences;
+use crate::tally::format_of;
 
 /// An archive object that a sealed manifest names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,8 +83,23 @@ impl Readable {
                 .map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))?;
             taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
             taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));
+            add_runs(&mut taken.sequences, &detail.runs);
         }
         Ok(taken)
+    }
+}
+
+/// Adds what a detail object says of the sequences that it holds records of.
+pub(crate) fn add_runs(sequences: &mut Sequences, runs: &[RunItem]) {
+    for run in runs {
+        if let Some(format) = format_of(&run.dataset) {
+            sequences.add_run(
+                format,
+                &run.source,
+                run.epoch,
+                (run.first_seq, run.last_seq.max(run.first_seq)),
+            );
+        }
     }
 }
 
@@ -93,4 +110,6 @@ pub struct TakenIn {
     pub inputs: HashSet<Hash>,
     /// Keys of quarantine entries.
     pub quarantine: HashSet<String>,
+    /// Numbers of the records that are sealed.
+    pub sequences: Sequences,
 }

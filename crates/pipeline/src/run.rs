@@ -10,6 +10,7 @@ use crate::archiver::Archiver;
 use crate::ingest::{self, Step, ingest};
 use crate::input::Input;
 use crate::recover::recover;
+use crate::sequence::Gap;
 use crate::trail::Trail;
 
 /// How a run works.
@@ -34,12 +35,16 @@ pub trait Progress {
 pub struct Summary {
     /// All records.
     pub total: Counts,
-    /// By source.
-    pub sources: BTreeMap<&'static str, Counts>,
+    /// By source: its declared name, else the format that its records were taken for.
+    pub sources: BTreeMap<String, Counts>,
     /// By code of rejection.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Control messages of log subscriptions. They hold no record, so they are not among those read.
     pub controls: u64,
+    /// Ranges of numbers that are missing between records of one source and were not before.
+    pub gaps: u64,
+    /// The first of them.
+    pub first_gaps: Vec<Gap>,
     /// Inputs taken in whole.
     pub inputs: u64,
     /// Their bytes as they came.

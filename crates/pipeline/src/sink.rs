@@ -1,21 +1,23 @@
 //! Sorted slices of one partition to archive objects in the making: duplicates out, rows written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 
-use keytrail_archive::{Finished, ObjectReader, ObjectWriter};
+use keytrail_archive::{Finished, ObjectReader, ObjectWriter, Projection, ReadError, Selection};
 use keytrail_model::manifest::{ObjectRef, RowsRef, RunItem};
-use keytrail_model::row::{Head, Row, columns};
-use keytrail_model::{Column, Counts, Fatal, Partition, Timestamp, Uid};
+use keytrail_model::row::{Row, text};
+use keytrail_model::{Column, Fatal, Partition, Timestamp, Uid};
 use keytrail_normalize::Format;
+use keytrail_normalize::sequence::{self, Position};
 
 use crate::chain::Chains;
 use crate::dedup::{Dedup, Verdict};
 use crate::objects::{self, StoredEvent};
 use crate::readable::Readable;
 use crate::same_value::same_value;
+use crate::tally::{Tally, format_of};
 use crate::trail::{Trail, scratch_error};
 
 /// Objects in the making at once. Beyond it the one that was written to longest ago is finished.
@@ -28,7 +30,8 @@ const MAX_ROW_GROUPS: usize = 4_096;
 /// source can send any number. Those beyond count as conflicts; `verify` and `conflicts` look at all.
 const MAX_SUSPECTS: usize = 10_000;
 
-/// How many wait for a seal; those beyond count as conflicts at once.
+/// How many wait for a seal; those beyond count as conflicts at once, where their group says already that
+/// they are of one scope.
 const SUSPECTS_HELD: usize = 100_000;
 
 /// How many of them are in memory at once, with up to 8 others each.
@@ -46,7 +49,6 @@ pub(crate) struct Sink<'a> {
     staged: Vec<Staged>,
     files: u64,
     suspects: Vec<Suspect>,
-    counts: BTreeMap<&'static str, Counts>,
 }
 
 struct Open {
@@ -65,9 +67,12 @@ pub(crate) struct Staged {
 /// A new row whose producer key other events have.
 struct Suspect {
     partition: Partition,
-    source: &'static str,
+    /// Its source's number.
+    source: usize,
     new: Uid,
     others: Vec<Uid>,
+    /// Its scope, where the key group does not tell it: two devices make two records of one call.
+    scope: Option<String>,
 }
 
 impl<'a> Sink<'a> {
@@ -83,7 +88,6 @@ impl<'a> Sink<'a> {
             staged: Vec::new(),
             files: 0,
             suspects: Vec::new(),
-            counts: BTreeMap::new(),
         }
     }
 
@@ -95,14 +99,18 @@ impl<'a> Sink<'a> {
         now: Timestamp,
         inputs: &[String],
         readable: &Readable,
+        tally: &mut Tally,
     ) -> Result<(), Fatal> {
         self.dedup.enter(partition, readable)?;
         let mut new: Vec<Row<'_>> = Vec::with_capacity(rows.len());
         let Some(first) = rows.first() else { return Ok(()) };
         // All of one partition, so of one dataset.
-        let source = source_of(first.head);
-        let mut counts = Counts::default();
+        let format = format_of(first.head.dataset);
+        let is_numbered = format.is_some_and(Format::is_numbered);
+        let has_instances = format.is_some_and(Format::has_instances);
         for row in rows {
+            let source = tally.source(row.head.input, format);
+            let counts = tally.of(source);
             let copy = new.last().is_some_and(|r| r.head.uid == row.head.uid);
             let verdict = if copy { Verdict::Duplicate } else { self.dedup.judge(partition, row.head)? };
             match verdict {
@@ -110,21 +118,26 @@ impl<'a> Sink<'a> {
                     counts.duplicates += 1;
                     continue;
                 }
-                Verdict::Shares(others) if is_judged(row) => {
-                    if self.suspects.len() < SUSPECTS_HELD {
-                        let new = row.head.uid;
-                        self.suspects.push(Suspect { partition: partition.clone(), source, new, others });
-                    } else {
-                        counts.conflicts += 1;
+                Verdict::New => {}
+                Verdict::Shares(others) => {
+                    // Sources that are not judged have no scope.
+                    if let Some(scope) = text(row.columns, Column::KeytrailScope) {
+                        let scope = has_instances.then(|| scope.to_owned());
+                        if self.suspects.len() < SUSPECTS_HELD {
+                            let (partition, new) = (partition.clone(), row.head.uid);
+                            self.suspects.push(Suspect { partition, source, new, others, scope });
+                        } else if !has_instances {
+                            counts.conflicts += 1;
+                        }
                     }
                 }
-                Verdict::New | Verdict::Shares(_) => {}
             }
             counts.accepted += 1;
-            self.chains.add(*row);
+            if is_numbered && let Some(position) = format.and_then(|f| Position::of_row(f, row.columns)) {
+                self.chains.add(position, row.original);
+            }
             new.push(*row);
         }
-        *self.counts.entry(source).or_default() += counts;
         if new.is_empty() {
             return Ok(());
         }
@@ -186,7 +199,12 @@ impl<'a> Sink<'a> {
         Ok(staged)
     }
 
-    /// Runs of chained records since the last call.
+    /// Takes the positions that a refused record claims.
+    pub fn add_refused(&mut self, refused: &[u8], hsm: Option<&str>) {
+        sequence::of_refused(refused, hsm, &mut |position| self.chains.add(position, refused));
+    }
+
+    /// Runs of numbered records since the last call.
     pub fn take_runs(&mut self) -> Vec<RunItem> {
         self.chains.take()
     }
@@ -196,26 +214,23 @@ impl<'a> Sink<'a> {
         self.dedup.sealed();
     }
 
-    /// Counts by source.
-    pub fn counts(&self) -> &BTreeMap<&'static str, Counts> {
-        &self.counts
-    }
-
     /// Decides which new rows are conflicts and which are variants. Sources that are not judged (no
     /// scope) have neither.
-    pub fn judge(&mut self, staged: &[Staged], readable: &Readable) -> Result<(), Fatal> {
+    pub fn judge(&mut self, staged: &[Staged], readable: &Readable, tally: &mut Tally) -> Result<(), Fatal> {
         let mut suspects = std::mem::take(&mut self.suspects);
         suspects.sort_by(|a, b| a.partition.cmp(&b.partition));
-        for group in suspects.chunk_by(|a, b| a.partition == b.partition) {
+        for group in suspects.chunk_by_mut(|a, b| a.partition == b.partition) {
+            self.leave_out_other_scopes(group, staged, readable)?;
+            let group: Vec<&Suspect> = group.iter().filter(|s| !s.others.is_empty()).collect();
             let (compared, beyond) = group.split_at(group.len().min(MAX_SUSPECTS));
             for some in compared.chunks(SUSPECTS_AT_ONCE) {
                 let mut wanted: Vec<Uid> =
                     some.iter().flat_map(|s| s.others.iter().copied().chain([s.new])).collect();
                 wanted.sort_unstable();
                 wanted.dedup();
-                let events = self.fetch(&group[0].partition, &wanted, staged, readable)?;
+                let events = self.fetch(&some[0].partition, &wanted, staged, readable)?;
                 for suspect in some {
-                    let counts = self.counts.entry(suspect.source).or_default();
+                    let counts = tally.of(suspect.source);
                     match differs(suspect, &events) {
                         None => {}
                         Some(true) => counts.conflicts += 1,
@@ -224,8 +239,37 @@ impl<'a> Sink<'a> {
                 }
             }
             for suspect in beyond {
-                self.counts.entry(suspect.source).or_default().conflicts += 1;
+                tally.of(suspect.source).conflicts += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes from the suspects of a partition those others that are of another scope, by that column alone:
+    /// where two devices are archived every event shares its key.
+    fn leave_out_other_scopes(
+        &self,
+        suspects: &mut [Suspect],
+        staged: &[Staged],
+        readable: &Readable,
+    ) -> Result<(), Fatal> {
+        let unsure = suspects.iter().filter(|s| s.scope.is_some());
+        let mut scopes: HashMap<Uid, Option<String>> =
+            unsure.flat_map(|s| &s.others).map(|uid| (*uid, None)).collect();
+        let Some(first) = suspects.first().filter(|_| !scopes.is_empty()) else { return Ok(()) };
+        self.each_object(&first.partition, staged, readable, &mut |reader| {
+            for batch in reader.batches(&Projection::Columns(vec![Column::KeytrailScope]), Selection::All) {
+                for row in batch?.rows() {
+                    if let Some(scope) = scopes.get_mut(&row.uid) {
+                        *scope = text(row.columns, Column::KeytrailScope).map(str::to_owned);
+                    }
+                }
+            }
+            Ok(true)
+        })?;
+        for suspect in suspects.iter_mut().filter(|s| s.scope.is_some()) {
+            let scope = &suspect.scope;
+            suspect.others.retain(|other| scopes.get(other) == Some(scope));
         }
         Ok(())
     }
@@ -240,25 +284,36 @@ impl<'a> Sink<'a> {
     ) -> Result<BTreeMap<Uid, StoredEvent>, Fatal> {
         let mut events = BTreeMap::new();
         let is_wanted = |uid: &Uid, _| wanted.binary_search(uid).is_ok();
-        for s in staged.iter().filter(|s| s.partition == *partition) {
-            let file = File::open(&s.path).map_err(|e| scratch_error("open", &s.path, &e))?;
-            let reader = ObjectReader::open(std::sync::Arc::new(file))?;
-            objects::pick(&reader, &is_wanted, &mut |e| {
+        self.each_object(partition, staged, readable, &mut |reader| {
+            objects::pick(reader, &is_wanted, &mut |e| {
                 events.insert(e.uid, e);
             })?;
+            Ok(events.len() < wanted.len())
+        })?;
+        Ok(events)
+    }
+
+    /// Objects of a partition that wait to be sealed, then sealed ones, while `each` wants more.
+    fn each_object(
+        &self,
+        partition: &Partition,
+        staged: &[Staged],
+        readable: &Readable,
+        each: &mut dyn FnMut(&ObjectReader) -> Result<bool, ReadError>,
+    ) -> Result<(), Fatal> {
+        for s in staged.iter().filter(|s| s.partition == *partition) {
+            let file = File::open(&s.path).map_err(|e| scratch_error("open", &s.path, &e))?;
+            if !each(&ObjectReader::open(std::sync::Arc::new(file))?)? {
+                return Ok(());
+            }
         }
         for sealed in readable.partitions.get(partition).into_iter().flatten() {
-            if events.len() == wanted.len() {
-                break;
-            }
             let key = &sealed.object.key;
-            let reader = objects::open(self.trail.store, key)?;
-            objects::pick(&reader, &is_wanted, &mut |e| {
-                events.insert(e.uid, e);
-            })
-            .map_err(|e| objects::at(key, e))?;
+            if !each(&objects::open(self.trail.store, key)?).map_err(|e| objects::at(key, e))? {
+                return Ok(());
+            }
         }
-        Ok(events)
+        Ok(())
     }
 }
 
@@ -280,14 +335,4 @@ fn differs(suspect: &Suspect, events: &BTreeMap<Uid, StoredEvent>) -> Option<boo
         answer = Some(answer.unwrap_or(false) | differs);
     }
     answer
-}
-
-/// Whether its source is judged for conflicts: it has a scope.
-fn is_judged(row: &Row<'_>) -> bool {
-    columns(row.columns).any(|(column, _)| column == Column::KeytrailScope)
-}
-
-/// The source that a row counts for.
-pub(crate) fn source_of(head: &Head) -> &'static str {
-    Format::ALL.into_iter().find(|f| f.dataset() == head.dataset).map_or("unknown", Format::name)
 }

@@ -12,13 +12,16 @@ use keytrail_ledger::tile::{Level, Tile, WIDTH};
 use keytrail_ledger::{Audit, Checkpoint, Code, Finding, LogKeys, audit};
 use keytrail_model::{Detail, Fatal, Hash, Manifest, Timestamp, Uid};
 use keytrail_normalize::Masker;
+use keytrail_normalize::sequence::of_refused;
 use keytrail_ports::BlobStore;
 
+use crate::cloudtrail_digests::{self, DigestReport, Digests};
 use crate::conflicts::{self, Conflict};
 use crate::object_check::{Checked, ObjectCheck};
 use crate::objects;
 use crate::quarantine::Entry;
-use crate::readable::{Readable, SealedObject};
+use crate::readable::{Readable, SealedObject, add_runs};
+use crate::sequence::Sequences;
 
 /// What to check and against what.
 pub struct Options<'a> {
@@ -36,8 +39,12 @@ pub struct Options<'a> {
     pub first_leaf: u64,
     /// Derive columns again.
     pub rederive: Option<Rederive<'a>>,
+    /// CloudTrail's digests, to check what was ingested against.
+    pub digests: Option<Digests<'a>>,
     /// Cores to use.
     pub threads: usize,
+    /// Whether numbers that are missing between records of one source are findings.
+    pub gaps: bool,
     /// Somebody may be writing: files that no manifest names are no finding.
     pub writing: bool,
 }
@@ -66,6 +73,8 @@ pub struct Report {
     pub objects: u64,
     /// Rows checked.
     pub rows: u64,
+    /// What CloudTrail's digests say, if they were given.
+    pub digests: Option<DigestReport>,
     /// What was not checked, and why.
     pub unchecked: Vec<String>,
 }
@@ -81,18 +90,22 @@ impl Report {
 pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report::default();
     let (readable, all_entries) = check_log(store, options, ATTEMPTS, &mut report)?;
-    let (listed, all_details) = check_details(store, &readable, options, &mut report)?;
-    check_objects(store, &readable, options, &mut report)?;
+    let details = check_details(store, &readable, options, &mut report)?;
+    let rows = check_objects(store, &readable, options, &mut report)?;
     check_copies(store, &readable, options, &mut report)?;
     check_conflicts(store, &readable, options, &mut report)?;
+    check_digests(store, &readable, options, &mut report)?;
+    if options.gaps {
+        check_sequences(rows, &details, &mut report);
+    }
     if options.writing {
         report.unchecked.push("files that no entry of the log names: a run is writing to this folder".into());
     } else {
         let named = readable.object_keys();
         unnamed(store, "archive/", &|key| named.contains(key), all_entries, &mut report)?;
         unnamed(store, "detail/", &|key| readable.details.contains_key(key), all_entries, &mut report)?;
-        let all = all_entries && all_details;
-        unnamed(store, "quarantine/", &|key| listed.contains(key), all, &mut report)?;
+        let all = all_entries && details.all;
+        unnamed(store, "quarantine/", &|key| details.quarantine.contains(key), all, &mut report)?;
     }
     report.findings.sort();
     Ok(report)
@@ -162,15 +175,28 @@ fn blamed(findings: &[Finding], level: Level) -> HashSet<u64> {
         .collect()
 }
 
-/// Detail objects and the quarantine entries that they list; gives the keys of the latter, and whether
-/// all lists could be read.
+/// What detail objects say.
+#[derive(Default)]
+struct Details {
+    /// Keys of quarantine entries.
+    quarantine: HashSet<String>,
+    /// Whether all of them could be read.
+    all: bool,
+    /// Numbers of archived and refused records, as the writer had them.
+    sealed: Sequences,
+    /// Those that refused records claim.
+    refused: Sequences,
+}
+
+/// Detail objects and the quarantine entries that they list.
 fn check_details(
     store: &dyn BlobStore,
     readable: &Readable,
     options: &Options<'_>,
     report: &mut Report,
-) -> Result<(HashSet<String>, bool), Fatal> {
+) -> Result<Details, Fatal> {
     let mut quarantine: BTreeMap<String, Hash> = BTreeMap::new();
+    let mut details = Details::default();
     let before = report.findings.len();
     let mut chained = 0;
     for (key, sealed) in &readable.details {
@@ -196,14 +222,15 @@ fn check_details(
                         "count or root of its items is not what the manifest says".into(),
                     );
                 }
-                chained += detail.runs.len();
+                chained += detail.runs.iter().filter(|run| !run.first_prev.is_empty()).count();
+                add_runs(&mut details.sealed, &detail.runs);
                 quarantine.extend(detail.quarantine.into_iter().map(|q| (q.key, q.sha256)));
             }
         }
     }
-    let all = report.findings.len() == before;
+    details.all = report.findings.len() == before;
     if chained > 0 {
-        report.unchecked.push(format!("{chained} runs of chained records: their sequence, links and epochs"));
+        report.unchecked.push(format!("{chained} runs of chained records: their links and epochs"));
     }
     if options.from.is_none() && options.to.is_none() && options.first_leaf == 0 {
         for (key, sha256) in &quarantine {
@@ -220,7 +247,11 @@ fn check_details(
                     format!("its SHA-256 is {}, sealed was {sha256}", Hash::of(&stored))
                 }
                 Some(stored) => match Entry::parse(key, &stored) {
-                    Ok(_) => continue,
+                    Ok(entry) => {
+                        let hsm = entry.header.instance.as_deref();
+                        of_refused(&entry.original, hsm, &mut |p| details.refused.add(&p));
+                        continue;
+                    }
                     Err(e) => e,
                 },
             };
@@ -229,7 +260,37 @@ fn check_details(
     } else if !quarantine.is_empty() {
         report.unchecked.push(format!("{} quarantine entries: a range was asked for", quarantine.len()));
     }
-    Ok((quarantine.into_keys().collect(), all))
+    details.quarantine = quarantine.into_keys().collect();
+    Ok(details)
+}
+
+/// Numbers that are missing. Where all rows were read they alone say what is there; where a range was asked
+/// for, or an object is damaged and has its own finding, what the log says of the rest is believed.
+fn check_sequences(rows: Rows, details: &Details, report: &mut Report) {
+    let Rows { sequences: seen, all, without_hsm } = rows;
+    let mut there = seen.clone();
+    there.merge(details.refused.clone());
+    if !all {
+        there.merge(details.sealed.clone());
+    }
+    let gaps = there.gaps().filter(|gap| all || seen.surround(gap));
+    report.findings.extend(gaps.map(|gap| gap.finding()));
+    if without_hsm > 0 {
+        report
+            .unchecked
+            .push(format!("sequence of {without_hsm} records of CloudHSM whose HSM is not known"));
+    }
+}
+
+/// What rows say beside their own findings.
+#[derive(Default)]
+struct Rows {
+    /// Their numbers.
+    sequences: Sequences,
+    /// Whether all rows of the archive were read.
+    all: bool,
+    /// Numbered ones that do not say of what.
+    without_hsm: u64,
 }
 
 /// Archive objects, on all cores.
@@ -238,7 +299,7 @@ fn check_objects(
     readable: &Readable,
     options: &Options<'_>,
     report: &mut Report,
-) -> Result<(), Fatal> {
+) -> Result<Rows, Fatal> {
     let wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
     let all = readable.objects().count();
     if wanted.len() < all {
@@ -248,6 +309,7 @@ fn check_objects(
             outside(options)
         ));
     }
+    let mut rows = Rows { all: wanted.len() == all, ..Rows::default() };
     let check = ObjectCheck { store, rederive: options.rederive };
     let queue = Mutex::new(wanted.into_iter());
     let done: Mutex<Vec<Result<Checked, Fatal>>> = Mutex::default();
@@ -274,6 +336,9 @@ fn check_objects(
         report.objects += 1;
         report.rows += checked.rows;
         report.findings.extend(checked.findings);
+        rows.all &= checked.whole;
+        rows.sequences.merge(checked.sequences);
+        rows.without_hsm += checked.without_hsm;
         masked += checked.masked;
         withheld += checked.withheld;
         for (version, rows) in checked.other_versions {
@@ -294,7 +359,7 @@ fn check_objects(
     if withheld > 0 {
         report.unchecked.push(format!("columns of {withheld} withheld rows"));
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// What puts an object outside of what was asked for.
@@ -398,6 +463,23 @@ fn finding_of(conflict: &Conflict) -> Finding {
         format!("{dataset} {scope} {id}"),
         format!("{} events of this id differ in {how}: {}", uids.len(), uids.join(", ")),
     )
+}
+
+/// What AWS delivered against what was ingested.
+fn check_digests(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    let Some(digests) = &options.digests else { return Ok(()) };
+    let range =
+        cloudtrail_digests::Range { from: options.from.map(Timestamp), to: options.to.map(Timestamp) };
+    let (checked, findings, unchecked) = cloudtrail_digests::check(store, readable, digests, &range)?;
+    report.digests = Some(checked);
+    report.findings.extend(findings);
+    report.unchecked.extend(unchecked);
+    Ok(())
 }
 
 /// Files that nothing sealed names. If not `all` names are known, they are no finding: the damage is.

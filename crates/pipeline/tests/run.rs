@@ -79,7 +79,9 @@ impl Memory {
             to: None,
             first_leaf: 0,
             rederive: None,
+            digests: None,
             threads: 1,
+            gaps: true,
             writing: false,
         };
         verify::verify(&self.store, &options).unwrap()
@@ -108,7 +110,7 @@ impl Memory {
 }
 
 fn input(name: &str, text: impl Into<Vec<u8>>) -> Input {
-    Input { name: name.into(), source: Source::Bytes(text.into()) }
+    Input { name: name.into(), source: Source::Bytes(text.into()), declared: None }
 }
 
 /// An event without `eventID`: it has no key of its producer.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::rows::{CLOUDTRAIL, Dice, push};
 
-type Read = (Uid, Vec<u8>, Vec<u8>, u32, u64, (bool, bool));
+type Read = (Uid, Vec<u8>, Vec<u8>, u32, u64, bool);
 
 /// What the sorter hands out, slice by slice; checks each slice's order and place.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Seen {
                 let h = r.head;
                 assert_eq!(h.hash, keytrail_model::Hash::of(r.original));
                 assert_eq!(Day::of(h.time), h.day);
-                (h.uid, r.columns.to_vec(), r.original.to_vec(), h.input, h.offset, (h.keyless, h.chained))
+                (h.uid, r.columns.to_vec(), r.original.to_vec(), h.input, h.offset, h.keyless)
             });
             seen.slices.push((p.clone(), read.collect()));
             Ok(())

@@ -57,7 +57,7 @@ impl Blocks {
     }
 
     /// As [`super::Lines::run`].
-    pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut Emit<'_>) -> usize {
+    pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut dyn Emit) -> usize {
         let max = self.limits.max_record_bytes;
         let mut start = 0;
         loop {
@@ -70,7 +70,7 @@ impl Blocks {
             };
             match next {
                 _ if is_too_large => {
-                    emit(start..start + max, Err(too_large(self.limits)));
+                    emit.frame(start..start + max, Err(too_large(self.limits)));
                     self.is_too_large = true;
                     self.searched = 0;
                     start += max;
@@ -81,7 +81,7 @@ impl Blocks {
                             self.emit(&rest[..torn_at], start, emit);
                             let torn =
                                 Rejection::new(Reject::RecordTorn, "the record breaks off before its end");
-                            emit(start + torn_at..start + next.at, Err(torn));
+                            emit.frame(start + torn_at..start + next.at, Err(torn));
                         }
                         _ => self.emit(&rest[..next.at], start, emit),
                     }
@@ -154,7 +154,7 @@ impl Blocks {
     }
 
     /// Emits a record with what stands around it, all of which begins at `start`.
-    fn emit(&self, record: &[u8], start: usize, emit: &mut Emit<'_>) {
+    fn emit(&self, record: &[u8], start: usize, emit: &mut dyn Emit) {
         let record = trim_end(record);
         let trimmed = trim_start(record);
         if trimmed.is_empty() {
@@ -171,7 +171,7 @@ impl Blocks {
         } else {
             Ok(())
         };
-        emit(from..from + trimmed.len(), verdict);
+        emit.frame(from..from + trimmed.len(), verdict);
     }
 }
 

@@ -66,11 +66,17 @@ impl Document {
 
     /// Emits the frames that end in `data`, which starts where the last run left off; gives how many
     /// bytes are done with.
-    pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut Emit<'_>) -> usize {
+    pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut dyn Emit) -> usize {
+        let mut read = Utf8::default();
         loop {
             let state = std::mem::replace(&mut self.state, State::Between { at: 0 });
             let (next, wait) = match state {
-                State::Between { at } => self.between(data, at, eof),
+                State::Between { at } => match self.between(data, at, eof) {
+                    (State::Value(v), false) if v.is_record => {
+                        (self.offered(data, v, &mut read, emit), false)
+                    }
+                    other => other,
+                },
                 State::Value(value) => self.value(data, value, eof, emit),
                 State::Resync { bad_from, at, torn_at } => {
                     self.resync(data, bad_from, at, torn_at, eof, emit)
@@ -147,15 +153,31 @@ impl Document {
         }
     }
 
+    /// Before a record: a sink that reads it where it stands spares the scan for its end.
+    fn offered<'d>(
+        &mut self,
+        data: &'d [u8],
+        record: Value,
+        read: &mut Utf8<'d>,
+        emit: &mut dyn Emit,
+    ) -> State {
+        let text = prefix(read.at(data, record.start), self.limits.max_record_bytes);
+        let Some(len) = emit.record(text, record.start) else { return State::Value(record) };
+        let end = record.start + len.min(text.len());
+        self.keys.learn(&data[record.start..end]);
+        self.json_seen = true;
+        State::Between { at: end }
+    }
+
     /// Inside a value.
-    fn value(&mut self, data: &[u8], mut v: Value, eof: bool, emit: &mut Emit<'_>) -> (State, bool) {
+    fn value(&mut self, data: &[u8], mut v: Value, eof: bool, emit: &mut dyn Emit) -> (State, bool) {
         let limit = v.start.saturating_add(self.limits.max_record_bytes);
         let to = data.len().min(limit);
         match v.scanner.advance(&data[..to], v.start, v.at) {
             Step::End(end) => {
                 if v.is_too_large {
                     if v.start < end {
-                        emit(v.start..end, Err(too_large(self.limits)));
+                        emit.frame(v.start..end, Err(too_large(self.limits)));
                     }
                 } else {
                     self.emit_bad(data, v.bad_from, v.start, v.bad, emit);
@@ -165,7 +187,7 @@ impl Document {
                         self.json_seen = true;
                     }
                     let end = v.start + trim_separators(&data[v.start..end]).len();
-                    emit(v.start..end, verdict);
+                    emit.frame(v.start..end, verdict);
                 }
                 (State::Between { at: end }, false)
             }
@@ -173,7 +195,7 @@ impl Document {
                 // The bytes up to here are the too large record's, whatever else they are.
                 let resume = resume.max(v.start);
                 if resume > v.start {
-                    emit(v.start..resume, Err(too_large(self.limits)));
+                    emit.frame(v.start..resume, Err(too_large(self.limits)));
                 }
                 (State::Resync { bad_from: resume, at: resume, torn_at: at.min(resume) }, false)
             }
@@ -189,14 +211,14 @@ impl Document {
                 if !v.is_too_large {
                     self.emit_bad(data, v.bad_from, v.start, v.bad, emit);
                 }
-                emit(v.start..limit, Err(too_large(self.limits)));
+                emit.frame(v.start..limit, Err(too_large(self.limits)));
                 v = Value { bad_from: limit, start: limit, at: limit, is_too_large: true, ..v };
                 (State::Value(v), false)
             }
             Step::More if eof => {
                 if v.is_too_large {
                     if v.start < to {
-                        emit(v.start..to, Err(too_large(self.limits)));
+                        emit.frame(v.start..to, Err(too_large(self.limits)));
                     }
                 } else {
                     if v.is_record {
@@ -223,7 +245,7 @@ impl Document {
         mut at: usize,
         torn_at: usize,
         eof: bool,
-        emit: &mut Emit<'_>,
+        emit: &mut dyn Emit,
     ) -> (State, bool) {
         let (found, to) = loop {
             match memchr(b'{', &data[at..]) {
@@ -239,7 +261,7 @@ impl Document {
         // Whole pieces leave at once; the rest waits, since its code depends on what follows it.
         let max = self.limits.max_record_bytes;
         while to - bad_from >= max {
-            emit(bad_from..bad_from + max, Err(self.bad(self.no_record())));
+            emit.frame(bad_from..bad_from + max, Err(self.bad(self.no_record())));
             bad_from += max;
         }
         if let Some(start) = found {
@@ -255,28 +277,28 @@ impl Document {
     }
 
     /// Emits a record that broke off, if whole records end where it does, and them.
-    fn emit_torn(&mut self, data: &[u8], v: &Value, end: usize, emit: &mut Emit<'_>) -> bool {
+    fn emit_torn(&mut self, data: &[u8], v: &Value, end: usize, emit: &mut dyn Emit) -> bool {
         let tail = self.keys.tail(&data[v.start..end]);
         let Some((first, _)) = tail.first() else { return false };
         self.emit_bad(data, v.bad_from, v.start + first, Reject::RecordTorn, emit);
         for (start, end) in tail {
-            emit(v.start + start..v.start + end, Ok(()));
+            emit.frame(v.start + start..v.start + end, Ok(()));
         }
         true
     }
 
     /// Emits bytes that are no record, in pieces of at most the largest record. The head of a torn
     /// record keeps all its bytes; otherwise separators at the end are not part of it.
-    fn emit_bad(&self, data: &[u8], mut from: usize, to: usize, code: Reject, emit: &mut Emit<'_>) {
+    fn emit_bad(&self, data: &[u8], mut from: usize, to: usize, code: Reject, emit: &mut dyn Emit) {
         let max = self.limits.max_record_bytes;
         while to - from >= max {
-            emit(from..from + max, Err(self.bad(code)));
+            emit.frame(from..from + max, Err(self.bad(code)));
             from += max;
         }
         let rest = &data[from..to];
         let rest = if code == Reject::RecordTorn { rest } else { trim_separators(rest) };
         if !rest.is_empty() {
-            emit(from..from + rest.len(), Err(self.bad(code)));
+            emit.frame(from..from + rest.len(), Err(self.bad(code)));
         }
     }
 
@@ -319,6 +341,44 @@ impl Value {
             is_too_large: false,
         }
     }
+}
+
+/// So many bytes are looked through for UTF-8 at once.
+const STRIDE: usize = 256 << 10;
+
+/// Bytes at hand that are UTF-8: looked through once, and not again for each record.
+#[derive(Default)]
+struct Utf8<'d> {
+    /// Where the text begins in the bytes.
+    start: usize,
+    text: &'d str,
+    /// What follows it was not looked through.
+    is_cut: bool,
+}
+
+impl<'d> Utf8<'d> {
+    /// The text from an index on: up to what is no UTF-8, or half a stride at least.
+    fn at(&mut self, data: &'d [u8], at: usize) -> &'d str {
+        let end = self.start + self.text.len();
+        if at >= end || self.is_cut && end - at < STRIDE / 2 {
+            let stride = &data[at..data.len().min(at + STRIDE)];
+            self.start = at;
+            (self.text, self.is_cut) = match std::str::from_utf8(stride) {
+                Ok(text) => (text, at + stride.len() < data.len()),
+                Err(e) => {
+                    // A character may be cut where the stride ends.
+                    let text = std::str::from_utf8(&stride[..e.valid_up_to()]).unwrap_or_default();
+                    (text, e.error_len().is_none() && at + stride.len() < data.len())
+                }
+            };
+        }
+        self.text.get(at - self.start..).unwrap_or_default()
+    }
+}
+
+/// The first characters of a text, in so many bytes at most.
+fn prefix(text: &str, max_bytes: usize) -> &str {
+    (0..4).find_map(|cut| text.get(..text.len().min(max_bytes).saturating_sub(cut))).unwrap_or_default()
 }
 
 /// A key of a container object, with the bytes up to where reading goes on.

@@ -1,5 +1,7 @@
 //! Records that are lines.
 
+use std::ops::Range;
+
 use keytrail_model::Rejection;
 use memchr::{memchr, memchr_iter};
 
@@ -28,7 +30,7 @@ impl Lines {
     }
 
     /// As [`Document::run`].
-    pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut Emit<'_>) -> usize {
+    pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut dyn Emit) -> usize {
         let max = self.limits.max_record_bytes;
         let mut start = 0;
         loop {
@@ -42,7 +44,7 @@ impl Lines {
                     start = from + n + 1;
                 }
                 None if from + window.len() - start > max => {
-                    emit(start..start + max, Err(too_large(self.limits)));
+                    emit.frame(start..start + max, Err(too_large(self.limits)));
                     self.is_too_large = true;
                     self.searched = 1;
                     start += max;
@@ -68,11 +70,11 @@ impl Lines {
     }
 
     /// One line, without its line feed.
-    fn line(&mut self, data: &[u8], start: usize, end: usize, emit: &mut Emit<'_>) {
+    fn line(&mut self, data: &[u8], start: usize, end: usize, emit: &mut dyn Emit) {
         let line = trim_end(&data[start..end]);
         if self.is_too_large {
             if !line.is_empty() {
-                emit(start..start + line.len(), Err(too_large(self.limits)));
+                emit.frame(start..start + line.len(), Err(too_large(self.limits)));
             }
             return;
         }
@@ -93,12 +95,12 @@ impl Lines {
             && self.is_one_record(&trimmed[at..])
         {
             self.keys.learn(&trimmed[at..]);
-            emit(start..end, Ok(()));
+            emit.frame(start..end, Ok(()));
             return;
         }
         let prefix = &trimmed[..object.unwrap_or(0)];
         for (a, b, verdict) in self.cut(trimmed, prefix) {
-            emit(start + a..start + b, verdict);
+            emit.frame(start + a..start + b, verdict);
         }
     }
 
@@ -122,7 +124,7 @@ impl Lines {
     fn cut(&mut self, line: &[u8], prefix: &[u8]) -> Vec<(usize, usize, Result<(), Rejection>)> {
         let mut frames: Vec<(usize, usize, Result<(), Rejection>)> = Vec::new();
         let mut document = Document::of_line(self.limits, std::mem::take(&mut self.keys));
-        document.run(line, true, &mut |range, verdict| {
+        document.run(line, true, &mut |range: Range<usize>, verdict: Result<(), Rejection>| {
             let (mut start, end) = (range.start, range.end);
             // A record of a prefixed line keeps its prefix.
             if !prefix.is_empty()

@@ -1,25 +1,79 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::reader::{Read, Reader, read_first};
 
 /// Offset, bytes and code (`ok` for a record) of each frame.
 type Cut = Vec<(u64, Vec<u8>, &'static str)>;
 
-fn cut_pieces<'a>(max_record_bytes: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Cut {
-    let mut frames = Cut::new();
-    let mut sink = |f: Frame<'_>| {
+/// A sink that reads all records where they stand that are JSON.
+#[derive(Default)]
+struct Reading {
+    frames: Cut,
+    read: usize,
+}
+
+impl Sink for Reading {
+    fn frame(&mut self, f: Frame<'_>) {
         let code = f.verdict.map_or_else(|r| r.code.code(), |()| "ok");
-        frames.push((f.offset, f.bytes.to_vec(), code));
-    };
+        self.frames.push((f.offset, f.bytes.to_vec(), code));
+    }
+
+    fn record(&mut self, text: &str, offset: u64) -> Option<usize> {
+        struct Any;
+        impl Read<'_> for Any {
+            fn read(&mut self, from: &mut Reader<'_>) -> Option<()> {
+                from.skip()
+            }
+        }
+        let (len, _) = read_first(text, &mut Any)?;
+        self.frames.push((offset, text.as_bytes()[..len].to_vec(), "ok"));
+        self.read += 1;
+        Some(len)
+    }
+}
+
+/// Frames are the same for a sink that is given frames alone and for one that reads what it can.
+fn cut_pieces<'a>(max_record_bytes: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Cut {
+    let mut sink = Reading::default();
+    let (mut given, mut alone) = (Reading::default(), Splitter::new(Limits { max_record_bytes }));
     let mut splitter = Splitter::new(Limits { max_record_bytes });
     let mut held = Vec::new();
+    let mut run = |held: &mut Vec<u8>, eof| {
+        let done = splitter.run(held, eof, &mut sink);
+        assert_eq!(alone.run(held, eof, &mut |f: Frame<'_>| given.frame(f)), done);
+        held.drain(..done);
+    };
     for piece in pieces {
         held.extend_from_slice(piece);
-        let done = splitter.run(&held, false, &mut sink);
-        held.drain(..done);
+        run(&mut held, false);
     }
-    assert_eq!(splitter.run(&held, true, &mut sink), held.len());
-    frames
+    run(&mut held, true);
+    assert!(held.is_empty());
+    assert_eq!(sink.frames, given.frames);
+    sink.frames
+}
+
+/// Texts are looked through for UTF-8 in strides: records, good and bad ones, lie on all their bounds.
+#[test]
+fn records_are_read_where_they_stand_in_any_place() {
+    let mut input = b"[".to_vec();
+    for i in 0..40_000usize {
+        let record = match i % 1_000 {
+            7 => b"{\"a\":nul}".to_vec(),
+            8 => b"{\"a\":\"\xff\"}".to_vec(),
+            9 => format!("{{\"a\":\"{}\"}}", "long ".repeat(20_000 * (i % 7 % 2) + i % 90)).into_bytes(),
+            _ => format!("{{\"a\":\"{}\"}}", "\u{1f511}".repeat(i % 13)).into_bytes(),
+        };
+        input.extend(record);
+        input.push(b',');
+    }
+    let frames = cut(&input);
+    assert_eq!(frames.len(), 40_000);
+    assert!(frames.iter().all(|(_, _, code)| *code == "ok"));
+    let mut sink = Reading::default();
+    Splitter::new(Limits::default()).run(&input, true, &mut sink);
+    assert!(sink.read > 39_900, "{} of {} records were read where they stand", sink.read, frames.len());
 }
 
 fn cut(input: &[u8]) -> Cut {

@@ -17,7 +17,7 @@ const MATCHING: MatchOptions = MatchOptions {
 };
 
 /// A declared location.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Location {
     text: String,
     /// The folder that it leads from.
@@ -54,9 +54,14 @@ impl Location {
         &self.text
     }
 
+    /// The path or glob, from the folder that it leads from.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(&self.text)
+    }
+
     /// The files that lie there now, in byte order of their paths; none where there is nothing yet.
     pub fn inputs(&self) -> Vec<Input> {
-        let path = self.folder.join(&self.text);
+        let path = self.path();
         if !self.is_glob() {
             return if path.exists() { input::below(&path) } else { Vec::new() };
         }
@@ -69,7 +74,7 @@ impl Location {
 
     /// Names with `*`, `?` or `[` in them exist, too.
     fn is_glob(&self) -> bool {
-        has_magic(&self.text) && !self.folder.join(&self.text).exists()
+        has_magic(&self.text) && !self.path().exists()
     }
 
     /// The place as the file system has it now, to ask which files lie in it.
@@ -77,7 +82,7 @@ impl Location {
     /// # Errors
     /// The current folder cannot be told.
     pub fn place(&self) -> io::Result<Place> {
-        let whole = self.folder.join(&self.text);
+        let whole = self.path();
         if !self.is_glob() {
             return Ok(Place::Path(std::path::absolute(&whole)?, real(&whole)?));
         }
@@ -184,7 +189,7 @@ fn joined(folder: &Path, glob: &str) -> String {
 }
 
 /// A part of a location as it is written.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Part {
     /// This character.
     Char(char),

@@ -1,15 +1,18 @@
 //! `[[sources]]`: what is expected to be heard (ARCHITECTURE rule 7).
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use keytrail_normalize::Format;
+use keytrail_model::{Fatal, Reject, Rejection};
+use keytrail_normalize::{Declaration, Format};
 
-use super::location::Location;
+use super::location::{File, Location};
 use super::section::{Section, Text, list};
+use crate::input::{Input, Source};
 
 /// A declared source.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeclaredSource {
     /// `keytrail_source` of its rows.
     pub name: String,
@@ -25,6 +28,55 @@ pub struct DeclaredSource {
     pub accounts: Vec<String>,
     /// It is silent, and that is a finding, when nothing of it was heard for longer.
     pub longest_silence: Option<Duration>,
+}
+
+/// Says of each input which source declares it: the one in whose locations its file lies.
+///
+/// # Errors
+/// `Config.Location`: a file lies in locations of two sources. `Fatal.Input`: the current folder cannot be
+/// told.
+pub fn claim(inputs: &mut [Input], sources: &[Arc<DeclaredSource>]) -> Result<(), Fatal> {
+    let lost =
+        |e: std::io::Error| Fatal::new("Fatal.Input", format!("the current folder cannot be told: {e}"));
+    let mut places = Vec::new();
+    for source in sources {
+        for location in &source.locations {
+            places.push((source, location.place().map_err(lost)?));
+        }
+    }
+    for input in inputs.iter_mut().filter(|_| !places.is_empty()) {
+        let Source::Path(path) = &input.source else { continue };
+        let file = File::at(path).map_err(lost)?;
+        for (source, _) in places.iter().filter(|(_, place)| place.holds(&file)) {
+            if let Some(other) = input.declared.as_ref().filter(|other| other.name != source.name) {
+                return Err(Fatal::new(
+                    "Config.Location",
+                    format!(
+                        "`{}` lies in locations of the sources `{}` and `{}`, expected it in those of one",
+                        input.name, other.name, source.name
+                    ),
+                ));
+            }
+            input.declared = Some(Arc::clone(source));
+        }
+    }
+    Ok(())
+}
+
+impl DeclaredSource {
+    /// What normalizers have to know of it.
+    pub(crate) fn declaration(&self) -> Declaration<'_> {
+        Declaration { source: &self.name, instance: self.instance.as_deref(), accounts: &self.accounts }
+    }
+
+    /// The refusal of a record of another shape.
+    pub(crate) fn mismatch(&self, is: Format) -> Rejection {
+        let (dataset, name, other) = (self.format.dataset(), &self.name, is.dataset());
+        let reason = format!(
+            "expected a record of `{dataset}`, as the source `{name}` declares, found one of `{other}`"
+        );
+        Rejection::new(Reject::SourceMismatch, reason)
+    }
 }
 
 /// Its part of the template.
@@ -63,14 +115,14 @@ pub const TEMPLATE: &str = r#"
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// The declared sources.
-pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Vec<DeclaredSource> {
+pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Vec<Arc<DeclaredSource>> {
     let mut earlier: Vec<(DeclaredSource, usize)> = Vec::new();
     top.sections("sources", |section| {
         if let Some(source) = one(section, folder, &earlier) {
             earlier.push((source, section.line_of("name")));
         }
     });
-    earlier.into_iter().map(|(source, _)| source).collect()
+    earlier.into_iter().map(|(source, _)| Arc::new(source)).collect()
 }
 
 /// One source, checked by itself and against those before it.
@@ -161,11 +213,11 @@ fn check_instance(section: &mut Section<'_, '_>, instance: &str, format: Format)
         Format::CloudHsm if !is_hsm_id(instance) => {
             section.problem("instance", "expected the id of an HSM, as in \"hsm-3i4c2dgkkti\"");
         }
-        Format::CloudHsm | Format::Kubernetes | Format::Vault if printable => {}
-        Format::CloudHsm | Format::Kubernetes | Format::Vault => {
+        _ if format.has_instances() && printable => {}
+        _ if format.has_instances() => {
             section.problem("instance", "expected up to 128 printable ASCII characters without spaces");
         }
-        Format::CloudTrail | Format::Gcp | Format::KeyOperation | Format::KeyVault => {
+        _ => {
             let dataset = format.dataset();
             section.problem(
                 "instance",

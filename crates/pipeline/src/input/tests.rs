@@ -11,7 +11,7 @@ type Found = Vec<(u64, String, &'static str)>;
 
 fn read_all(input: &Input, limits: &Limits) -> (Found, InputSummary) {
     let mut frames = Found::new();
-    let summary = read(input, limits, &mut Buffers::default(), &mut |f| {
+    let summary = read(input, limits, &mut Buffers::default(), &mut |f: Frame<'_>| {
         let code = f.verdict.as_ref().map_or_else(|r| r.code.code(), |()| "ok");
         frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), code));
         Ok(())
@@ -20,7 +20,7 @@ fn read_all(input: &Input, limits: &Limits) -> (Found, InputSummary) {
 }
 
 fn bytes_input(bytes: &[u8]) -> Input {
-    Input { name: "in".to_owned(), source: Source::Bytes(bytes.to_vec()) }
+    Input { name: "in".to_owned(), source: Source::Bytes(bytes.to_vec()), declared: None }
 }
 
 fn read_bytes(bytes: &[u8]) -> Found {
@@ -134,11 +134,15 @@ fn a_bomb_stops_at_the_limit() {
 #[test]
 fn the_first_failure_of_who_takes_them_is_the_last_call() {
     let mut frames = 0;
-    let stopped =
-        read(&bytes_input(lines(1_000).as_bytes()), &Limits::default(), &mut Buffers::default(), &mut |_| {
+    let stopped = read(
+        &bytes_input(lines(1_000).as_bytes()),
+        &Limits::default(),
+        &mut Buffers::default(),
+        &mut |_: Frame<'_>| {
             frames += 1;
             Err(Fatal::new("Fatal.Test", "no"))
-        });
+        },
+    );
     assert_eq!((stopped.unwrap_err().code, frames), ("Fatal.Test", 1));
 }
 
@@ -149,10 +153,11 @@ fn memory_of_one_input_says_nothing_of_the_next() {
     for text in [&long, &short, &long, &short] {
         for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes()), zstd(text.as_bytes())] {
             let mut frames = Found::new();
-            let summary = read(&bytes_input(&bytes), &Limits::default(), &mut buffers, &mut |f| {
-                frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), "ok"));
-                Ok(())
-            });
+            let summary =
+                read(&bytes_input(&bytes), &Limits::default(), &mut buffers, &mut |f: Frame<'_>| {
+                    frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), "ok"));
+                    Ok(())
+                });
             assert!(frames == expected(text), "{} bytes", bytes.len());
             assert_eq!(summary.unwrap().inflated_bytes, text.len() as u64);
         }
@@ -182,7 +187,7 @@ fn unreadable_inputs_are_frames() {
         ),
     ] {
         let mut frames = Vec::new();
-        read(&input, &Limits::default(), &mut Buffers::default(), &mut |f| {
+        read(&input, &Limits::default(), &mut Buffers::default(), &mut |f: Frame<'_>| {
             frames.push((f.bytes.to_vec(), f.verdict.err()));
             Ok(())
         })
@@ -233,7 +238,10 @@ fn arguments_become_inputs_in_a_stable_order() {
     let root_name = root.to_str().unwrap();
     assert_eq!(names(&["gone"]).unwrap_err(), format!("`{root_name}/gone` cannot be read: entity not found"));
     assert_eq!(names(&["a/*.txt"]).unwrap_err(), format!("`{root_name}/a/*.txt` matches no file"));
-    assert_eq!(expand(&["-".into()]).unwrap(), [Input { name: "-".to_owned(), source: Source::Stdin }]);
+    assert_eq!(
+        expand(&["-".into()]).unwrap(),
+        [Input { name: "-".to_owned(), source: Source::Stdin, declared: None }]
+    );
     assert!(expand(&["-".into(), "-".into()]).unwrap_err().contains("twice"));
     assert_eq!(Input::path(std::ffi::OsStr::from_bytes(b"a\xff/\xc3\xa9")).name, "a\\xff/\u{e9}");
 }
