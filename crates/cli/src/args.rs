@@ -311,6 +311,8 @@ is found. schemas/alerts.md says what each rule means.")]
 pub struct AlertsArgs {
     #[command(flatten)]
     pub read: ReadArgs,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Look at what was archived from this time on (RFC 3339, or a date)
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub from: Option<i64>,
