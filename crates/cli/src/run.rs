@@ -167,6 +167,9 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
             escape(&folder.root().display().to_string()),
         ));
     }
+    for what in &summary.compacted.skipped {
+        tell(&format!("warning: not compacted: {}", escape(what)));
+    }
     if summary.gaps > 0 {
         tell(&format!(
             "warning: {} ranges of records are missing between others of their source: keytrail verify names them",
@@ -234,6 +237,9 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
             s.inflated_bytes as f64 / s.objects.1 as f64
         )
     };
+    if !s.compacted.is_nothing() {
+        let _infallible = writeln!(out, "compact  {}", crate::rewrite::compacted(&s.compacted));
+    }
     let _infallible = writeln!(
         out,
         "log      {}, size {}, root {}\nkey      {}",
@@ -266,6 +272,9 @@ fn as_json(s: &Summary) -> String {
     if s.controls > 0 {
         all["control_messages"] = s.controls.into();
     }
+    if !s.compacted.is_nothing() {
+        all["compacted"] = crate::rewrite::compacted_json(&s.compacted);
+    }
     if s.gaps > 0 {
         all["gaps"] = s.gaps.into();
     }
@@ -278,7 +287,7 @@ fn as_json(s: &Summary) -> String {
 }
 
 /// SIGTERM and SIGINT ask the run to seal and end; a second one ends it at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(
