@@ -150,8 +150,8 @@ Examples:
   keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
 
 Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
-{\"records\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of CloudWatch Logs and
-EventBridge, too.
+{\"records\":[...]}, {\"entries\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of
+CloudWatch Logs, EventBridge, Lambda events and diagnostic logs of AKS, too.
 Reading the same input again adds nothing. Exit codes: 0 good (also with rejected records, which are in
 quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
 the disk is full, the run was stopped), 78 configuration, 64 usage.")]
