@@ -6,6 +6,7 @@
 mod args;
 mod event;
 mod folder;
+mod follow;
 mod log;
 mod quarantine;
 mod run;

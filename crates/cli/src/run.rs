@@ -18,12 +18,12 @@ use keytrail_pipeline::{Options, Progress, Summary, ingest};
 
 use crate::args::RunArgs;
 use crate::folder::Folder;
+use crate::follow::follow;
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print_bytes, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
-    let mut inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
     let threads = threads(args.threads);
     let options = Options {
         ingest: ingest::Options {
@@ -39,6 +39,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         object_bytes: args.object_size,
     };
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    if args.follow.follow {
+        return follow(&folder, args.inputs, options, &args.follow, args.json);
+    }
+    let mut inputs = input::expand(&args.inputs).map_err(|e| Fatal::new("Usage.Input", e))?;
     leave_out(&folder.own(), &args.inputs, &mut inputs);
     run_inputs(&folder, &inputs, &options, args.json)
 }
@@ -236,7 +240,7 @@ fn as_json(s: &Summary) -> String {
 }
 
 /// SIGTERM and SIGINT ask the run to seal and end; a second one ends it at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(

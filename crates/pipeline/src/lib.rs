@@ -11,6 +11,7 @@ pub mod conflicts;
 mod dedup;
 pub mod explain;
 pub mod export;
+pub mod follow;
 pub mod ingest;
 pub mod input;
 mod object_check;

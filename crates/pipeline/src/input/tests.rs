@@ -6,12 +6,16 @@ use flate2::write::GzEncoder;
 
 use super::*;
 
+fn never() -> AtomicBool {
+    AtomicBool::new(false)
+}
+
 /// Offset, text and code of each frame.
 type Found = Vec<(u64, String, &'static str)>;
 
 fn read_all(input: &Input, limits: &Limits) -> (Found, InputSummary) {
     let mut frames = Found::new();
-    let summary = read(input, limits, &mut Buffers::default(), &mut |f| {
+    let summary = read(input, limits, &mut Buffers::default(), &never(), &mut |f| {
         let code = f.verdict.as_ref().map_or_else(|r| r.code.code(), |()| "ok");
         frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), code));
         Ok(())
@@ -134,11 +138,16 @@ fn a_bomb_stops_at_the_limit() {
 #[test]
 fn the_first_failure_of_who_takes_them_is_the_last_call() {
     let mut frames = 0;
-    let stopped =
-        read(&bytes_input(lines(1_000).as_bytes()), &Limits::default(), &mut Buffers::default(), &mut |_| {
+    let stopped = read(
+        &bytes_input(lines(1_000).as_bytes()),
+        &Limits::default(),
+        &mut Buffers::default(),
+        &never(),
+        &mut |_| {
             frames += 1;
             Err(Fatal::new("Fatal.Test", "no"))
-        });
+        },
+    );
     assert_eq!((stopped.unwrap_err().code, frames), ("Fatal.Test", 1));
 }
 
@@ -149,7 +158,7 @@ fn memory_of_one_input_says_nothing_of_the_next() {
     for text in [&long, &short, &long, &short] {
         for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes()), zstd(text.as_bytes())] {
             let mut frames = Found::new();
-            let summary = read(&bytes_input(&bytes), &Limits::default(), &mut buffers, &mut |f| {
+            let summary = read(&bytes_input(&bytes), &Limits::default(), &mut buffers, &never(), &mut |f| {
                 frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), "ok"));
                 Ok(())
             });
@@ -182,7 +191,7 @@ fn unreadable_inputs_are_frames() {
         ),
     ] {
         let mut frames = Vec::new();
-        read(&input, &Limits::default(), &mut Buffers::default(), &mut |f| {
+        read(&input, &Limits::default(), &mut Buffers::default(), &never(), &mut |f| {
             frames.push((f.bytes.to_vec(), f.verdict.err()));
             Ok(())
         })
