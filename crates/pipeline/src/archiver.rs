@@ -182,24 +182,19 @@ impl<'a> Archiver<'a> {
         self.copies.insert(input, copies);
     }
 
-    /// All records of a part were added: what was read of the input from its start is `summary`, and has `before`
-    /// records more. Gives the records of the part, and the copies so far.
-    pub fn end_of_part(
-        &mut self,
-        input: u32,
-        summary: &InputSummary,
-        before: u64,
-        is_whole: bool,
-    ) -> (u64, Copies) {
+    /// All records of a part were added. `summary` is of what was read of the input from its start; of it, the first
+    /// bytes and records of `before` were read earlier. Gives the records of the part, and the copies so far.
+    pub fn end_of_part(&mut self, input: u32, summary: &InputSummary, before: (u64, u64)) -> (u64, Copies) {
         let read = self.reads.remove(&input).unwrap_or_default();
         self.done.2 += 1;
         // What is named of a growing one is never named again, and need not be remembered.
         let taken = &mut self.taken.inputs;
-        let is_new = if is_whole { taken.insert(summary.sha256) } else { !taken.contains(&summary.sha256) };
-        if summary.bytes > 0 && is_new {
+        let is_new =
+            if before.0 == 0 { taken.insert(summary.sha256) } else { !taken.contains(&summary.sha256) };
+        if summary.bytes > before.0 && is_new {
             let object = self.inputs[input as usize].clone();
             let (bytes, sha256) = (summary.bytes, summary.sha256);
-            self.parts.insert(input, InputItem { bytes, object, read: before + read, sha256 });
+            self.parts.insert(input, InputItem { bytes, object, read: before.1 + read, sha256 });
         }
         (read, self.copies.remove(&input).unwrap_or_default())
     }

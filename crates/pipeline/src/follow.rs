@@ -237,7 +237,8 @@ struct Turn {
     file: u64,
     number: u32,
     part: Part,
-    before: u64,
+    /// Bytes and records of the file that were read before.
+    before: (u64, u64),
 }
 
 impl Service<'_> {
@@ -356,15 +357,15 @@ impl Service<'_> {
                             Span::On(p) => {
                                 archiver.resume(number, std::mem::take(&mut followed.copies));
                                 bytes += part.to - p.place.offset;
-                                p.read
+                                (p.place.offset, p.read)
                             }
                             Span::Rest(p) => {
                                 archiver.resume(number, followed.copies.clone());
-                                p.read
+                                (p.place.offset, p.read)
                             }
                             Span::Whole { .. } => {
                                 bytes += part.to;
-                                0
+                                (0, 0)
                             }
                         };
                         turns.push(Turn { file: id, number, part, before });
@@ -400,9 +401,7 @@ impl Service<'_> {
                 Step::Records(records) => archiver.add(records)?,
                 Step::EndOfPart(number, done) => {
                     if let Some(turn) = by_number.get(&number) {
-                        let is_whole = matches!(turn.part.span, Span::Whole { .. });
-                        let (records, copies) =
-                            archiver.end_of_part(number, &done.summary, turn.before, is_whole);
+                        let (records, copies) = archiver.end_of_part(number, &done.summary, turn.before);
                         ended.push((turn, done, records, copies));
                     }
                 }

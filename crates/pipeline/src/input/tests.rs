@@ -205,7 +205,7 @@ fn unreadable_inputs_are_frames() {
         found.push((f.bytes.to_vec(), f.verdict.err().map(|r| r.code)));
         Ok(())
     };
-    let mut frames = Frames { name: "n", sink: &mut sink, failed: None };
+    let mut frames = Frames { name: "n", sink: &mut sink, failed: None, stopped: None };
     let source = Box::new(Failing(b"{\"a\":1}\n{\"a\":2}\n{\"a"));
     read_from(Ok(source), &Limits::default(), &mut Buffers::default(), &mut frames);
     assert_eq!(
