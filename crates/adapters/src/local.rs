@@ -9,6 +9,7 @@ mod checkpoint;
 mod files;
 mod folder_lock;
 mod key_file;
+pub mod open_files;
 pub mod secret;
 
 use std::fs::File;

@@ -1,7 +1,9 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
@@ -148,12 +150,14 @@ Examples:
   zcat old.gz | keytrail run - --source vault       standard input, format given
   keytrail run --config /etc/keytrail.toml          all locations of the declared sources
   keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
+  keytrail run --follow /var/log/vault/ --metrics 127.0.0.1:9464
+                                                    a service: what is written there, sealed every minute
 
 Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
 {\"records\":[...]}, {\"entries\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of
 CloudWatch Logs, EventBridge, Lambda events and diagnostic logs of AKS, too.
 Reading the same input again adds nothing. Exit codes: 0 good (also with rejected records, which are in
-quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
+quarantine; --follow: after a signal), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
 the disk is full, the run was stopped), 78 configuration, 64 usage.")]
 pub struct RunArgs {
     /// Files, folders, globs, or `-` for standard input [default: what the configuration declares]
@@ -185,6 +189,32 @@ pub struct RunArgs {
     /// Compressed inputs that inflate beyond this are rejected from there on
     #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     pub max_inflated_size: u64,
+    #[command(flatten)]
+    pub follow: FollowArgs,
+}
+
+/// `keytrail run --follow`.
+#[derive(Args, Debug)]
+pub struct FollowArgs {
+    /// Keep reading what is written to the inputs, and seal at intervals, until SIGTERM or SIGINT; inputs need not
+    /// be there yet
+    #[arg(long)]
+    pub follow: bool,
+    /// Time between two looks at the inputs
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration, requires = "follow")]
+    pub poll_interval: Duration,
+    /// Time between two seals, when there is something to seal
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, requires = "follow")]
+    pub seal_interval: Duration,
+    /// A last line, or a document, whose end does not come is taken as it is when its file has been still for so long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, requires = "follow")]
+    pub still: Duration,
+    /// Serve Prometheus metrics at http://ADDRESS/metrics
+    #[arg(long, value_name = "ADDRESS", requires = "follow")]
+    pub metrics: Option<SocketAddr>,
+    /// Let other machines read metrics: take an address that is not loopback
+    #[arg(long, requires = "metrics")]
+    pub metrics_remote: bool,
 }
 
 /// Who is told of alerts.
@@ -443,6 +473,21 @@ pub fn size(text: &str) -> Result<u64, String> {
     })
 }
 
+/// Reads `60s`, `500ms`, `5m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let milliseconds: u64 = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        unit => return Err(format!("`{unit}` is no unit, expected ms, s, m or h")),
+    };
+    let time = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(milliseconds)).filter(|n| *n > 0);
+    time.map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is no time, expected a whole number above 0 and a unit, as in 60s"))
+}
+
 /// Reads RFC 3339 or a date (its first moment, UTC).
 pub fn time(text: &str) -> Result<i64, String> {
     keytrail_model::Timestamp::parse(text)
@@ -468,6 +513,9 @@ mod tests {
         assert!(size("0").is_err());
         assert!(size("12 parsecs").unwrap_err().contains("no unit"));
         assert_eq!(time("1970-01-02"), Ok(86_400_000_000));
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(duration("0s").is_err() && duration("1d").unwrap_err().contains("no unit"));
         assert!(time("yesterday").unwrap_err().contains("no time"));
     }
 }

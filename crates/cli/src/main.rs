@@ -9,6 +9,7 @@ mod config;
 mod event;
 mod expire;
 mod folder;
+mod follow;
 mod log;
 mod notify;
 mod quarantine;

@@ -21,13 +21,13 @@ use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
 use crate::config;
 use crate::folder::Folder;
+use crate::follow::follow;
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print_bytes, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
     let config = config::load(&args.config)?;
-    let (mut inputs, places) = inputs(&args.inputs, &config)?;
     let threads = threads(args.threads);
     let options = Options {
         ingest: ingest::Options {
@@ -43,19 +43,22 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         object_bytes: args.object_size,
     };
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
+    let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
+    if args.follow.follow {
+        let places = places(&args.inputs, &config)?;
+        return follow(&open()?, places, options, &args, config);
+    }
+    let (mut inputs, places) = inputs(&args.inputs, &config)?;
     let telling = Telling { options: config.alerts, receivers };
-    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    let folder = open()?;
     leave_out(&folder.own(), &places, &mut inputs);
     run_inputs(&folder, &inputs, &options, telling, args.json)
 }
 
-/// The inputs that the command line names, else those that the configuration declares; and the places that
-/// they were found at.
-fn inputs(given: &[OsString], config: &Config) -> Result<(Vec<Input>, Vec<OsString>), Fatal> {
+/// What the command line names to be read, else the locations that the configuration declares.
+fn places(given: &[OsString], config: &Config) -> Result<Vec<OsString>, Fatal> {
     if !given.is_empty() {
-        let mut inputs = input::expand(given).map_err(|e| Fatal::new("Usage.Input", e))?;
-        claim(&mut inputs, &config.sources)?;
-        return Ok((inputs, given.to_vec()));
+        return Ok(given.to_vec());
     }
     if config.sources.is_empty() {
         return Err(Fatal::new(
@@ -63,10 +66,19 @@ fn inputs(given: &[OsString], config: &Config) -> Result<(Vec<Input>, Vec<OsStri
             "nothing to read: name an INPUT, or declare sources in keytrail.toml (keytrail config init)",
         ));
     }
-    let locations = || config.sources.iter().flat_map(|s| &s.locations);
-    let mut inputs: Vec<Input> = locations().flat_map(Location::inputs).collect();
+    Ok(config.sources.iter().flat_map(|s| &s.locations).map(|l| l.path().into()).collect())
+}
+
+/// The inputs at these places, and the places.
+fn inputs(given: &[OsString], config: &Config) -> Result<(Vec<Input>, Vec<OsString>), Fatal> {
+    let places = places(given, config)?;
+    let mut inputs = if given.is_empty() {
+        config.sources.iter().flat_map(|s| &s.locations).flat_map(Location::inputs).collect()
+    } else {
+        input::expand(given).map_err(|e| Fatal::new("Usage.Input", e))?
+    };
     claim(&mut inputs, &config.sources)?;
-    Ok((inputs, locations().map(|l| l.path().into()).collect()))
+    Ok((inputs, places))
 }
 
 /// Runs `inputs` into an opened folder, verifies what is new, prints the summary, and tells of alerts.

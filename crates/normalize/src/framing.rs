@@ -29,8 +29,10 @@ mod tests;
 use std::ops::Range;
 
 use keytrail_model::{Reject, Rejection};
+use serde::{Deserialize, Serialize};
 
 use blocks::Blocks;
+pub use blocks::Kind as BlockKind;
 use document::Document;
 use first_keys::FirstKeys;
 use lines::Lines;
@@ -92,6 +94,59 @@ pub struct Splitter {
     offset: u64,
 }
 
+/// How an object that is being written begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Beginning {
+    /// Records that can be read as they come, from this place on.
+    Records(Place),
+    /// A document, which is whole when its end is there.
+    Document,
+    /// Too little is there to tell.
+    Undecided,
+}
+
+/// Where the cutting of a growing object stands, between two records: all that a splitter has to know to go on
+/// there as if it had read what comes before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Bytes that are done with.
+    pub offset: u64,
+    /// What the object holds.
+    pub shape: Shape,
+    /// The bytes before are of a record that is larger than a record may be, and goes on.
+    pub is_too_large: bool,
+}
+
+/// What an object that can be read on holds. A document is no such one: it has an end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Shape {
+    /// Lines of JSON objects.
+    Lines {
+        /// Lines have a text before their object.
+        prefixed: bool,
+        /// How records before began, the latest first.
+        first_keys: Vec<String>,
+    },
+    /// Blocks of lines.
+    Blocks {
+        /// What the unfinished record is.
+        kind: BlockKind,
+    },
+}
+
+impl Shape {
+    /// Whether records are cut in the same way.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Lines { prefixed: a, .. }, Self::Lines { prefixed: b, .. }) => a == b,
+            (Self::Blocks { .. }, Self::Blocks { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Mode {
     Undecided { bom_checked: bool },
@@ -140,6 +195,63 @@ impl Splitter {
     pub fn new(limits: Limits) -> Self {
         let limits = Limits { max_record_bytes: limits.max_record_bytes.max(1) };
         Self { limits, mode: Mode::Undecided { bom_checked: false }, offset: 0 }
+    }
+
+    /// What the first bytes of an object say that is being written: `head` is all that is there, or more than
+    /// [`WINDOW_BYTES`] behind leading whitespace. Lines and blocks are taken for what they are as soon as one is
+    /// whole, so more bytes may change the answer until the window is full.
+    pub fn beginning(limits: Limits, head: &[u8]) -> Beginning {
+        let mut splitter = Self::new(limits);
+        let rest = &head[splitter.decide(head, false)..];
+        if let Mode::Undecided { bom_checked: true } = splitter.mode {
+            if blocks::vote(rest) {
+                splitter.mode = Mode::Blocks(Blocks::new(splitter.limits, rest));
+            } else if let Some((prefixed, keys)) = lines::vote(rest, false) {
+                splitter.mode = Mode::Lines(Lines::new(splitter.limits, prefixed, keys));
+            }
+        }
+        match (splitter.place(), splitter.mode) {
+            (Some(place), _) => Beginning::Records(place),
+            (None, Mode::Document(_)) => Beginning::Document,
+            (None, _) => Beginning::Undecided,
+        }
+    }
+
+    /// A splitter that goes on at a place.
+    pub fn at(limits: Limits, place: &Place) -> Self {
+        let new = Self::new(limits);
+        let mode = match &place.shape {
+            Shape::Lines { prefixed, first_keys } => {
+                Mode::Lines(Lines::at(new.limits, *prefixed, first_keys, place.is_too_large))
+            }
+            Shape::Blocks { kind } => Mode::Blocks(Blocks::at(new.limits, *kind, place.is_too_large)),
+        };
+        Self { mode, offset: place.offset, ..new }
+    }
+
+    /// Where it stands; `None` while it is undecided, and for a document.
+    pub fn place(&self) -> Option<Place> {
+        let (shape, is_too_large) = match &self.mode {
+            Mode::Lines(lines) => lines.place(),
+            Mode::Blocks(blocks) => blocks.place(),
+            Mode::Undecided { .. } | Mode::Document(_) => return None,
+        };
+        Some(Place { offset: self.offset, shape, is_too_large })
+    }
+
+    /// Whether what was shown, with `rest` that it is not done with, is whole if nothing comes behind it: no line,
+    /// record or container is left open. Blocks never are: the last one may go on.
+    pub fn is_whole(mut self, rest: &[u8]) -> bool {
+        let skipped = self.decide(rest, true);
+        let rest = &rest[skipped..];
+        let used = self.run(rest, false, &mut |_: Frame<'_>| {});
+        let rest = &rest[used..];
+        match &self.mode {
+            Mode::Lines(lines) => trim_start(rest).is_empty() || lines.is_whole(rest),
+            Mode::Blocks(_) => trim_start(rest).is_empty(),
+            Mode::Document(document) => trim_start(rest).is_empty() && document.is_closed(),
+            Mode::Undecided { .. } => rest.is_empty(),
+        }
     }
 
     /// Gives the frames that end in `data`, and how many of its bytes it is done with: the next call's

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 
 use keytrail_archive::Sorter;
+use keytrail_ledger::Checkpoint;
 use keytrail_model::manifest::{InputItem, ManifestKind};
-use keytrail_model::{Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
+use keytrail_model::{Counts, Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
 
 use crate::compact::Compacted;
+use crate::config::DeclaredSource;
 use crate::ingest::{Normalized, Rejected};
 use crate::input::{Input, InputSummary, Source};
 use crate::readable::{Readable, TakenIn, add_runs};
@@ -33,6 +35,8 @@ const SEAL_ITEMS: usize = 20_000;
 
 /// New gaps that a summary names; it counts all.
 const FIRST_GAPS: usize = 100;
+/// How many byte-identical records of an input without a producer's key were read, by their hash.
+pub(crate) type Copies = HashMap<Hash, u64>;
 
 /// Writes rows to archive objects and seals them.
 pub struct Archiver<'a> {
@@ -47,7 +51,9 @@ pub struct Archiver<'a> {
     sink: Sink<'a>,
     pending: Detail,
     taken: TakenIn,
-    ordinals: HashMap<Hash, u64>,
+    copies: HashMap<u32, Copies>,
+    parts: BTreeMap<u32, InputItem>,
+    head: Option<Checkpoint>,
     tally: Tally,
     rejected: BTreeMap<&'static str, u64>,
     reads: HashMap<u32, u64>,
@@ -84,7 +90,9 @@ impl<'a> Archiver<'a> {
             taken: recovered.taken,
             readable: recovered.readable,
             pending: Detail { quarantine: recovered.unsealed, version: 1, ..Detail::default() },
-            ordinals: HashMap::new(),
+            copies: HashMap::new(),
+            parts: BTreeMap::new(),
+            head: None,
             tally: Tally::new(inputs),
             rejected: BTreeMap::new(),
             reads: HashMap::new(),
@@ -116,7 +124,7 @@ impl<'a> Archiver<'a> {
             let source = self.tally.source(records.input, format_of(run[0].dataset));
             self.tally.of(source).read += run.len() as u64;
         }
-        self.number_copies(&mut records.rows);
+        self.number_copies(records.input, &mut records.rows);
         self.unsealed_bytes += records.bytes;
         self.done.0 += records.bytes;
         self.done.1 += read;
@@ -147,12 +155,13 @@ impl<'a> Archiver<'a> {
     }
 
     /// Gives keyless records their ordinal among byte-identical ones of the same input.
-    fn number_copies(&mut self, rows: &mut RowBuffer) {
+    fn number_copies(&mut self, input: u32, rows: &mut RowBuffer) {
+        let copies = self.copies.entry(input).or_default();
         for i in 0..rows.len() {
             let row = rows.row(i);
             if row.head.keyless {
                 let hash = row.head.hash;
-                let seen = self.ordinals.entry(hash).or_default();
+                let seen = copies.entry(hash).or_default();
                 let ordinal = *seen;
                 *seen += 1;
                 if ordinal > 0 {
@@ -164,7 +173,7 @@ impl<'a> Archiver<'a> {
 
     /// All records of an input were added.
     pub fn end_of_input(&mut self, input: u32, summary: &InputSummary) {
-        self.ordinals.clear();
+        self.copies.remove(&input);
         let read = self.reads.remove(&input).unwrap_or_default();
         self.input_bytes += summary.bytes;
         // A quarantine entry is sealed as such; it is an input where it gave rows.
@@ -179,6 +188,91 @@ impl<'a> Archiver<'a> {
             });
         }
         self.done.2 += 1;
+    }
+
+    /// A number for an input that comes in parts, until [`Archiver::forget_inputs`].
+    pub fn number_of(&mut self, name: &str, declared: Option<&DeclaredSource>) -> u32 {
+        self.inputs.push(name.to_owned());
+        self.replayed.push(false);
+        self.instances.push(declared.and_then(|d| d.instance.clone()));
+        self.tally.add_input(declared);
+        (self.inputs.len() - 1) as u32
+    }
+
+    /// What was read of an input before the part that comes next.
+    pub fn resume(&mut self, input: u32, copies: Copies) {
+        self.copies.insert(input, copies);
+    }
+
+    /// All records of a part were added. `summary` is of what was read of the input from its start; of it, the first
+    /// bytes and records of `before` were read earlier. Gives the records of the part, and the copies so far.
+    pub fn end_of_part(&mut self, input: u32, summary: &InputSummary, before: (u64, u64)) -> (u64, Copies) {
+        let read = self.reads.remove(&input).unwrap_or_default();
+        self.done.2 += 1;
+        // What is named of a growing one is never named again, and need not be remembered.
+        let taken = &mut self.taken.inputs;
+        let is_new =
+            if before.0 == 0 { taken.insert(summary.sha256) } else { !taken.contains(&summary.sha256) };
+        if summary.bytes > before.0 && is_new {
+            let object = self.inputs[input as usize].clone();
+            let (bytes, sha256) = (summary.bytes, summary.sha256);
+            self.parts.insert(input, InputItem { bytes, object, read: before.1 + read, sha256 });
+        }
+        (read, self.copies.remove(&input).unwrap_or_default())
+    }
+
+    /// Numbers begin anew. Only right behind a seal: no row waits then that has one.
+    pub fn forget_inputs(&mut self) {
+        self.inputs.clear();
+        self.replayed.clear();
+        self.instances.clear();
+        self.tally.forget_inputs();
+    }
+
+    /// The log's head as of the last seal by this archiver.
+    pub fn head(&self) -> Option<&Checkpoint> {
+        self.head.as_ref()
+    }
+
+    /// What is sealed, with the entries that others of this process appended to the log since.
+    pub fn catch_up(&mut self) -> Result<(), Fatal> {
+        let head = self.trail.log().recover()?;
+        self.readable.extend(self.trail.store, head.size)?;
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// New objects and their bytes so far.
+    pub fn written(&self) -> (u64, u64) {
+        self.written
+    }
+
+    /// Inflated bytes since the last seal.
+    pub fn unsealed_bytes(&self) -> u64 {
+        self.unsealed_bytes
+    }
+
+    /// Whether a seal would have something to seal, if only what is known before rows are looked at.
+    pub fn has_unsealed(&self) -> bool {
+        self.unsealed_bytes > 0
+            || !(self.parts.is_empty()
+                && self.pending.inputs.is_empty()
+                && self.pending.quarantine.is_empty())
+    }
+
+    /// Counts by source so far; of accepted ones and duplicates as of the last seal.
+    pub fn counts(&self) -> BTreeMap<String, Counts> {
+        self.tally.sources()
+    }
+
+    /// Refused records by code so far.
+    pub fn rejected(&self) -> &BTreeMap<&'static str, u64> {
+        &self.rejected
+    }
+
+    /// Marks the end of a run that leaves nothing unsealed.
+    pub fn mark_clean(&self) -> Result<(), Fatal> {
+        mark_clean(self.trail.store, self.readable.size)
     }
 
     /// Row buffers that are empty again since the last call.
@@ -199,7 +293,7 @@ impl<'a> Archiver<'a> {
     /// Enough has come together for a seal.
     pub fn due(&self) -> bool {
         self.unsealed_bytes >= SEAL_BYTES
-            || self.pending.quarantine.len() + self.pending.inputs.len() >= SEAL_ITEMS
+            || self.pending.quarantine.len() + self.pending.inputs.len() + self.parts.len() >= SEAL_ITEMS
     }
 
     /// Makes everything so far durable and provable; returns the log's size. Nothing new, no new leaf.
@@ -211,6 +305,7 @@ impl<'a> Archiver<'a> {
             .finish(&mut |partition, rows| sink.append(partition, rows, now, inputs, readable, tally))?;
         let staged = self.sink.take()?;
         self.unsealed_bytes = 0;
+        self.pending.inputs.extend(std::mem::take(&mut self.parts).into_values());
         if staged.is_empty() && self.pending.inputs.is_empty() && self.pending.quarantine.is_empty() {
             return Ok(self.readable.size);
         }
@@ -219,7 +314,9 @@ impl<'a> Archiver<'a> {
         add_runs(&mut self.taken.sequences, &self.pending.runs);
         let manifests = self.put(staged, now)?;
         let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
-        let first = self.trail.log().append(&entries)?.size - entries.len() as u64;
+        let head = self.trail.log().append(&entries)?;
+        let first = head.size - entries.len() as u64;
+        self.head = Some(head);
         for (leaf, manifest) in (first..).zip(manifests) {
             self.readable.add(leaf, manifest)?;
         }
@@ -276,7 +373,7 @@ impl<'a> Archiver<'a> {
                 ));
             }
         }
-        mark_clean(self.trail.store, self.readable.size)?;
+        self.mark_clean()?;
         let new_gaps = || self.taken.sequences.new_gaps(&self.sealed_before);
         let checkpoint = self.trail.log().recover()?;
         Ok(Summary {

@@ -5,7 +5,7 @@
 //! missing is made again from the object. Memory holds the filters of the partitions in use, within a
 //! budget, and the entries of objects that are not sealed yet.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -49,7 +49,8 @@ const TAG_DOMAIN: &[u8] = b"keytrail/uids/1\n";
 pub(crate) struct Dedup<'a> {
     trail: &'a Trail<'a>,
     /// Indexes of sealed objects, by partition; those used longest ago go first.
-    sealed: Vec<(Partition, Vec<UidIndex>)>,
+    /// The number is the size of the log that they are of.
+    sealed: Vec<(u64, Partition, Vec<UidIndex>)>,
     /// Events that are written and not sealed, by partition.
     fresh: BTreeMap<Partition, Entries>,
 }
@@ -62,18 +63,27 @@ impl<'a> Dedup<'a> {
 
     /// Makes a partition's sealed objects known; call it before its rows are judged.
     pub fn enter(&mut self, partition: &Partition, readable: &Readable) -> Result<(), Fatal> {
-        if let Some(at) = self.sealed.iter().position(|(p, _)| p == partition) {
-            let entry = self.sealed.remove(at);
-            self.sealed.push(entry);
-            return Ok(());
+        let mut held = Vec::new();
+        if let Some(at) = self.sealed.iter().position(|(_, p, _)| p == partition) {
+            let (size, partition, indexes) = self.sealed.remove(at);
+            if size == readable.size {
+                self.sealed.push((size, partition, indexes));
+                return Ok(());
+            }
+            held = indexes;
         }
+        // Objects came since, or were replaced: what is still there stays open.
+        let mut held: HashMap<Hash, UidIndex> = held.into_iter().map(|i| (*i.object(), i)).collect();
         let mut indexes = Vec::new();
         for object in readable.partitions.get(partition).into_iter().flatten() {
-            indexes.push(open_index(self.trail, object)?);
+            indexes.push(match held.remove(&object.object.sha256) {
+                Some(index) => index,
+                None => open_index(self.trail, object)?,
+            });
         }
-        self.sealed.push((partition.clone(), indexes));
+        self.sealed.push((readable.size, partition.clone(), indexes));
         let (mut bytes, mut files) = (0, 0);
-        let keep = self.sealed.iter().rev().take_while(|(_, list)| {
+        let keep = self.sealed.iter().rev().take_while(|(_, _, list)| {
             bytes += list.iter().map(|i| i.memory_bytes() + EACH_BYTES).sum::<usize>();
             files += list.len();
             bytes <= INDEX_BYTES && files <= INDEX_FILES
@@ -90,7 +100,7 @@ impl<'a> Dedup<'a> {
             None => self.fresh.entry(partition.clone()).or_default(),
         };
         let mut found = fresh.find(head.group, &head.uid);
-        if let Some((_, indexes)) = self.sealed.last() {
+        if let Some((_, _, indexes)) = self.sealed.last() {
             for index in indexes {
                 if found.same {
                     break;
@@ -109,10 +119,9 @@ impl<'a> Dedup<'a> {
         Ok(if found.others.is_empty() { Verdict::New } else { Verdict::Shares(found.others) })
     }
 
-    /// What was written is sealed now: forget the entries, and look partitions up again.
+    /// What was written is sealed now: forget the entries. Partitions are looked at again when they are entered.
     pub fn sealed(&mut self) {
         self.fresh.clear();
-        self.sealed.clear();
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use keytrail_model::row::Provenance;
@@ -15,7 +16,8 @@ use keytrail_normalize::framing::Frame;
 use keytrail_normalize::{Context, Format, Origin, Standing, containers, normalize_of};
 
 use crate::config::DeclaredSource;
-use crate::input::{self, Buffers, Input, InputSummary, Limits, Source};
+use crate::input::part::{self, Part, PartRead, Span};
+use crate::input::{self, Buffers, Input, InputSummary, Limits, STOPPED, Source};
 use crate::quarantine;
 use crate::trail::Trail;
 
@@ -52,10 +54,29 @@ pub struct Rejected {
     pub original: Vec<u8>,
 }
 
+/// What a lane reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading<'a> {
+    /// An input, to its end.
+    Input(&'a Input),
+    /// A part of a file that is followed.
+    Part(&'a Part),
+}
+
+impl<'a> Reading<'a> {
+    fn declared(self) -> Option<&'a DeclaredSource> {
+        match self {
+            Self::Input(input) => input.declared.as_deref(),
+            Self::Part(part) => part.declared.as_deref(),
+        }
+    }
+}
+
 /// What a lane sends.
 enum Message {
     Records(Normalized),
     End(InputSummary),
+    EndOfPart(PartRead),
     Failed(Fatal),
 }
 
@@ -66,6 +87,8 @@ pub enum Step {
     Records(Normalized),
     /// All records of that input have been handed over.
     EndOfInput(u32, InputSummary),
+    /// All records of that part of a file have been handed over.
+    EndOfPart(u32, PartRead),
 }
 
 /// How inputs are read.
@@ -82,28 +105,34 @@ pub struct Options {
 /// Takes a step on the caller's thread; gives back buffers that it is done with.
 pub type Each<'a> = dyn FnMut(Step) -> Result<Vec<RowBuffer>, Fatal> + 'a;
 
-/// Runs all inputs through the lanes. The first error ends everything.
+/// Runs all inputs through the lanes, each under its number. The first error ends everything; so does `stop` where
+/// standard input is waited for, and what was read of it is handed over before.
 pub fn ingest(
     trail: &Trail<'_>,
-    inputs: &[Input],
+    inputs: &[(u32, Reading<'_>)],
     options: &Options,
+    stop: &AtomicBool,
     each: &mut Each<'_>,
 ) -> Result<(), Fatal> {
     let spare = Mutex::new(Vec::new());
     let lanes = options.threads.clamp(1, inputs.len().max(1));
     let (announce, announced) = sync_channel::<(u32, Receiver<Message>)>(lanes);
-    let queue = Mutex::new((inputs.iter().zip(0u32..), announce));
+    let queue = Mutex::new((inputs.iter(), announce));
     std::thread::scope(|scope| {
         // Owned by this closure, so that lanes blocked on a full channel end when the consumer stops.
         let announced = announced;
         for _ in 0..lanes {
             scope.spawn(|| {
                 let mut buffers = Buffers::default();
-                while let Some((input, number, results)) = claim(&queue) {
-                    let declared = input.declared.as_deref();
+                while let Some((number, reading, results)) = claim(&queue) {
+                    let declared = reading.declared();
                     let lane = Lane::new(trail, number, declared, options, &results, &spare);
+                    let last = match reading {
+                        Reading::Input(input) => lane.run(input, &mut buffers, stop),
+                        Reading::Part(part) => lane.run_part(part, &mut buffers),
+                    };
                     // Nobody is left to tell when this fails.
-                    let _consumer_gone = results.send(lane.run(input, &mut buffers));
+                    let _consumer_gone = results.send(last);
                 }
             });
         }
@@ -117,17 +146,17 @@ pub fn ingest(
     })
 }
 
-type Queue<'a, I> = Mutex<(I, SyncSender<(u32, Receiver<Message>)>)>;
+type Queue<I> = Mutex<(I, SyncSender<(u32, Receiver<Message>)>)>;
 
 /// Takes the next input and announces its channel; both under one lock, so channels come in order.
-fn claim<'a, I: Iterator<Item = (&'a Input, u32)>>(
-    queue: &Queue<'a, I>,
-) -> Option<(&'a Input, u32, SyncSender<Message>)> {
+fn claim<'a, I: Iterator<Item = &'a (u32, Reading<'a>)>>(
+    queue: &Queue<I>,
+) -> Option<(u32, Reading<'a>, SyncSender<Message>)> {
     let mut queue = queue.lock().ok()?;
-    let (input, number) = queue.0.next()?;
+    let (number, reading) = *queue.0.next()?;
     let (send, receive) = sync_channel(1);
     queue.1.send((number, receive)).ok()?;
-    Some((input, number, send))
+    Some((number, reading, send))
 }
 
 /// Emptied buffers for the lanes.
@@ -178,11 +207,34 @@ impl<'a> Lane<'a> {
     }
 
     /// Reads it all; gives the last message. A consumer that went away ends it.
-    fn run(mut self, input: &Input, buffers: &mut Buffers) -> Message {
-        let read =
-            loaded(self.trail, input).and_then(|i| input::read(&i, &self.options.limits, buffers, &mut self));
+    fn run(mut self, input: &Input, buffers: &mut Buffers, stop: &AtomicBool) -> Message {
+        let read = loaded(self.trail, input)
+            .and_then(|i| input::read(&i, &self.options.limits, buffers, stop, &mut self));
+        if read.as_ref().is_err_and(|e| e.code == STOPPED) && self.hand_on().is_err() {
+            return Message::Failed(gone());
+        }
         match read.and_then(|summary| self.hand_on().map(|()| summary)) {
             Ok(summary) => Message::End(summary),
+            Err(fatal) => Message::Failed(fatal),
+        }
+    }
+
+    /// Reads a part of a file, as [`Lane::run`] reads all of it.
+    fn run_part(mut self, part: &Part, buffers: &mut Buffers) -> Message {
+        if let Span::On(from) | Span::Rest(from) = &part.span {
+            let known = from.format.as_deref().and_then(Format::by_name);
+            self.detected = self.detected.or(known);
+            self.in_containers = from.in_containers;
+        }
+        let read = part::read(part, &self.options.limits, buffers, &mut self);
+        match read.and_then(|done| self.hand_on().map(|()| done)) {
+            Ok(mut done) => {
+                if let Some(next) = &mut done.next {
+                    next.format = self.detected.map(|f| f.name().to_owned());
+                    next.in_containers = self.in_containers;
+                }
+                Message::EndOfPart(done)
+            }
             Err(fatal) => Message::Failed(fatal),
         }
     }
@@ -257,8 +309,7 @@ impl<'a> Lane<'a> {
         let empty =
             Normalized { bytes: 0, rows: RowBuffer::new(), rejects: Vec::new(), controls: 0, ..self.batch };
         let batch = std::mem::replace(&mut self.batch, empty);
-        let gone = |_| Fatal::new("Fatal.Stopped", "the run was stopped");
-        self.results.send(Message::Records(batch)).map_err(gone)
+        self.results.send(Message::Records(batch)).map_err(|_| gone())
     }
 
     fn context(&self) -> Context<'a> {
@@ -334,6 +385,11 @@ impl input::Sink for Lane<'_> {
     }
 }
 
+/// Nobody takes what is read any more.
+fn gone() -> Fatal {
+    Fatal::new("Fatal.Stopped", "the run was stopped")
+}
+
 /// The input, with a quarantine entry's bytes.
 fn loaded<'a>(trail: &Trail<'_>, input: &'a Input) -> Result<Cow<'a, Input>, Fatal> {
     if input.source != Source::Quarantine {
@@ -349,6 +405,7 @@ fn drain(number: u32, results: &Receiver<Message>, spare: &Spare, each: &mut Eac
         let (step, last) = match results.recv() {
             Ok(Message::Records(done)) => (Step::Records(done), false),
             Ok(Message::End(summary)) => (Step::EndOfInput(number, summary), true),
+            Ok(Message::EndOfPart(done)) => (Step::EndOfPart(number, done), true),
             Ok(Message::Failed(fatal)) => return Err(fatal),
             Err(_) => return Err(Fatal::new("Fatal.Internal", "a reader ended in the middle of its input")),
         };

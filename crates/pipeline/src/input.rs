@@ -7,17 +7,22 @@
 //! What cannot be read is no error of the run: it leaves as one bad frame with its reason, as a record
 //! that cannot be read does.
 
+pub mod part;
+
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
 pub use keytrail_normalize::framing::Limits as FramingLimits;
 use keytrail_normalize::framing::{self, Frame, Splitter};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sha2::{Digest, Sha256};
 
 use crate::config::DeclaredSource;
@@ -118,24 +123,56 @@ impl<F: FnMut(Frame<'_>) -> Result<(), Fatal>> Sink for F {
 /// What cannot be read ends the input with one frame more: `compression_broken` or
 /// `inflated_too_large` with what was inflated of the unfinished record (with the input's name where
 /// nothing was), `input_unreadable` with the input's name; such a frame's offset is the one at which
-/// reading ended. Fails only when `sink` does.
+/// reading ended. Fails only when `sink` does, and with [`STOPPED`] where standard input was waited for when it was
+/// to `stop`: what was not whole by then is not handed on.
 pub fn read(
     input: &Input,
     limits: &Limits,
     buffers: &mut Buffers,
+    stop: &AtomicBool,
     sink: &mut dyn Sink,
 ) -> Result<InputSummary, Fatal> {
-    let mut frames = Frames { name: &input.name, sink, failed: None };
+    let stopped = Cell::new(false);
+    let mut frames = Frames { name: &input.name, sink, failed: None, stopped: Some(&stopped) };
     let opened: io::Result<Box<dyn Read + '_>> = match &input.source {
         Source::Path(path) => open(path).map(|f| Box::new(f) as _),
-        Source::Stdin => Ok(Box::new(io::stdin().lock())),
+        Source::Stdin => Ok(Box::new(Stdin { stop, stopped: &stopped })),
         Source::Bytes(bytes) => Ok(Box::new(&bytes[..])),
         Source::Quarantine => Err(io::Error::other("expected the bytes of the quarantine entry")),
     };
     let summary = read_from(opened, limits, buffers, &mut frames);
     match frames.failed {
         Some(fatal) => Err(fatal),
+        None if stopped.get() => Err(Fatal::new(STOPPED, "asked to stop")),
         None => Ok(summary),
+    }
+}
+
+/// Code of the error that ends reading when it is asked to stop.
+pub const STOPPED: &str = "Retryable.Stopped";
+
+/// Standard input, until it is to stop: a pipe that nobody writes to would hold the process up for ever.
+struct Stdin<'a> {
+    stop: &'a AtomicBool,
+    stopped: &'a Cell<bool>,
+}
+
+/// How often a wait for standard input looks whether it is to stop.
+const STDIN_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+impl Read for Stdin<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let stdin = io::stdin();
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                self.stopped.set(true);
+                return Ok(0);
+            }
+            if poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&STDIN_LOOK))? > 0 {
+                // Not through the buffer of the library: `poll` does not see what is in it.
+                return Ok(rustix::io::read(&stdin, out)?);
+            }
+        }
     }
 }
 
@@ -145,6 +182,11 @@ pub fn read(
 /// In folders, hidden files count; symbolic links are not followed, and what is no regular file is left
 /// out. A link or pipe named itself is read. A path or glob that leads nowhere is an error that names it.
 pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
+    expand_but(args, &|_| false)
+}
+
+/// [`expand`], but for folders of which `is_own` says so, by device and inode: they are not looked into.
+pub(crate) fn expand_but(args: &[OsString], is_own: &IsOwn<'_>) -> Result<Vec<Input>, String> {
     let mut inputs = Vec::new();
     for arg in args {
         if arg == "-" {
@@ -157,7 +199,7 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
         let path = Path::new(arg);
         let name = printable(path);
         match (fs::metadata(path), arg.to_str().filter(|a| a.contains(['*', '?', '[']))) {
-            (Ok(_), _) => inputs.extend(below(path)),
+            (Ok(_), _) => inputs.extend(below(path, is_own)),
             (Err(_), Some(pattern)) => {
                 let before = inputs.len();
                 let matches = glob::glob(pattern)
@@ -166,7 +208,7 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
                 let mut paths: Vec<PathBuf> =
                     matches.map(|m| m.unwrap_or_else(|e| e.path().to_path_buf())).collect();
                 paths.sort_by(|a, b| bytes(a).cmp(bytes(b)));
-                inputs.extend(paths.iter().flat_map(|p| below(p)));
+                inputs.extend(paths.iter().flat_map(|p| below(p, is_own)));
                 if inputs.len() == before {
                     return Err(format!("`{name}` matches no file"));
                 }
@@ -177,15 +219,21 @@ pub fn expand(args: &[OsString]) -> Result<Vec<Input>, String> {
     Ok(inputs)
 }
 
+/// Whether a folder, by device and inode, is one that keytrail writes itself.
+pub(crate) type IsOwn<'a> = dyn Fn((u64, u64)) -> bool + 'a;
+
 /// A file, or the files below a folder in byte order of their paths. A folder that cannot be listed becomes
 /// an input itself, which is then unreadable.
-pub(crate) fn below(path: &Path) -> Vec<Input> {
+pub(crate) fn below(path: &Path, is_own: &IsOwn<'_>) -> Vec<Input> {
     if !path.is_dir() {
         return vec![Input::path(path)];
     }
     let mut inputs = Vec::new();
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {
+        if fs::metadata(&folder).is_ok_and(|m| is_own((m.dev(), m.ino()))) {
+            continue;
+        }
         let listed = fs::read_dir(&folder).and_then(|entries| {
             entries.map(|e| e.and_then(|e| Ok((e.path(), e.file_type()?)))).collect::<io::Result<Vec<_>>>()
         });
@@ -270,7 +318,7 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
     let mut splitter = Splitter::new(limits.framing);
     raw.prefill(4);
     let (held, n, stop) = match raw.buffered() {
-        [0x1f, 0x8b, ..] => {
+        head if compression(head) == Some(Compression::Gzip) => {
             raw.prefill(AT_ONCE_BYTES + 1);
             if let Some(n) = inflate_at_once(raw, limits, inflated) {
                 splitter.run(&inflated[..n], true, frames);
@@ -279,8 +327,7 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
             let decoder = flate2::bufread::MultiGzDecoder::new(&mut *raw);
             split(decoder, limits.max_inflated_bytes, inflated, &mut splitter, frames)
         }
-        // RFC 8878: a frame, or a skippable frame before it.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+        head if compression(head) == Some(Compression::Zstd) => {
             match zstd::stream::read::Decoder::with_buffer(&mut *raw) {
                 Ok(decoder) => split(decoder, limits.max_inflated_bytes, inflated, &mut splitter, frames),
                 Err(e) => (&[][..], 0, Stop::Error(e)),
@@ -288,6 +335,9 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
         }
         _ => split(&mut *raw, u64::MAX, inflated, &mut splitter, frames),
     };
+    if frames.stopped.is_some_and(Cell::get) {
+        return n;
+    }
     let why = match stop {
         // A failure of the input itself is told elsewhere: this is its end.
         Stop::End => None,
@@ -312,6 +362,59 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
         }
     }
     n
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// What the first bytes say.
+fn compression(head: &[u8]) -> Option<Compression> {
+    match head {
+        [0x1f, 0x8b, ..] => Some(Compression::Gzip),
+        // RFC 8878: a frame, or a skippable frame before it.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
+/// Whether an input has its end: compressed data inflate to theirs (or to the limit, which no more bytes would
+/// help), a document or the last line is whole.
+fn is_complete(source: impl Read, limits: &Limits, buffers: &mut Buffers) -> bool {
+    let Buffers { raw, inflated } = buffers;
+    let mut raw = Raw::new(Box::new(source), raw);
+    raw.prefill(4);
+    let mut ends = |decoder: &mut dyn Read| {
+        let mut left = limits.max_inflated_bytes;
+        inflated.resize(inflated.len().max(INFLATE_BYTES), 0);
+        loop {
+            match decoder.read(inflated) {
+                Ok(0) => return true,
+                Ok(n) => left = left.saturating_sub(n as u64),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+            if left == 0 {
+                return true;
+            }
+        }
+    };
+    match compression(raw.buffered()) {
+        Some(Compression::Gzip) => ends(&mut flate2::bufread::MultiGzDecoder::new(&mut raw)),
+        Some(Compression::Zstd) => match zstd::stream::read::Decoder::with_buffer(&mut raw) {
+            Ok(mut decoder) => ends(&mut decoder),
+            Err(_) => false,
+        },
+        None => {
+            let mut splitter = Splitter::new(limits.framing);
+            let mut frames =
+                Frames { name: "", sink: &mut |_: Frame<'_>| Ok(()), failed: None, stopped: None };
+            let (rest, _, stop) = split(&mut raw, u64::MAX, inflated, &mut splitter, &mut frames);
+            matches!(stop, Stop::End) && splitter.is_whole(rest)
+        }
+    }
 }
 
 enum Stop {
@@ -492,6 +595,8 @@ struct Frames<'a> {
     name: &'a str,
     sink: &'a mut dyn Sink,
     failed: Option<Fatal>,
+    /// The input did not end: it was asked to stop.
+    stopped: Option<&'a Cell<bool>>,
 }
 
 impl framing::Sink for Frames<'_> {

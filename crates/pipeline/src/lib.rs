@@ -17,6 +17,7 @@ mod dedup;
 pub mod expire;
 pub mod explain;
 pub mod export;
+pub mod follow;
 pub mod ingest;
 pub mod input;
 mod lineage;

@@ -71,12 +71,17 @@ impl Readable {
     /// Reads the first `size` entries of the log.
     pub fn load(store: &dyn BlobStore, size: u64) -> Result<Self, Fatal> {
         let mut readable = Self::default();
-        seal::read_entries(store, size, 0, size, &mut |leaf, bytes| {
+        readable.extend(store, size)?;
+        Ok(readable)
+    }
+
+    /// Reads on to the first `size` entries.
+    pub fn extend(&mut self, store: &dyn BlobStore, size: u64) -> Result<(), Fatal> {
+        seal::read_entries(store, size, self.size, size, &mut |leaf, bytes| {
             let manifest = Manifest::parse(bytes)
                 .map_err(|e| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {e}")))?;
-            readable.add(leaf, manifest)
-        })?;
-        Ok(readable)
+            self.add(leaf, manifest)
+        })
     }
 
     /// An empty one that keeps what is retired.

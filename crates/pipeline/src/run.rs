@@ -8,8 +8,8 @@ use keytrail_model::{Counts, Fatal};
 
 use crate::archiver::Archiver;
 use crate::compact::Compacted;
-use crate::ingest::{self, Step, ingest};
-use crate::input::Input;
+use crate::ingest::{self, Normalized, Reading, Step, ingest};
+use crate::input::{Input, STOPPED, Source};
 use crate::recover::recover;
 use crate::sequence::Gap;
 use crate::sources;
@@ -76,14 +76,21 @@ pub fn run(
 ) -> Result<Summary, Fatal> {
     let readable = recover(trail)?;
     let mut archiver = Archiver::new(trail, readable, inputs, options)?;
-    let stopped = || Fatal::new(STOPPED, "asked to stop");
-    let read = ingest(trail, inputs, &options.ingest, &mut |step| {
-        if stop.load(Ordering::Relaxed) {
-            return Err(stopped());
+    let readings: Vec<_> = (0..).zip(inputs.iter().map(Reading::Input)).collect();
+    let read = ingest(trail, &readings, &options.ingest, stop, &mut |step| {
+        let (Step::Records(Normalized { input, .. })
+        | Step::EndOfInput(input, _)
+        | Step::EndOfPart(input, _)) = &step;
+        // Standard input cannot be read again: what came of it is taken, and it ends by itself.
+        let may_go = inputs[*input as usize].source != Source::Stdin;
+        if may_go && stop.load(Ordering::Relaxed) {
+            return Err(Fatal::new(STOPPED, "asked to stop"));
         }
         match step {
             Step::Records(records) => archiver.add(records)?,
             Step::EndOfInput(input, summary) => archiver.end_of_input(input, &summary),
+            // Inputs are read whole.
+            Step::EndOfPart(..) => {}
         }
         let (bytes, records, done) = archiver.progress();
         progress.at(bytes, records, done);
@@ -104,5 +111,3 @@ pub fn run(
     sources::remember(trail, &summary.sources)?;
     Ok(summary)
 }
-
-const STOPPED: &str = "Retryable.Stopped";

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use keytrail_model::Counts;
 use keytrail_normalize::Format;
 
+use crate::config::DeclaredSource;
 use crate::input::Input;
 
 /// What records that nothing is known of are counted under.
@@ -30,17 +31,25 @@ impl Tally {
             counts: formats.map(|name| (name.to_owned(), Counts::default())).collect(),
             declared: Vec::with_capacity(inputs.len()),
         };
-        for input in inputs {
-            let number = input.declared.as_ref().map(|source| {
-                let known = tally.counts.iter().position(|(name, _)| *name == source.name);
-                known.unwrap_or_else(|| {
-                    tally.counts.push((source.name.clone(), Counts::default()));
-                    tally.counts.len() - 1
-                })
-            });
-            tally.declared.push(number);
-        }
+        inputs.iter().for_each(|input| tally.add_input(input.declared.as_deref()));
         tally
+    }
+
+    /// One more input, and what is declared of it.
+    pub fn add_input(&mut self, declared: Option<&DeclaredSource>) {
+        let number = declared.map(|source| {
+            let known = self.counts.iter().position(|(name, _)| *name == source.name);
+            known.unwrap_or_else(|| {
+                self.counts.push((source.name.clone(), Counts::default()));
+                self.counts.len() - 1
+            })
+        });
+        self.declared.push(number);
+    }
+
+    /// Inputs are numbered anew; what was counted stays.
+    pub fn forget_inputs(&mut self) {
+        self.declared.clear();
     }
 
     /// The number of the source of an input's record.
@@ -67,8 +76,8 @@ impl Tally {
     }
 
     /// Sources that a record was read of.
-    pub fn sources(self) -> BTreeMap<String, Counts> {
-        self.counts.into_iter().filter(|(_, counts)| counts.read > 0).collect()
+    pub fn sources(&self) -> BTreeMap<String, Counts> {
+        self.counts.iter().filter(|(_, counts)| counts.read > 0).cloned().collect()
     }
 }
 

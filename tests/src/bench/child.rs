@@ -42,17 +42,22 @@ pub fn measure(mut command: Command) -> Result<(String, Cost), Failure> {
 
 /// CPU time of all children that were waited for (`cutime` and `cstime`).
 fn children_seconds() -> Result<f64, Failure> {
-    seconds(13)
+    seconds("self", 13)
 }
 
 /// CPU time of this process so far (`utime` and `stime`), in seconds.
 pub fn own_seconds() -> Result<f64, Failure> {
-    seconds(11)
+    seconds_of("self")
+}
+
+/// CPU time of a process so far, in seconds.
+pub fn seconds_of(process: &str) -> Result<f64, Failure> {
+    seconds(process, 11)
 }
 
 /// Two neighbouring counts of ticks, by the number of the first after the command's name (proc_pid_stat(5)).
-fn seconds(field: usize) -> Result<f64, Failure> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+fn seconds(process: &str, field: usize) -> Result<f64, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name is the only field with spaces; it stands in parentheses.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |i: usize| -> Result<f64, Failure> { Ok(fields.get(i).ok_or("short stat")?.parse()?) };

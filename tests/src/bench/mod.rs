@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod dedup;
+pub mod follow;
 pub mod ingest;
 pub mod memory;
 pub mod peers;
@@ -184,7 +185,7 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 4] = [
+pub const BENCHES: [Bench; 5] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
@@ -195,6 +196,11 @@ pub const BENCHES: [Bench; 4] = [
         name: "memory",
         about: "peak memory of `keytrail run` on one large object over 400 days and 3 datasets",
         run: memory::run,
+    },
+    Bench {
+        name: "follow",
+        about: "lag and memory of `keytrail run --follow` under a steady load, and 10,000 idle files",
+        run: follow::run,
     },
     Bench {
         name: "peers",

@@ -8,8 +8,9 @@
 
 use keytrail_model::{Reject, Rejection};
 use memchr::{memchr, memchr2, memrchr};
+use serde::{Deserialize, Serialize};
 
-use super::{Emit, Limits, is_space, too_large, trim_end, trim_start};
+use super::{Emit, Limits, Shape, is_space, too_large, trim_end, trim_start};
 use crate::containers::{EXPORT_PREFIX, begins, export_prefix};
 
 /// Bytes behind a byte that decide whether a block begins near it: more than a first line and the next
@@ -32,8 +33,10 @@ pub(super) struct Blocks {
 }
 
 /// What the unfinished record is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A block.
     Block,
     /// A JSON object on one line.
     Object,
@@ -54,6 +57,16 @@ impl Blocks {
     /// For bytes that begin a line.
     pub(super) fn new(limits: Limits, data: &[u8]) -> Self {
         Self { limits, kind: kind_of_line(data), searched: 0, is_too_large: false }
+    }
+
+    /// As it stood at a place.
+    pub(super) fn at(limits: Limits, kind: Kind, is_too_large: bool) -> Self {
+        Self { limits, kind, searched: 0, is_too_large }
+    }
+
+    /// What [`Blocks::at`] wants.
+    pub(super) fn place(&self) -> (Shape, bool) {
+        (Shape::Blocks { kind: self.kind }, self.is_too_large)
     }
 
     /// As [`super::Lines::run`].

@@ -64,6 +64,11 @@ impl Document {
         self.keys
     }
 
+    /// Whether no record and nothing around records is open.
+    pub(super) fn is_closed(&self) -> bool {
+        self.inside.is_empty() && matches!(self.state, State::Between { .. })
+    }
+
     /// Emits the frames that end in `data`, which starts where the last run left off; gives how many
     /// bytes are done with.
     pub(super) fn run(&mut self, data: &[u8], eof: bool, emit: &mut dyn Emit) -> usize {

@@ -25,6 +25,16 @@ pub(super) enum Look<T> {
 }
 
 impl FirstKeys {
+    /// Those of [`FirstKeys::list`].
+    pub(super) fn of(list: &[String]) -> Self {
+        Self(list.iter().take(MAX_KEYS).map(|key| key.clone().into_bytes()).collect())
+    }
+
+    /// The keys, the latest first. They hold plain characters only.
+    pub(super) fn list(&self) -> Vec<String> {
+        self.0.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect()
+    }
+
     /// Remembers how this record starts. Says whether it starts with a plain key.
     pub(super) fn learn(&mut self, record: &[u8]) -> bool {
         if let Some(first) = self.0.first()

@@ -8,7 +8,7 @@ use memchr::{memchr, memchr_iter};
 use super::document::{Document, is_array, is_container};
 use super::first_keys::{FirstKeys, Look, first_key};
 use super::scanner::{Scanner, Step};
-use super::{Emit, Limits, is_space, too_large, trim_end, trim_separators, trim_start};
+use super::{Emit, Limits, Shape, is_space, too_large, trim_end, trim_separators, trim_start};
 use crate::containers::export_prefix;
 
 /// A file of lines in the course of being cut.
@@ -27,6 +27,16 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(limits: Limits, prefixed: bool, keys: FirstKeys) -> Self {
         Self { limits, prefixed, keys, searched: 0, is_too_large: false }
+    }
+
+    /// As it stood at a place.
+    pub(super) fn at(limits: Limits, prefixed: bool, first_keys: &[String], is_too_large: bool) -> Self {
+        Self { limits, prefixed, keys: FirstKeys::of(first_keys), searched: 0, is_too_large }
+    }
+
+    /// What [`Lines::at`] wants.
+    pub(super) fn place(&self) -> (Shape, bool) {
+        (Shape::Lines { prefixed: self.prefixed, first_keys: self.keys.list() }, self.is_too_large)
     }
 
     /// As [`Document::run`].

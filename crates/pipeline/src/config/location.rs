@@ -63,13 +63,13 @@ impl Location {
     pub fn inputs(&self) -> Vec<Input> {
         let path = self.path();
         if !self.is_glob() {
-            return if path.exists() { input::below(&path) } else { Vec::new() };
+            return if path.exists() { input::below(&path, &|_| false) } else { Vec::new() };
         }
         let paths = glob::glob(&joined(&self.folder, &self.text)).into_iter().flatten();
         // A folder that the glob could not look into is an input that cannot be read.
         let mut paths: Vec<PathBuf> = paths.map(|p| p.unwrap_or_else(|e| e.path().to_path_buf())).collect();
         paths.sort();
-        paths.iter().flat_map(|p| input::below(p)).collect()
+        paths.iter().flat_map(|p| input::below(p, &|_| false)).collect()
     }
 
     /// Names with `*`, `?` or `[` in them exist, too.

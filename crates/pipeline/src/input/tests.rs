@@ -6,12 +6,16 @@ use flate2::write::GzEncoder;
 
 use super::*;
 
+fn never() -> AtomicBool {
+    AtomicBool::new(false)
+}
+
 /// Offset, text and code of each frame.
 type Found = Vec<(u64, String, &'static str)>;
 
 fn read_all(input: &Input, limits: &Limits) -> (Found, InputSummary) {
     let mut frames = Found::new();
-    let summary = read(input, limits, &mut Buffers::default(), &mut |f: Frame<'_>| {
+    let summary = read(input, limits, &mut Buffers::default(), &never(), &mut |f: Frame<'_>| {
         let code = f.verdict.as_ref().map_or_else(|r| r.code.code(), |()| "ok");
         frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), code));
         Ok(())
@@ -138,6 +142,7 @@ fn the_first_failure_of_who_takes_them_is_the_last_call() {
         &bytes_input(lines(1_000).as_bytes()),
         &Limits::default(),
         &mut Buffers::default(),
+        &never(),
         &mut |_: Frame<'_>| {
             frames += 1;
             Err(Fatal::new("Fatal.Test", "no"))
@@ -153,11 +158,16 @@ fn memory_of_one_input_says_nothing_of_the_next() {
     for text in [&long, &short, &long, &short] {
         for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes()), zstd(text.as_bytes())] {
             let mut frames = Found::new();
-            let summary =
-                read(&bytes_input(&bytes), &Limits::default(), &mut buffers, &mut |f: Frame<'_>| {
+            let summary = read(
+                &bytes_input(&bytes),
+                &Limits::default(),
+                &mut buffers,
+                &never(),
+                &mut |f: Frame<'_>| {
                     frames.push((f.offset, String::from_utf8_lossy(f.bytes).into_owned(), "ok"));
                     Ok(())
-                });
+                },
+            );
             assert!(frames == expected(text), "{} bytes", bytes.len());
             assert_eq!(summary.unwrap().inflated_bytes, text.len() as u64);
         }
@@ -187,7 +197,7 @@ fn unreadable_inputs_are_frames() {
         ),
     ] {
         let mut frames = Vec::new();
-        read(&input, &Limits::default(), &mut Buffers::default(), &mut |f: Frame<'_>| {
+        read(&input, &Limits::default(), &mut Buffers::default(), &never(), &mut |f: Frame<'_>| {
             frames.push((f.bytes.to_vec(), f.verdict.err()));
             Ok(())
         })
@@ -201,7 +211,7 @@ fn unreadable_inputs_are_frames() {
         found.push((f.bytes.to_vec(), f.verdict.err().map(|r| r.code)));
         Ok(())
     };
-    let mut frames = Frames { name: "n", sink: &mut sink, failed: None };
+    let mut frames = Frames { name: "n", sink: &mut sink, failed: None, stopped: None };
     let source = Box::new(Failing(b"{\"a\":1}\n{\"a\":2}\n{\"a"));
     read_from(Ok(source), &Limits::default(), &mut Buffers::default(), &mut frames);
     assert_eq!(

@@ -1,0 +1,176 @@
+//! `keytrail run --follow`: a service on one machine.
+//!
+//! What it is: signals, log lines, metrics and readiness around [`keytrail_pipeline::follow`].
+
+mod metrics;
+mod readiness;
+mod server;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keytrail_adapters::local::{SystemClock, open_files};
+use keytrail_model::Fatal;
+use keytrail_pipeline::config::Config;
+use keytrail_pipeline::follow::{self, AfterSeal, Notice, Observer, Sealed, State};
+use keytrail_ports::Clock;
+use serde_json::{Map, Value};
+
+use crate::args::RunArgs;
+use crate::folder::Folder;
+use crate::terminal::{escape, json_line};
+use crate::{print_bytes, run, tell};
+use metrics::Metrics;
+use readiness::Readiness;
+
+/// Follows `patterns` into an opened folder until a signal.
+pub fn follow(
+    folder: &Folder,
+    patterns: Vec<OsString>,
+    run_options: keytrail_pipeline::Options,
+    args: &RunArgs,
+    config: Config,
+) -> Result<ExitCode, Fatal> {
+    let (json, args) = (args.json, &args.follow);
+    if patterns.iter().any(|p| p == "-") {
+        return Err(Fatal::new(
+            "Usage.Input",
+            "`-` cannot be followed: leave --follow out, it is read to its end",
+        ));
+    }
+    open_files::raise_limit();
+    let stop = run::stop_on_signals()?;
+    let metrics = Arc::new(Mutex::new(Metrics::new()));
+    if let Some(address) = args.metrics {
+        let bound = server::serve(address, args.metrics_remote, Arc::clone(&metrics))?;
+        log(json, "metrics", &[("address", bound.to_string().into())]);
+    }
+    let options = follow::Options {
+        run: run_options,
+        patterns,
+        sources: config.sources,
+        own: folder.own(),
+        poll_interval: args.poll_interval,
+        seal_interval: args.seal_interval,
+        still: args.still,
+        retry_pause: Duration::from_secs(1),
+    };
+    let mut service = Service { folder, json, metrics, readiness: Readiness::of_service(), is_ready: false };
+    // What is done after each seal, in this order.
+    let mut after_seal: Vec<Box<AfterSeal<'_>>> = Vec::new();
+    folder.with_trail(|trail| follow::follow(trail, &options, &mut service, &mut after_seal, &stop))?;
+    service.readiness.tell("STOPPING=1");
+    log(json, "stopped", &[]);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Passes on what happens.
+struct Service<'a> {
+    folder: &'a Folder,
+    json: bool,
+    metrics: Arc<Mutex<Metrics>>,
+    readiness: Readiness,
+    is_ready: bool,
+}
+
+impl Service<'_> {
+    fn count(&self, with: impl FnOnce(&mut Metrics)) {
+        // A thread that renders does not panic while it holds the lock; if it did, the counts are still sound.
+        with(&mut self.metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+impl Observer for Service<'_> {
+    fn notice(&mut self, notice: &Notice) {
+        let seconds = |d: &Duration| Value::from(d.as_secs_f64());
+        match notice {
+            Notice::Unreadable { file, why } => {
+                log(self.json, "unreadable", &[("file", file.as_str().into()), ("why", why.as_str().into())]);
+            }
+            Notice::WrittenAnew { file } => {
+                log(self.json, "written-anew", &[("file", file.as_str().into())]);
+            }
+            Notice::Vanished { file, unread_bytes } => {
+                let fields = [("file", file.as_str().into()), ("unread_bytes", (*unread_bytes).into())];
+                log(self.json, "vanished", &fields);
+            }
+            Notice::NoPositions { why } => {
+                log(self.json, "positions-not-used", &[("why", why.as_str().into())]);
+            }
+            Notice::Retrying { error, pause } => {
+                let fields = [
+                    ("code", error.code.into()),
+                    ("why", error.message.as_str().into()),
+                    ("pause_seconds", seconds(pause)),
+                ];
+                log(self.json, "retrying", &fields);
+                self.readiness.tell(&format!("STATUS=waiting: {}", error.code));
+            }
+            Notice::AfterSeal { error } => {
+                let fields = [("code", error.code.into()), ("why", error.message.as_str().into())];
+                log(self.json, "after-seal-failed", &fields);
+            }
+        }
+        self.count(|m| m.notice(notice));
+    }
+
+    fn polled(&mut self, state: &State) {
+        if !self.is_ready {
+            self.is_ready = true;
+            self.readiness.tell("READY=1");
+        }
+        self.count(|m| m.polled(state));
+    }
+
+    fn sealed(&mut self, seal: &Sealed) -> Result<(), Fatal> {
+        self.folder.remember()?;
+        let total = seal.total();
+        let seconds = |d: Duration| Value::from((d.as_secs_f64() * 1000.0).round() / 1000.0);
+        log(
+            self.json,
+            "sealed",
+            &[
+                ("read", total.read.into()),
+                ("accepted", total.accepted.into()),
+                ("duplicates", total.duplicates.into()),
+                ("rejected", total.rejected.into()),
+                ("conflicts", total.conflicts.into()),
+                ("objects", seal.objects.0.into()),
+                ("object_bytes", seal.objects.1.into()),
+                ("log_size", seal.head.size.into()),
+                ("root", seal.head.root_base64().into()),
+                ("lag_p50_seconds", seconds(seal.lag.p50)),
+                ("lag_p99_seconds", seconds(seal.lag.p99)),
+            ],
+        );
+        self.readiness.tell(&format!("STATUS=sealed, log size {}", seal.head.size));
+        self.count(|m| m.sealed(seal, SystemClock.now()));
+        Ok(())
+    }
+}
+
+/// One line: the time, a constant message, fields. JSON goes to standard output, text to standard error.
+fn log(json: bool, message: &str, fields: &[(&str, Value)]) {
+    let time = SystemClock.now().to_rfc3339();
+    if json {
+        let mut line = Map::new();
+        line.insert("time".to_owned(), time.into());
+        line.insert("message".to_owned(), message.into());
+        line.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        // The service goes on, whoever reads its log.
+        let _read = print_bytes(json_line(&Value::Object(line)).as_bytes());
+        return;
+    }
+    let mut line = format!("{time} {message}");
+    for (name, value) in fields {
+        let text = match value {
+            Value::String(text) if text.contains([' ', '"', '=']) => format!("{text:?}"),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        line.push_str(&format!(" {name}={}", escape(&text)));
+    }
+    tell(&line);
+}

@@ -1,0 +1,293 @@
+//! A part of a file that is being written, or the whole of a file that is open.
+//!
+//! What it is: reading on from a [`Position`], so that the frames are those of one reading from the start.
+//! What it is not: it does not decide what is read when (`crate::follow` does).
+//! In: an open file and a position. Out: frames, and the position behind the last whole record.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use keytrail_model::{Fatal, Hash};
+use keytrail_normalize::framing::{self, Frame, Place, Splitter};
+use serde::{Deserialize, Serialize};
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
+use sha2::{Digest, Sha256};
+
+use crate::config::DeclaredSource;
+
+use super::{
+    Buffers, Frames, INFLATE_BYTES, InputSummary, Limits, READ_BYTES, Sink, compression, is_complete,
+    read_from,
+};
+
+/// Where reading of a growing file stands: all that has to be known to read on as if it had been read at once, but
+/// for the copies of keyless records.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Where and how records are cut.
+    pub place: Place,
+    /// The format that its records were taken for.
+    pub format: Option<String>,
+    /// The last record was a container.
+    pub in_containers: bool,
+    /// SHA-256 over the bytes before: its state.
+    pub sha256: HashState,
+    /// Records so far.
+    pub read: u64,
+}
+
+/// SHA-256 in the course of being computed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HashState(Box<SerializedState<Sha256>>);
+
+impl HashState {
+    /// Over no bytes.
+    pub fn new() -> Self {
+        Self::of(&Sha256::new())
+    }
+
+    fn of(hash: &Sha256) -> Self {
+        Self(Box::new(hash.serialize()))
+    }
+
+    fn hash(&self) -> Sha256 {
+        // What was serialized by this library is read by it; anything else was refused when it was parsed.
+        Sha256::deserialize(&self.0).unwrap_or_default()
+    }
+}
+
+impl Default for HashState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<HashState> for String {
+    fn from(state: HashState) -> Self {
+        state.0.iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for HashState {
+    type Error = String;
+
+    fn try_from(hex: String) -> Result<Self, String> {
+        let wrong = || "expected the state of a SHA-256 in hexadecimal".to_owned();
+        let digit = |b: &u8| char::from(*b).to_digit(16);
+        let mut state = SerializedState::<Sha256>::default();
+        if hex.len() != 2 * state.len() {
+            return Err(wrong());
+        }
+        for (byte, pair) in state.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            let [Some(high), Some(low)] = [&pair[0], &pair[1]].map(digit) else { return Err(wrong()) };
+            *byte = (high << 4 | low) as u8;
+        }
+        Sha256::deserialize(&state).map_err(|_| wrong())?;
+        Ok(Self(Box::new(state)))
+    }
+}
+
+/// What is read of an open file.
+#[derive(Debug)]
+pub struct Part {
+    /// The input's name, for provenance.
+    pub name: String,
+    /// What is declared of it.
+    pub declared: Option<Arc<DeclaredSource>>,
+    /// The file. It is read by position: others may read it, too.
+    pub file: Arc<File>,
+    /// What of it.
+    pub span: Span,
+    /// Bytes behind this one are not looked at.
+    pub to: u64,
+}
+
+/// What of a file is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Span {
+    /// Whole records from a position on: the last one is left alone until its end is there.
+    On(Position),
+    /// All from a position on, the last record as it is.
+    Rest(Position),
+    /// All of it, as any input is read; where asked, only if it is complete.
+    Whole {
+        /// Nothing is read of a file that breaks off.
+        only_if_complete: bool,
+    },
+}
+
+/// What became of a part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartRead {
+    /// What was read of the file from its start, and its hash.
+    pub summary: InputSummary,
+    /// Where reading goes on; for [`Span::On`] alone. Its format is that of the position that was given.
+    pub next: Option<Position>,
+    /// Frames that were no records.
+    pub bad: u64,
+    /// The file was incomplete, and nothing was read.
+    pub incomplete: bool,
+    /// The file could not be read to its end.
+    pub failed: Option<String>,
+}
+
+/// Reads a part and hands on its frames.
+pub fn read(
+    part: &Part,
+    limits: &Limits,
+    buffers: &mut Buffers,
+    sink: &mut dyn Sink,
+) -> Result<PartRead, Fatal> {
+    let mut sink = Counting { sink, bad: 0 };
+    let mut done = match &part.span {
+        Span::Whole { only_if_complete } => whole(part, *only_if_complete, limits, buffers, &mut sink)?,
+        Span::On(position) => on(part, position, false, limits, buffers, &mut sink)?,
+        Span::Rest(position) => on(part, position, true, limits, buffers, &mut sink)?,
+    };
+    done.bad = sink.bad;
+    Ok(done)
+}
+
+/// Counts frames that are no records.
+struct Counting<'a> {
+    sink: &'a mut dyn Sink,
+    bad: u64,
+}
+
+impl Sink for Counting<'_> {
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fatal> {
+        self.bad += u64::from(frame.verdict.is_err());
+        self.sink.frame(frame)
+    }
+
+    fn record(&mut self, text: &str, offset: u64) -> Result<Option<usize>, Fatal> {
+        self.sink.record(text, offset)
+    }
+}
+
+fn whole(
+    part: &Part,
+    only_if_complete: bool,
+    limits: &Limits,
+    buffers: &mut Buffers,
+    sink: &mut dyn Sink,
+) -> Result<PartRead, Fatal> {
+    if only_if_complete && !is_complete(Bytes::of(part, 0), limits, buffers) {
+        let summary = InputSummary { sha256: Hash::default(), bytes: 0, inflated_bytes: 0 };
+        return Ok(PartRead { summary, next: None, bad: 0, incomplete: true, failed: None });
+    }
+    let mut frames = Frames { name: &part.name, sink, failed: None, stopped: None };
+    let summary = read_from(Ok(Box::new(Bytes::of(part, 0))), limits, buffers, &mut frames);
+    match frames.failed {
+        Some(fatal) => Err(fatal),
+        None => Ok(PartRead { summary, next: None, bad: 0, incomplete: false, failed: None }),
+    }
+}
+
+fn on(
+    part: &Part,
+    position: &Position,
+    to_the_end: bool,
+    limits: &Limits,
+    buffers: &mut Buffers,
+    sink: &mut dyn Sink,
+) -> Result<PartRead, Fatal> {
+    let mut frames = Frames { name: &part.name, sink, failed: None, stopped: None };
+    let mut splitter = Splitter::at(limits.framing, &position.place);
+    let mut hash = position.sha256.hash();
+    let mut at = position.place.offset;
+    let mut source = Bytes::of(part, at);
+    let buffer = &mut buffers.raw;
+    let mut held = 0..0;
+    let mut failed = None;
+    while frames.failed.is_none() {
+        if buffer.len() - held.end < READ_BYTES {
+            buffer.copy_within(held.clone(), 0);
+            held = 0..held.len();
+            buffer.resize(buffer.len().max(2 * held.len() + INFLATE_BYTES), 0);
+        }
+        match source.read(&mut buffer[held.end..held.end + READ_BYTES]) {
+            Ok(0) => break,
+            Ok(n) => held.end += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => {
+                failed = Some(e.to_string());
+                break;
+            }
+        }
+        let used = splitter.run(&buffer[held.clone()], false, &mut frames);
+        hash.update(&buffer[held.start..held.start + used]);
+        held.start += used;
+        at += used as u64;
+    }
+    let next = match splitter.place() {
+        Some(place) if !to_the_end => {
+            Some(Position { place, sha256: HashState::of(&hash), ..position.clone() })
+        }
+        _ => None,
+    };
+    if to_the_end && failed.is_none() {
+        let rest = &buffer[held];
+        splitter.run(rest, true, &mut frames);
+        hash.update(rest);
+        at += rest.len() as u64;
+    }
+    if let Some(fatal) = frames.failed {
+        return Err(fatal);
+    }
+    let summary = InputSummary { sha256: Hash(hash.finalize().into()), bytes: at, inflated_bytes: at };
+    Ok(PartRead { summary, next, bad: 0, incomplete: false, failed })
+}
+
+/// How a file that is being written begins, as far as reading goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Beginning {
+    /// Records that can be read on from here.
+    Growing(Position),
+    /// It is read whole: compressed, or a document.
+    Whole,
+    /// Too little is there to tell.
+    Undecided,
+}
+
+/// Looks at the first bytes of a file, as [`Splitter::beginning`] wants them.
+pub fn beginning(head: &[u8], limits: &Limits) -> Beginning {
+    if compression(head).is_some() {
+        return Beginning::Whole;
+    }
+    match Splitter::beginning(limits.framing, head) {
+        framing::Beginning::Records(place) => {
+            let before = usize::try_from(place.offset).unwrap_or(usize::MAX).min(head.len());
+            let sha256 = HashState::of(&Sha256::new_with_prefix(&head[..before]));
+            Beginning::Growing(Position { place, format: None, in_containers: false, sha256, read: 0 })
+        }
+        framing::Beginning::Document => Beginning::Whole,
+        framing::Beginning::Undecided => Beginning::Undecided,
+    }
+}
+
+/// A file from a position to the end of the part.
+struct Bytes<'a> {
+    part: &'a Part,
+    at: u64,
+}
+
+impl<'a> Bytes<'a> {
+    fn of(part: &'a Part, at: u64) -> Self {
+        Self { part, at }
+    }
+}
+
+impl Read for Bytes<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.part.to.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let room = out.len().min(left);
+        let n = self.part.file.read_at(&mut out[..room], self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
