@@ -14,7 +14,7 @@ use keytrail_tests::load::files::{self, Layout};
 use keytrail_tests::load::random::Random;
 use keytrail_tests::load::{Format, Load};
 use keytrail_tests::tools;
-use keytrail_tests::trail::{Trail, hex, text};
+use keytrail_tests::trail::{Trail, hex, number, text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -111,7 +111,12 @@ impl Witness {
             "the log was rewritten"
         );
         self.manifests = manifests;
-        let new = self.manifests[before..].iter().flat_map(|m| [&m["object"], &m["detail"]]);
+        let retired = retired(&self.manifests);
+        let there = |(leaf, m): (usize, &'_ Value)| {
+            let object = if retired.contains(&(leaf as u64)) { Value::Null } else { m["object"].clone() };
+            [object, m["detail"].clone()]
+        };
+        let new = self.manifests.iter().enumerate().skip(before).flat_map(there);
         for sealed in new.filter(|part| !part.is_null()) {
             assert_eq!(hash_of(trail, &text(&sealed["key"])), text(&sealed["sha256"]), "{sealed}");
         }
@@ -123,15 +128,22 @@ impl Witness {
         let files = trail.names();
         let below =
             |folder: &str| files.iter().filter(|f| f.starts_with(folder)).cloned().collect::<BTreeSet<_>>();
+        let retired = retired(&self.manifests);
         let named = |part: &str| {
-            let keys = self.manifests.iter().filter(|m| !m[part].is_null()).map(|m| text(&m[part]["key"]));
-            keys.collect::<BTreeSet<_>>()
+            let all = self.manifests.iter().enumerate().filter(|(_, m)| !m[part].is_null());
+            let there = all.filter(|(leaf, _)| part != "object" || !retired.contains(&(*leaf as u64)));
+            there.map(|(_, m)| text(&m[part]["key"])).collect::<BTreeSet<_>>()
         };
         assert_eq!(below("archive/"), named("object"));
         assert_eq!(below("detail/"), named("detail"));
         assert_eq!(below("log-staging/"), ["log-staging/lock".to_owned()].into());
         assert_eq!(below("state/tmp/"), BTreeSet::new());
     }
+}
+
+/// Leaf indices of manifests whose objects others have replaced.
+fn retired(manifests: &[Value]) -> BTreeSet<u64> {
+    manifests.iter().flat_map(|m| m["replaces"].as_array().expect("a list")).map(number).collect()
 }
 
 fn hash_of(trail: &Trail, key: &str) -> String {

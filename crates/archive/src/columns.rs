@@ -15,6 +15,7 @@ use arrow_schema::ArrowError;
 use keytrail_model::row::{items, values};
 use keytrail_model::{Column, Fatal, Kind, Row, Timestamp};
 
+use crate::kept::Kept;
 use crate::schema;
 
 /// A column in the making.
@@ -144,11 +145,17 @@ fn int(value: &[u8]) -> i64 {
 }
 
 /// What the archive adds to rows as it writes them.
-pub(crate) struct Added<'a> {
-    /// `event_ingested` of all rows.
-    pub ingested: Timestamp,
-    /// Names of the input objects, by the number that heads carry.
-    pub inputs: &'a [String],
+#[derive(Clone, Copy)]
+pub(crate) enum Added<'a> {
+    /// To new rows.
+    New {
+        /// `event_ingested` of all rows.
+        ingested: Timestamp,
+        /// Names of the input objects, by the number that heads carry.
+        inputs: &'a [String],
+    },
+    /// What the rows, the same number, had before.
+    Kept(&'a [Kept<'a>]),
 }
 
 /// What is built of rows.
@@ -160,7 +167,7 @@ pub(crate) struct Built {
 }
 
 /// The arrays of some rows.
-pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Built, Fatal> {
+pub(crate) fn build(rows: &[Row<'_>], added: Added<'_>) -> Result<Built, Fatal> {
     let mut builders: Vec<Option<Builder>> = Column::ALL.iter().map(|_| None).collect();
     let mut put = |row: usize, column: Column, value: &[u8]| {
         builders[column.index()]
@@ -183,19 +190,32 @@ pub(crate) fn build(rows: &[Row<'_>], added: &Added<'_>) -> Result<Built, Fatal>
         }
         put(i, Column::EventHash, hex_text(&head.hash.0, &mut hex));
         put(i, Column::KeytrailUid, hex_text(&head.uid.0, &mut hex));
-        put(i, Column::EventIngested, &added.ingested.0.to_be_bytes());
         // The same 64 bits; SQL has no unsigned integers everywhere.
         put(i, Column::KeytrailGroup, &head.group.to_be_bytes());
-        let name = usize::try_from(head.input).ok().and_then(|n| added.inputs.get(n)).ok_or_else(|| {
-            Fatal::new(
-                "Fatal.Archive",
-                format!("row {i} names input `{}`, the batch has {}", head.input, added.inputs.len()),
-            )
-        })?;
-        input.clear();
-        // Writing to a String cannot fail.
-        let _ = write!(input, "{name}@{}", head.offset);
-        put(i, Column::KeytrailInput, input.as_bytes());
+        match added {
+            Added::New { ingested, inputs } => {
+                put(i, Column::EventIngested, &ingested.0.to_be_bytes());
+                let name = usize::try_from(head.input).ok().and_then(|n| inputs.get(n)).ok_or_else(|| {
+                    Fatal::new(
+                        "Fatal.Archive",
+                        format!("row {i} names input `{}`, the batch has {}", head.input, inputs.len()),
+                    )
+                })?;
+                input.clear();
+                // Writing to a String cannot fail.
+                let _ = write!(input, "{name}@{}", head.offset);
+                put(i, Column::KeytrailInput, input.as_bytes());
+            }
+            Added::Kept(kept) => {
+                let kept = &kept[i];
+                if let Some(ingested) = kept.ingested {
+                    put(i, Column::EventIngested, &ingested.0.to_be_bytes());
+                }
+                if let Some(input) = kept.input {
+                    put(i, Column::KeytrailInput, input.as_bytes());
+                }
+            }
+        }
     }
     let array = |(column, builder): (&Column, Option<Builder>)| match (column, builder) {
         (Column::EventOriginal, _) => Ok(None),
@@ -218,9 +238,13 @@ fn hex_text<'a>(bytes: &[u8], out: &'a mut [u8; 64]) -> &'a [u8] {
 }
 
 /// `event_original` in arrays of about one page: the bytes of a row group are never copied at once.
-pub(crate) fn originals<'a>(rows: &'a [Row<'a>]) -> impl Iterator<Item = BinaryArray> + 'a {
-    let mut rest = rows;
+pub(crate) fn originals<'a>(
+    rows: &'a [Row<'a>],
+    added: Added<'a>,
+) -> impl Iterator<Item = Result<BinaryArray, ArrowError>> + 'a {
+    let mut from = 0;
     std::iter::from_fn(move || {
+        let rest = &rows[from..];
         let mut bytes = 0;
         let n = rest
             .iter()
@@ -230,13 +254,19 @@ pub(crate) fn originals<'a>(rows: &'a [Row<'a>]) -> impl Iterator<Item = BinaryA
                 fits
             })
             .count();
-        let (page, after) = rest.split_at(n);
-        rest = after;
+        let page = &rest[..n];
+        let nulls = match added {
+            Added::Kept(kept) if kept[from..from + n].iter().any(|k| k.withheld) => {
+                Some(kept[from..from + n].iter().map(|k| !k.withheld).collect::<NullBuffer>())
+            }
+            _ => None,
+        };
+        from += n;
         (!page.is_empty()).then(|| {
             let lengths = page.iter().map(|r| r.original.len());
             let mut values = Vec::with_capacity(lengths.clone().sum());
             page.iter().for_each(|r| values.extend_from_slice(r.original));
-            BinaryArray::new(OffsetBuffer::from_lengths(lengths), Buffer::from_vec(values), None)
+            BinaryArray::try_new(OffsetBuffer::from_lengths(lengths), Buffer::from_vec(values), nulls)
         })
     })
 }

@@ -10,9 +10,11 @@
 //! The columns are those of [`keytrail_model::Column`]; `schemas/archive.md` documents them.
 
 mod batch;
+pub mod census;
 mod columns;
 mod digest;
 mod error;
+pub mod kept;
 pub mod name;
 pub mod object;
 mod pages;
@@ -23,6 +25,8 @@ pub mod sort;
 mod spill;
 pub mod uids;
 
+pub use census::{Rows, census};
+pub use kept::Kept;
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};
 pub use read::{Batch, Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::columns::{Added, Built, build, originals};
 use crate::error::from_parquet;
+use crate::kept::Kept;
 use crate::name::{NameParts, object_key};
 use crate::schema;
 
@@ -65,7 +66,7 @@ type SortKey = (&'static str, Day, bool, Option<i64>, Uid);
 pub struct Finished<W> {
     /// What was written to, flushed, not synced.
     pub out: W,
-    /// Name (of an `add`, nothing replaced, no enrichment), size and SHA-256.
+    /// Name (without enrichment), size and SHA-256.
     pub object: ObjectRef,
     /// What the manifest says of the rows.
     pub rows: RowsRef,
@@ -104,12 +105,29 @@ impl<W: Write + Send> ObjectWriter<W> {
     /// `Fatal.Store` or `Retryable.StoreFull` when the write fails. The object is useless after the latter.
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
         self.check(rows)?;
-        let added = Added { ingested, inputs };
         for step in steps(rows) {
-            let digests = self.write(step, &added)?;
-            for (row, digest) in step.iter().zip(digests) {
-                self.account(row, &digest);
-            }
+            self.step(step, Added::New { ingested, inputs })?;
+        }
+        Ok(())
+    }
+
+    /// As [`append`](Self::append), rows that were archived before.
+    pub fn append_kept(&mut self, kept: &[Kept<'_>]) -> Result<(), Fatal> {
+        let rows: Vec<Row<'_>> = kept.iter().map(|k| k.row).collect();
+        self.check(&rows)?;
+        let mut rest = kept;
+        for step in steps(&rows) {
+            let (of_step, after) = rest.split_at(step.len());
+            rest = after;
+            self.step(step, Added::Kept(of_step))?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &[Row<'_>], added: Added<'_>) -> Result<(), Fatal> {
+        let digests = self.write(step, added)?;
+        for (row, digest) in step.iter().zip(digests) {
+            self.account(row, &digest);
         }
         Ok(())
     }
@@ -152,8 +170,13 @@ impl<W: Write + Send> ObjectWriter<W> {
         &self.partition
     }
 
-    /// Writes the footer.
-    pub fn finish(mut self) -> Result<Finished<W>, Fatal> {
+    /// Writes the footer of an object of new rows.
+    pub fn finish(self) -> Result<Finished<W>, Fatal> {
+        self.finish_as(ManifestKind::Add, &[])
+    }
+
+    /// Writes the footer of an object whose manifest has that kind and retires these leaf indices.
+    pub fn finish_as(mut self, kind: ManifestKind, replaces: &[u64]) -> Result<Finished<W>, Fatal> {
         let at = |e| from_parquet("end of an archive object", &e);
         self.end_group()?;
         let written: i64 = self.file.flushed_row_groups().iter().map(|group| group.num_rows()).sum();
@@ -183,13 +206,13 @@ impl<W: Write + Send> ObjectWriter<W> {
             time_min: self.time_min,
         };
         let parts = NameParts {
-            kind: kind_name(ManifestKind::Add),
+            kind: kind.name(),
             events_root: rows.events_root,
             rows_root: rows.rows_root,
             normalizers: &rows.normalizers,
             schema: rows.schema,
             tables: &[],
-            replaces: &[],
+            replaces,
         };
         let object = ObjectRef {
             bytes,
@@ -223,7 +246,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     }
 
     /// Encodes a step into the open row group, or into a new one. Gives the rows' digests.
-    fn write(&mut self, rows: &[Row<'_>], added: &Added<'_>) -> Result<Vec<Hash>, Fatal> {
+    fn write(&mut self, rows: &[Row<'_>], added: Added<'_>) -> Result<Vec<Hash>, Fatal> {
         let at = |e| from_parquet("columns of an archive object", &e);
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
         let Built { arrays, normalizers } = build(rows, added)?;
@@ -242,7 +265,7 @@ impl<W: Write + Send> ObjectWriter<W> {
         let jobs = group.writers.into_iter().zip(Column::ALL.into_iter().zip(arrays));
         let jobs = jobs.map(|(writer, (column, array))| match (Box::new(writer), array) {
             (writer, Some(array)) => Job::Write { column, writer, array },
-            (writer, None) => Job::Originals { column, writer, rows },
+            (writer, None) => Job::Originals { column, writer, rows, added },
         });
         let jobs = jobs.chain([Job::Digest(rows)]).collect();
         let mut digests = Vec::new();
@@ -267,14 +290,6 @@ impl<W: Write + Send> ObjectWriter<W> {
             self.time_min = Some(self.time_min.map_or(t.0, |m| m.min(t.0)));
             self.time_max = Some(self.time_max.map_or(t.0, |m| m.max(t.0)));
         }
-    }
-}
-
-/// The kind as manifests spell it.
-const fn kind_name(kind: ManifestKind) -> &'static str {
-    match kind {
-        ManifestKind::Add => "add",
-        ManifestKind::Inputs => "inputs",
     }
 }
 
@@ -317,7 +332,7 @@ enum Job<'a> {
     /// The next rows' values.
     Write { column: Column, writer: Box<ArrowColumnWriter>, array: ArrayRef },
     /// The next rows' original bytes.
-    Originals { column: Column, writer: Box<ArrowColumnWriter>, rows: &'a [Row<'a>] },
+    Originals { column: Column, writer: Box<ArrowColumnWriter>, rows: &'a [Row<'a>], added: Added<'a> },
     /// The rows' digests.
     Digest(&'a [Row<'a>]),
     /// Nothing comes after what was written.
@@ -342,9 +357,9 @@ impl Job<'_> {
                 write(column, &mut writer, &array)?;
                 Ok(Done::Open(writer))
             }
-            Self::Originals { column, mut writer, rows } => {
-                for page in originals(rows) {
-                    let page: ArrayRef = Arc::new(page);
+            Self::Originals { column, mut writer, rows, added } => {
+                for page in originals(rows, added) {
+                    let page: ArrayRef = Arc::new(page?);
                     write(column, &mut writer, &page)?;
                 }
                 Ok(Done::Open(writer))

@@ -2,9 +2,9 @@
 //!
 //! What is read may be hostile: an object can be rewritten and signed again by who holds the key, so
 //! neither its footer nor its pages are believed. The schema must be exactly [`crate::schema::arrow`],
-//! statistics are used by [`Selection::Time`] alone, and a panic inside the decoder is caught at this
-//! module's boundary and told as damage (`parquet` checks much, but indexes and asserts on the way; this
-//! needs `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
+//! statistics are used by [`Selection::Time`] and [`crate::census`] alone, and a panic inside the decoder is
+//! caught at this module's boundary and told as damage (`parquet` checks much, but indexes and asserts on
+//! the way; this needs `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -185,7 +185,7 @@ impl ObjectReader {
         Ok(None)
     }
 
-    fn groups(&self) -> &[RowGroupMetaData] {
+    pub(crate) fn groups(&self) -> &[RowGroupMetaData] {
         self.metadata.metadata().row_groups()
     }
 }
@@ -296,7 +296,7 @@ impl Batches<'_> {
     }
 }
 
-fn rows_of(group: &RowGroupMetaData) -> u64 {
+pub(crate) fn rows_of(group: &RowGroupMetaData) -> u64 {
     u64::try_from(group.num_rows()).unwrap_or(0)
 }
 
@@ -315,7 +315,10 @@ fn load(source: &Source, pages: PageIndexPolicy) -> Result<ArrowReaderMetadata, 
         .with_skip_arrow_metadata(true)
         .with_page_index_policy(pages)
         // No others are used, and an object of a few rows is mostly footer.
-        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[Column::Timestamp.index()]))
+        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[
+            Column::KeytrailSource.index(),
+            Column::Timestamp.index(),
+        ]))
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
     ArrowReaderMetadata::load(source, options).map_err(damaged)

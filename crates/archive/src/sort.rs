@@ -45,6 +45,8 @@ pub struct Sorter {
     runs: Vec<Run>,
     next_run: u64,
     origin: Origin,
+    /// Thick partitions go out early.
+    early: bool,
 }
 
 impl Sorter {
@@ -61,7 +63,14 @@ impl Sorter {
             runs: Vec::new(),
             next_run: 0,
             origin: Origin::default(),
+            early: true,
         })
+    }
+
+    /// As [`new`](Self::new), but nothing goes out before [`finish`](Self::finish): the slices of a partition
+    /// follow each other in its order.
+    pub fn whole(folder: &Path, budget_bytes: usize) -> Result<Self, Fatal> {
+        Ok(Self { early: false, ..Self::new(folder, budget_bytes)? })
     }
 
     /// Takes rows in any order. When the budget is full, thick partitions go to `out`.
@@ -71,7 +80,10 @@ impl Sorter {
         }
         self.held_bytes += rows.bytes();
         self.held.push(rows);
-        if self.held_bytes >= self.budget_bytes { self.drain(Drain::Thick, out) } else { Ok(()) }
+        if self.held_bytes < self.budget_bytes {
+            return Ok(());
+        }
+        self.drain(if self.early { Drain::Thick } else { Drain::None }, out)
     }
 
     /// Hands out all that is left, by ascending partition. The sorter is empty then and can be used on.

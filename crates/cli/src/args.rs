@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
 
+use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
+
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
 #[derive(Parser, Debug)]
 #[command(name = "keytrail", version, arg_required_else_help = true, max_term_width = 100)]
@@ -24,6 +26,12 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show one event: its fields, its original bytes, where it came from, and its inclusion proof
     Explain(ExplainArgs),
+    /// Make one archive object of many small ones, where it pays
+    Compact(CompactArgs),
+    /// Derive columns of archived events again, by this version's normalizers
+    Renormalize(RenormalizeArgs),
+    /// Take original bytes out of the archive; everything else of the events stays
+    Withhold(WithholdArgs),
     /// Show events that share their producer's key and differ
     Conflicts(ReadArgs),
     /// Show what the rules of alerts find in the archive; nobody is told
@@ -36,6 +44,8 @@ pub enum Command {
     /// Show or rotate the log's key, show its checkpoint
     #[command(subcommand)]
     Log(LogCommand),
+    /// Show what was heard of each source: last event, rate, silence left, gaps, rejects
+    Sources(SourcesArgs),
     /// Write a commented keytrail.toml, or check one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -101,6 +111,26 @@ pub struct ConfigCheckArgs {
     /// File to check
     #[arg(value_name = "FILE", env = "KEYTRAIL_CONFIG", default_value = "keytrail.toml")]
     pub file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `keytrail sources`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail sources --data ./trail                     declared sources first, then undeclared formats
+  keytrail sources --config /etc/keytrail.toml --json
+
+Heard is when an event was archived; the rate is over the 24 hours up to a source's newest event. Duplicates
+are not in the archive: runs count them in state/, since the date that is shown. Exit code: 0, also where a
+source is overdue.")]
+pub struct SourcesArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -212,6 +242,7 @@ Examples:
   keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
                                                                   was each log file ingested that AWS delivered?
 
+Numbers that are missing between records of one key-operation epoch or of one HSM are findings (GAP).
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
 1 findings, 2 could not verify.")]
 pub struct VerifyArgs {
@@ -392,7 +423,7 @@ pub struct RotateArgs {
 }
 
 /// Reads `128MB`, `16MiB`, `1000`.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -410,7 +441,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads RFC 3339 or a date (its first moment, UTC).
-fn time(text: &str) -> Result<i64, String> {
+pub fn time(text: &str) -> Result<i64, String> {
     keytrail_model::Timestamp::parse(text)
         .or_else(|| keytrail_model::Timestamp::parse(&format!("{text}T00:00:00Z")))
         .map(|t| t.0)

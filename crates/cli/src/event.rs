@@ -42,8 +42,13 @@ fn as_text(found: &Explained, masker: &Masker) -> String {
     for (column, value) in columns(&event.columns) {
         let _infallible = writeln!(out, "  {:<32} {}", column.field(), escape(&text_of(column, &value)));
     }
-    let _infallible = writeln!(out, "original  masked and escaped; --raw gives the bytes");
-    let _infallible = writeln!(out, "  {}", shown_original(event, masker));
+    if event.original.is_some() {
+        let _infallible = writeln!(out, "original  masked and escaped; --raw gives the bytes");
+        let _infallible = writeln!(out, "  {}", shown_original(event, masker));
+    } else {
+        let reason = found.withheld.as_deref().unwrap_or("no entry of the log says why");
+        let _infallible = writeln!(out, "original  withheld: {}", escape(reason));
+    }
     let _infallible = writeln!(out, "source");
     let _infallible = writeln!(out, "  read from   {}", escape(&event.input));
     if let Some(t) = event.ingested {
@@ -69,6 +74,7 @@ fn as_json(found: &Explained, masker: &Masker) -> String {
     let hex = |list: &[keytrail_model::Hash]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     let all = serde_json::json!({
         "event": event_json(&found.event, masker),
+        "withheld": found.withheld,
         "proof": {
             "object": found.object.object.key,
             "row": found.event.row,

@@ -74,6 +74,14 @@ impl Folder {
         })
     }
 
+    /// As [`open_for_writing`](Self::open_for_writing), of a trail that is there.
+    pub fn open_for_writing_to(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        if !root.join(KEYS).exists() {
+            return Err(Fatal::new("Usage.Data", format!("`{}` holds no trail", root.display())));
+        }
+        Self::open_for_writing(root, key_dir)
+    }
+
     /// Opens a folder or bundle that is only read; nothing in it changes.
     pub fn open_for_reading(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
         if !root.is_dir() {

@@ -11,7 +11,9 @@ mod folder;
 mod log;
 mod notify;
 mod quarantine;
+mod rewrite;
 mod run;
+mod sources;
 mod terminal;
 mod verify;
 
@@ -41,11 +43,15 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => event::explain(&args),
+        Command::Compact(args) => rewrite::compact(&args),
+        Command::Renormalize(args) => rewrite::renormalize(&args),
+        Command::Withhold(args) => rewrite::withhold(&args),
         Command::Conflicts(args) => event::conflicts(&args),
         Command::Alerts(args) => alerts::alerts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),
+        Command::Sources(args) => sources::sources(&args),
         Command::Config(command) => config::config(&command),
     };
     done.unwrap_or_else(|fatal| {

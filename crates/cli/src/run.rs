@@ -43,7 +43,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         object_bytes: args.object_size,
     };
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
-    let telling = Telling { options: config.alerts, receivers };
+    let telling = Telling { options: config.alerts, receivers, sources: config.sources };
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     leave_out(&folder.own(), &places, &mut inputs);
     run_inputs(&folder, &inputs, &options, telling, args.json)
@@ -174,6 +174,9 @@ fn warn(folder: &Folder, summary: &Summary, report: &Report) {
             escape(&folder.root().display().to_string()),
         ));
     }
+    for what in &summary.compacted.skipped {
+        tell(&format!("warning: not compacted: {}", escape(what)));
+    }
     if summary.gaps > 0 {
         tell(&format!(
             "warning: {} ranges of records are missing between others of their source: keytrail verify names them",
@@ -241,6 +244,9 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
             s.inflated_bytes as f64 / s.objects.1 as f64
         )
     };
+    if !s.compacted.is_nothing() {
+        let _infallible = writeln!(out, "compact  {}", crate::rewrite::compacted(&s.compacted));
+    }
     let _infallible = writeln!(
         out,
         "log      {}, size {}, root {}\nkey      {}",
@@ -273,6 +279,9 @@ fn as_json(s: &Summary) -> String {
     if s.controls > 0 {
         all["control_messages"] = s.controls.into();
     }
+    if !s.compacted.is_nothing() {
+        all["compacted"] = crate::rewrite::compacted_json(&s.compacted);
+    }
     if s.gaps > 0 {
         all["gaps"] = s.gaps.into();
     }
@@ -285,7 +294,7 @@ fn as_json(s: &Summary) -> String {
 }
 
 /// SIGTERM and SIGINT ask the run to seal and end; a second one ends it at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Fatal> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(

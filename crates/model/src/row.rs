@@ -37,6 +37,29 @@ pub struct Head {
 }
 
 impl Head {
+    /// The head of a row that was archived before, for [`RowBuffer::push_encoded`].
+    pub fn archived(
+        dataset: &'static str,
+        day: Day,
+        time: Option<Timestamp>,
+        identity: (Uid, u64, Hash),
+    ) -> Self {
+        let (uid, group, hash) = identity;
+        Self {
+            dataset,
+            day,
+            time,
+            uid,
+            group,
+            hash,
+            input: 0,
+            offset: 0,
+            keyless: false,
+            columns: (0, 0),
+            original: (0, 0),
+        }
+    }
+
     /// Order inside the archive: partition, time, uid. Equal uids are neighbours: the same content
     /// has the same time.
     pub fn sort_key(&self) -> (&'static str, Day, bool, Option<i64>, Uid) {

@@ -4,12 +4,13 @@
 //! into the store whole, and named by manifests that the log takes in one append.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 
 use keytrail_archive::Sorter;
-use keytrail_model::manifest::{InputItem, ManifestKind, ObjectRef, RowsRef};
+use keytrail_model::manifest::{InputItem, ManifestKind};
 use keytrail_model::{Detail, Fatal, Hash, Manifest, RowBuffer, Timestamp};
-use keytrail_ports::Put;
 
+use crate::compact::Compacted;
 use crate::ingest::{Normalized, Rejected};
 use crate::input::{Input, InputSummary, Source};
 use crate::readable::{Readable, TakenIn, add_runs};
@@ -19,7 +20,7 @@ use crate::sequence::Sequences;
 use crate::sink::{Sink, Staged};
 use crate::tally::{Tally, format_of};
 use crate::trail::{Trail, scratch_error};
-use crate::{concurrent, objects, quarantine};
+use crate::{compact, concurrent, objects, quarantine};
 
 /// Inflated input between two seals: bounds what a killed run has to read again.
 const SEAL_BYTES: u64 = 1 << 30;
@@ -36,6 +37,7 @@ const FIRST_GAPS: usize = 100;
 /// Writes rows to archive objects and seals them.
 pub struct Archiver<'a> {
     trail: &'a Trail<'a>,
+    options: &'a Options,
     inputs: Vec<String>,
     replayed: Vec<bool>,
     /// Declared ones.
@@ -73,6 +75,7 @@ impl<'a> Archiver<'a> {
             sorter: Sorter::new(&spill, SORT_BYTES)?,
             sink: Sink::new(trail, options.object_bytes, options.ingest.threads),
             trail,
+            options,
             inputs: inputs.iter().map(|i| i.name.clone()).collect(),
             replayed: inputs.iter().map(|i| i.source == Source::Quarantine).collect(),
             instances: inputs.iter().map(|i| i.declared.as_ref()?.instance.clone()).collect(),
@@ -224,6 +227,15 @@ impl<'a> Archiver<'a> {
         Ok(self.readable.size)
     }
 
+    /// Compacts what is sealed, where it pays. Call it after [`seal`](Self::seal).
+    pub fn compact(&mut self, stop: &AtomicBool) -> Result<Compacted, Fatal> {
+        let (target, threads) = (self.options.object_bytes, self.options.ingest.threads);
+        let done = compact::when_it_pays(self.trail, &mut self.readable, target, threads, stop)?;
+        // Indexes of objects that are gone.
+        self.sink.sealed();
+        Ok(done)
+    }
+
     /// Puts objects and their detail object into the store and makes the manifests.
     fn put(&mut self, staged: Vec<Staged>, now: Timestamp) -> Result<Vec<Manifest>, Fatal> {
         let detail = std::mem::replace(&mut self.pending, Detail { version: 1, ..Detail::default() });
@@ -234,17 +246,14 @@ impl<'a> Archiver<'a> {
             detail: detail.clone(),
             kind,
             object,
+            replaces: Vec::new(),
             rows,
             version: 1,
         };
         let store = self.trail.store;
-        let puts = concurrent::each(&staged, |s| Ok(store.put_file_if_absent(&s.object.key, &s.path)?))?;
+        let puts = concurrent::each(&staged, |s| objects::put(store, s))?;
         let mut manifests = Vec::new();
-        for (s, put) in staged.into_iter().zip(puts) {
-            let object = match put {
-                Put::Created => s.object,
-                Put::Exists => self.stored_object(s.object, &s.rows)?,
-            };
+        for (s, object) in staged.into_iter().zip(puts) {
             self.written.0 += 1;
             self.written.1 += object.bytes;
             manifests.push(manifest(ManifestKind::Add, Some(object), Some(s.rows)));
@@ -255,22 +264,8 @@ impl<'a> Archiver<'a> {
         Ok(manifests)
     }
 
-    /// An object of that name is there: another writer made it of the same events. Its rows must be
-    /// ours; its bytes may differ (rows carry when they were ingested).
-    fn stored_object(&self, ours: ObjectRef, rows: &RowsRef) -> Result<ObjectRef, Fatal> {
-        let conflict = |what: String| Fatal::new("Fatal.ObjectConflict", format!("`{}` {what}", ours.key));
-        let reader = objects::open(self.trail.store, &ours.key)?;
-        let (events, digests) = objects::roots(&reader).map_err(|e| objects::at(&ours.key, e))?;
-        if (events, digests) != (rows.events_root, rows.rows_root) {
-            return Err(conflict("is there with other rows".into()));
-        }
-        let stored =
-            self.trail.store.get(&ours.key)?.ok_or_else(|| conflict("was there and is gone".into()))?;
-        Ok(ObjectRef { bytes: stored.len() as u64, sha256: Hash::of(&stored), key: ours.key })
-    }
-
     /// The counts, checked: every record has one outcome.
-    pub fn summary(self, stopped: bool) -> Result<Summary, Fatal> {
+    pub fn summary(self, stopped: bool, compacted: Compacted) -> Result<Summary, Fatal> {
         let total = self.tally.total();
         let sources = self.tally.sources();
         for (source, counts) in &sources {
@@ -297,6 +292,7 @@ impl<'a> Archiver<'a> {
             objects: self.written,
             first_leaf: self.first_leaf,
             checkpoint,
+            compacted,
             stopped,
         })
     }

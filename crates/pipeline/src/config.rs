@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use alerts::{DeclaredReceiver, Target};
 pub use location::Location;
-pub use section::{Problem, Section, Text};
+pub use section::{Problem, Section, Text, duration_text};
 pub use source::{DeclaredSource, claim};
 
 use crate::alerts::Options;

@@ -5,7 +5,7 @@
 //! missing is made again from the object. Memory holds the filters of the partitions in use, within a
 //! budget, and the entries of objects that are not sealed yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use keytrail_archive::{Entries, ReadAt, UidIndex};
 use keytrail_model::row::Head;
 use keytrail_model::{Fatal, Hash, Partition, Uid};
 use keytrail_normalize::Masker;
+use keytrail_ports::BlobStore;
 
 use crate::objects;
 use crate::readable::{Readable, SealedObject};
@@ -115,8 +116,27 @@ impl<'a> Dedup<'a> {
     }
 }
 
+/// Where the indexes are.
+const INDEXES: &str = "state/uids/";
+
+/// Deletes the index of an object that is gone.
+pub(crate) fn forget(store: &dyn BlobStore, object: &Hash) -> Result<(), Fatal> {
+    Ok(store.delete(&index_key(object))?)
+}
+
+/// Deletes the indexes of all objects but these.
+pub(crate) fn forget_others(store: &dyn BlobStore, objects: &HashSet<Hash>) -> Result<(), Fatal> {
+    for key in store.list(INDEXES)? {
+        let of = key.strip_prefix(INDEXES).and_then(Hash::from_hex);
+        if of.is_some_and(|of| !objects.contains(&of)) {
+            store.delete(&key)?;
+        }
+    }
+    Ok(())
+}
+
 fn index_key(object: &Hash) -> String {
-    format!("state/uids/{object}")
+    format!("{INDEXES}{object}")
 }
 
 /// What an index file ends with: HMAC-SHA-256 over all before it, under the trail's mask key. Without it

@@ -7,6 +7,7 @@ use keytrail_model::merkle::{audit_path, leaf_hash};
 use keytrail_model::{Column, Fatal, Hash};
 use keytrail_ports::BlobStore;
 
+use crate::decisions::Withheld;
 use crate::objects::{self, StoredEvent};
 use crate::readable::{Readable, SealedObject};
 use crate::seal;
@@ -18,6 +19,8 @@ pub struct Explained {
     pub event: StoredEvent,
     /// The object that holds it.
     pub object: SealedObject,
+    /// Why its original bytes are not there.
+    pub withheld: Option<String>,
     /// From the event's leaf, `SHA-256(0x00 || event_hash)`, to the manifest's `events_root`.
     pub row_proof: Vec<Hash>,
     /// From the manifest's leaf to the log's root.
@@ -57,7 +60,18 @@ pub fn explain(
     let log_proof = proof::inclusion_proof(object.leaf, checkpoint.size, read)
         .map_err(|e| Fatal::new("Fatal.LogDamaged", e.to_string()))?;
     check(store, object, checkpoint, &log_proof)?;
-    Ok(Explained { event, object: object.clone(), row_proof, log_proof, checkpoint: checkpoint.clone() })
+    let withheld = match event.original {
+        Some(_) => None,
+        None => Withheld::load(store, readable)?.reason(&event.uid, object.leaf).map(str::to_owned),
+    };
+    Ok(Explained {
+        event,
+        object: object.clone(),
+        withheld,
+        row_proof,
+        log_proof,
+        checkpoint: checkpoint.clone(),
+    })
 }
 
 /// Nothing is shown as proven that is not: the object's rows are those that were sealed, and its manifest

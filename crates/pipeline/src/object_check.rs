@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keytrail_archive::{Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};
 use keytrail_ledger::{Code, Finding};
-use keytrail_model::manifest::{ObjectRef, RowsRef};
+use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::{Encoded, Provenance, columns, text};
 use keytrail_model::sha256::of_two;
@@ -13,8 +13,10 @@ use keytrail_normalize::sequence::Position;
 use keytrail_normalize::{Context, Declaration, Format, Origin, normalize_of};
 use keytrail_ports::BlobStore;
 
+use crate::decisions::Withheld;
+use crate::lineage::Lineage;
 use crate::objects::{self, Object};
-use crate::readable::SealedObject;
+use crate::readable::{self, Retired, SealedObject};
 use crate::sequence::Sequences;
 use crate::tally::format_of;
 use crate::verify::Rederive;
@@ -23,6 +25,10 @@ use crate::verify::Rederive;
 pub(crate) struct ObjectCheck<'a> {
     pub store: &'a dyn BlobStore,
     pub rederive: Option<Rederive<'a>>,
+    /// What was retired.
+    pub history: &'a BTreeMap<u64, Retired>,
+    /// What was withheld.
+    pub withheld: &'a Withheld,
 }
 
 /// What one object gave.
@@ -36,6 +42,8 @@ pub(crate) struct Checked {
     pub masked: u64,
     /// Rows without an original.
     pub withheld: u64,
+    /// Rewrites below it that could not be looked into.
+    pub unknown: u64,
     /// All rows were read.
     pub whole: bool,
     /// Their numbers.
@@ -84,13 +92,22 @@ impl ObjectCheck<'_> {
         let mut before: Option<Uid> = None;
         let mut again = RowBuffer::new();
         let mut misplaced = Misplaced { expected, last: None };
+        let mut details = |sealed: &DetailRef| match readable::detail(self.store, sealed) {
+            Err(e) if e.code == "Fatal.ObjectMissing" => Ok(None),
+            other => other,
+        };
+        let mut lineage = Lineage::of(sealed, self.history, &mut details).map_err(ReadError::Io)?;
         for batch in reader.batches(&Projection::All, Selection::All) {
             let batch = batch?;
             let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
             let leaves: Vec<Leaf<'_>> = batch.leaves().collect();
             for (leaf, original_hash) in leaves.iter().zip(original_hashes(&leaves)) {
-                events.push(leaf_hash(&leaf.hash.0));
-                rows.push(leaf_hash(&leaf.digest.0));
+                let (event, row) = (leaf_hash(&leaf.hash.0), leaf_hash(&leaf.digest.0));
+                events.push(event);
+                rows.push(row);
+                if let Some(lineage) = &mut lineage {
+                    lineage.push(event, row);
+                }
                 let element = || format!("{key} row {} uid {}", leaf.number, leaf.uid);
                 if before == Some(leaf.uid) {
                     out.findings.push(Finding::new(
@@ -109,11 +126,18 @@ impl ObjectCheck<'_> {
                     Some(_) => {}
                     None => {
                         out.withheld += 1;
-                        out.findings.push(Finding::new(
-                            Code::Withheld,
-                            element(),
-                            "its original bytes are not there, their hash is",
-                        ));
+                        out.findings.push(match self.withheld.reason(&leaf.uid, sealed.leaf) {
+                            Some(reason) => Finding::new(
+                                Code::Withheld,
+                                element(),
+                                format!("its original bytes were withheld, their hash is kept: {reason}"),
+                            ),
+                            None => Finding::new(
+                                Code::LeafMismatch,
+                                element(),
+                                "its original bytes are not there, and no entry of the log withholds them",
+                            ),
+                        });
                     }
                 }
                 if let Some(message) = misplaced.is(leaf) {
@@ -144,6 +168,10 @@ impl ObjectCheck<'_> {
         }
         if (time_min, time_max) != (expected.time_min, expected.time_max) {
             differs(Code::ColumnMismatch, "the range of event times");
+        }
+        if let Some(lineage) = lineage {
+            out.unknown += lineage.unknown();
+            out.findings.extend(lineage.finish());
         }
         Ok(())
     }
@@ -182,7 +210,7 @@ fn original_hashes(leaves: &[Leaf<'_>]) -> Vec<Hash> {
 }
 
 /// What is wrong with an object's bytes as a whole.
-fn changed(object: &Object, sealed: &ObjectRef) -> Result<Option<String>, Fatal> {
+pub(crate) fn changed(object: &Object, sealed: &ObjectRef) -> Result<Option<String>, Fatal> {
     if object.len() != sealed.bytes {
         return Ok(Some(format!("it has {} bytes, sealed were {}", object.len(), sealed.bytes)));
     }

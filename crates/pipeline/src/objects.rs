@@ -4,11 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
+use keytrail_model::manifest::ObjectRef;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal, Hash, Uid};
-use keytrail_ports::{BlobRead, BlobStore, StoreError};
+use keytrail_ports::{BlobRead, BlobStore, Put, StoreError};
 use sha2::{Digest, Sha256};
+
+use crate::sink::Staged;
 
 /// An opened blob as the archive's readers want it.
 struct Opened(Box<dyn BlobRead>);
@@ -109,6 +112,22 @@ pub(crate) fn open(store: &dyn BlobStore, key: &str) -> Result<ObjectReader, Fat
         Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
     })?;
     object.reader(key)
+}
+
+/// Puts a finished object; gives the one that is stored. Where one of that name is there, another writer made
+/// it of the same events: its rows must be ours, its bytes may differ (rows carry when they were ingested).
+pub(crate) fn put(store: &dyn BlobStore, staged: &Staged) -> Result<ObjectRef, Fatal> {
+    let ours = &staged.object;
+    if store.put_file_if_absent(&ours.key, &staged.path)? == Put::Created {
+        return Ok(ours.clone());
+    }
+    let conflict = |what: &str| Fatal::new("Fatal.ObjectConflict", format!("`{}` {what}", ours.key));
+    let reader = open(store, &ours.key)?;
+    if roots(&reader).map_err(|e| at(&ours.key, e))? != (staged.rows.events_root, staged.rows.rows_root) {
+        return Err(conflict("is there with other rows"));
+    }
+    let stored = object(store, &ours.key)?.ok_or_else(|| conflict("was there and is gone"))?;
+    Ok(ObjectRef { bytes: stored.len(), sha256: stored.sha256()?, key: ours.key.clone() })
 }
 
 /// A read error with the object's name.

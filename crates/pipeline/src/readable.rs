@@ -1,9 +1,9 @@
 //! The readable set: what the sealed log says is in the archive at one checkpoint (ARCHITECTURE
 //! rule 8). Readers take objects from here, never from a directory listing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef, RunItem};
+use keytrail_model::manifest::{DetailRef, ManifestKind, ObjectRef, RowsRef, RunItem};
 use keytrail_model::{Day, Detail, Fatal, Hash, Manifest, Partition};
 use keytrail_ports::BlobStore;
 
@@ -20,8 +20,32 @@ pub struct SealedObject {
     pub object: ObjectRef,
     /// Its rows.
     pub rows: RowsRef,
-    /// When it was archived, microseconds since 1970.
+    /// When the newest of its rows was archived first, microseconds since 1970: rewrites do not count.
     pub archived: i64,
+    /// What it was made of, where its rows were archived before.
+    pub rewrite: Option<Box<Rewrite>>,
+}
+
+/// What an object replaces.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rewrite {
+    /// Why.
+    pub kind: ManifestKind,
+    /// Leaf indices of the manifests whose objects it replaces, ascending.
+    pub replaces: Vec<u64>,
+    /// Where each row comes from.
+    pub detail: DetailRef,
+}
+
+/// An object that a later manifest retired.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Retired {
+    /// The object as it was.
+    pub object: SealedObject,
+    /// Index of the manifest that retired it.
+    pub by: u64,
+    /// Its kind.
+    pub kind: ManifestKind,
 }
 
 /// The sealed objects of a trail, by partition.
@@ -33,6 +57,14 @@ pub struct Readable {
     pub details: BTreeMap<String, DetailRef>,
     /// Manifests read.
     pub size: u64,
+    /// Detail objects of manifests that retire objects: they list no inputs.
+    rewrites: BTreeSet<String>,
+    /// Decisions: kind, leaf index and detail object of manifests that withhold or expire.
+    decisions: Vec<(ManifestKind, u64, DetailRef)>,
+    /// Where the objects are, by leaf index.
+    places: HashMap<u64, Partition>,
+    /// Retired objects by leaf index, for those who ask for them.
+    history: Option<BTreeMap<u64, Retired>>,
 }
 
 impl Readable {
@@ -47,19 +79,75 @@ impl Readable {
         Ok(readable)
     }
 
-    /// Adds a sealed manifest.
+    /// An empty one that keeps what is retired.
+    pub fn with_history() -> Self {
+        Self { history: Some(BTreeMap::new()), ..Self::default() }
+    }
+
+    /// Adds a sealed manifest: its object is readable from now on, those that it retires are not.
+    ///
+    /// # Errors
+    /// `Fatal.LogEntry`: the manifest names no day, or retires what is not there to be retired: no object,
+    /// one of another partition, or one that was retired before. Nothing is retired then.
     pub fn add(&mut self, leaf: u64, manifest: Manifest) -> Result<(), Fatal> {
+        let wrong = |what: String| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {what}"));
+        let Manifest { detail, kind, object, replaces, rows, .. } = manifest;
         self.size = self.size.max(leaf + 1);
-        self.details.insert(manifest.detail.key.clone(), manifest.detail);
-        if let (Some(object), Some(rows)) = (manifest.object, manifest.rows) {
-            let day = Day::parse(&rows.day).ok_or_else(|| {
-                Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: `{}` is not a day", rows.day))
-            })?;
-            let partition = Partition { dataset: rows.dataset.clone(), day };
-            let sealed = SealedObject { leaf, object, rows, archived: manifest.archived };
+        self.details.insert(detail.key.clone(), detail.clone());
+        let partition = match &rows {
+            None => None,
+            Some(rows) => {
+                let day =
+                    Day::parse(&rows.day).ok_or_else(|| wrong(format!("`{}` is not a day", rows.day)))?;
+                Some(Partition { dataset: rows.dataset.clone(), day })
+            }
+        };
+        let mut archived = manifest.archived;
+        if kind.retires() {
+            let retired = self.retire(&replaces, partition.as_ref()).map_err(wrong)?;
+            self.rewrites.insert(detail.key.clone());
+            archived = retired.iter().map(|o| o.archived).max().unwrap_or(archived);
+            if let Some(history) = &mut self.history {
+                history.extend(retired.into_iter().map(|o| (o.leaf, Retired { object: o, by: leaf, kind })));
+            }
+        }
+        if matches!(kind, ManifestKind::Withhold | ManifestKind::Expire) {
+            self.decisions.push((kind, leaf, detail.clone()));
+        }
+        if let (Some(object), Some(rows), Some(partition)) = (object, rows, partition) {
+            let rewrite = kind.retires().then(|| Box::new(Rewrite { kind, replaces, detail }));
+            let sealed = SealedObject { leaf, object, rows, archived, rewrite };
+            self.places.insert(leaf, partition.clone());
             self.partitions.entry(partition).or_default().push(sealed);
         }
         Ok(())
+    }
+
+    /// Takes objects out. Those of a rewrite are all of the partition of the object that replaces them.
+    fn retire(&mut self, leaves: &[u64], partition: Option<&Partition>) -> Result<Vec<SealedObject>, String> {
+        let mut by_place: BTreeMap<&Partition, Vec<u64>> = BTreeMap::new();
+        for leaf in leaves {
+            let place = self.places.get(leaf).ok_or_else(|| {
+                format!("it replaces log entry {leaf}, which has no object, or one that was replaced before")
+            })?;
+            if partition.is_some_and(|p| p != place) {
+                return Err(format!("it replaces log entry {leaf}, which is of `{}`", place.prefix()));
+            }
+            by_place.entry(place).or_default().push(*leaf);
+        }
+        let mut retired = Vec::with_capacity(leaves.len());
+        for (place, leaves) in by_place {
+            let Some(objects) = self.partitions.get_mut(place) else { continue };
+            retired.extend(objects.extract_if(.., |o| leaves.binary_search(&o.leaf).is_ok()));
+        }
+        for leaf in leaves {
+            if let Some(place) = self.places.remove(leaf)
+                && self.partitions.get(&place).is_some_and(Vec::is_empty)
+            {
+                self.partitions.remove(&place);
+            }
+        }
+        Ok(retired)
     }
 
     /// All objects, partition after partition.
@@ -72,21 +160,47 @@ impl Readable {
         self.objects().map(|o| o.object.key.as_str()).collect()
     }
 
+    /// Retired objects by leaf index; none, unless they were to be [kept](Self::with_history).
+    pub fn history(&self) -> &BTreeMap<u64, Retired> {
+        static NONE: BTreeMap<u64, Retired> = BTreeMap::new();
+        self.history.as_ref().unwrap_or(&NONE)
+    }
+
+    /// Leaf indices and detail objects of the manifests of a kind that somebody decided.
+    pub fn decisions(&self, kind: ManifestKind) -> impl Iterator<Item = (u64, &DetailRef)> {
+        self.decisions.iter().filter(move |(k, ..)| *k == kind).map(|(_, leaf, detail)| (*leaf, detail))
+    }
+
     /// Everything that sealed detail objects list.
     pub fn taken_in(&self, store: &dyn BlobStore) -> Result<TakenIn, Fatal> {
         let mut taken = TakenIn::default();
-        for key in self.details.keys() {
-            let bytes = store.get(key)?.ok_or_else(|| {
-                Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
-            })?;
-            let detail = Detail::parse(&bytes)
-                .map_err(|e| Fatal::new("Fatal.ObjectConflict", format!("`{key}`: {e}")))?;
+        for (_, sealed) in self.details.iter().filter(|(key, _)| !self.rewrites.contains(*key)) {
+            let detail = sealed_detail(store, sealed)?;
             taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
             taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));
             add_runs(&mut taken.sequences, &detail.runs);
         }
         Ok(taken)
     }
+}
+
+/// A detail object; `None` when what is there is not what was sealed.
+///
+/// # Errors
+/// `Fatal.ObjectMissing`; the store's own.
+pub(crate) fn detail(store: &dyn BlobStore, sealed: &DetailRef) -> Result<Option<Detail>, Fatal> {
+    let key = &sealed.key;
+    let bytes = store.get(key)?.ok_or_else(|| {
+        Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
+    })?;
+    Ok(if Hash::of(&bytes) == sealed.sha256 { Detail::parse(&bytes).ok() } else { None })
+}
+
+/// As [`detail`], with `Fatal.ObjectConflict` where something else is there than was sealed.
+pub(crate) fn sealed_detail(store: &dyn BlobStore, sealed: &DetailRef) -> Result<Detail, Fatal> {
+    detail(store, sealed)?.ok_or_else(|| {
+        Fatal::new("Fatal.ObjectConflict", format!("`{}` is not the one that was sealed", sealed.key))
+    })
 }
 
 /// Adds what a detail object says of the sequences that it holds records of.

@@ -2,8 +2,8 @@
 //!
 //! Recovery is the normal path. A run that ended well leaves `state/clean` with the log's size; when
 //! that is missing or of another size, what the log does not name is looked for: archive and detail
-//! objects are deleted (their inputs were never acknowledged, and a reader that globs would see their
-//! rows twice), quarantine entries are sealed by the next manifest.
+//! objects are deleted (their inputs were never acknowledged, or the log retired them, and a reader that
+//! globs would see their rows twice), quarantine entries are sealed by the next manifest.
 
 use std::collections::HashSet;
 
@@ -11,6 +11,7 @@ use keytrail_model::manifest::QuarantineItem;
 use keytrail_model::{Fatal, Hash};
 use keytrail_ports::BlobStore;
 
+use crate::dedup;
 use crate::quarantine::Entry;
 use crate::readable::{Readable, TakenIn};
 use crate::seal::LOG;
@@ -88,6 +89,7 @@ fn sweep(store: &dyn BlobStore, readable: &Readable, taken: &TakenIn) -> Result<
     let sealed = readable.object_keys();
     delete_unnamed(store, "archive/", &sealed)?;
     delete_unnamed(store, "detail/", &readable.details.keys().map(String::as_str).collect())?;
+    dedup::forget_others(store, &readable.objects().map(|o| o.object.sha256).collect())?;
     let mut unsealed = Vec::new();
     for key in store.list("quarantine/")? {
         if !taken.quarantine.contains(&key)

@@ -7,10 +7,12 @@ use keytrail_ledger::Checkpoint;
 use keytrail_model::{Counts, Fatal};
 
 use crate::archiver::Archiver;
+use crate::compact::Compacted;
 use crate::ingest::{self, Step, ingest};
 use crate::input::Input;
 use crate::recover::recover;
 use crate::sequence::Gap;
+use crate::sources;
 use crate::trail::Trail;
 
 /// How a run works.
@@ -57,6 +59,8 @@ pub struct Summary {
     pub first_leaf: u64,
     /// The log's head after the run.
     pub checkpoint: Checkpoint,
+    /// What was compacted at its end.
+    pub compacted: Compacted,
     /// Asked to stop before all inputs were read.
     pub stopped: bool,
 }
@@ -95,7 +99,10 @@ pub fn run(
     };
     let size = archiver.seal()?;
     progress.sealed(size, archiver.accepted());
-    archiver.summary(stopped)
+    let compacted = archiver.compact(stop)?;
+    let summary = archiver.summary(stopped, compacted)?;
+    sources::remember(trail, &summary.sources)?;
+    Ok(summary)
 }
 
 const STOPPED: &str = "Retryable.Stopped";

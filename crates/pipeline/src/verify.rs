@@ -4,12 +4,13 @@
 //! It goes on after the first thing that does not fit and names all of them. It reads only, and says
 //! what it did not check.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Mutex;
 
 use keytrail_archive::{Projection, Selection};
 use keytrail_ledger::tile::{Level, Tile, WIDTH};
 use keytrail_ledger::{Audit, Checkpoint, Code, Finding, LogKeys, audit};
+use keytrail_model::manifest::ManifestKind;
 use keytrail_model::{Detail, Fatal, Hash, Manifest, Timestamp, Uid};
 use keytrail_normalize::Masker;
 use keytrail_normalize::sequence::of_refused;
@@ -17,10 +18,12 @@ use keytrail_ports::BlobStore;
 
 use crate::cloudtrail_digests::{self, DigestReport, Digests};
 use crate::conflicts::{self, Conflict};
+use crate::decisions::Withheld;
 use crate::object_check::{Checked, ObjectCheck};
 use crate::objects;
 use crate::quarantine::Entry;
 use crate::readable::{Readable, SealedObject, add_runs};
+use crate::retention;
 use crate::sequence::Sequences;
 
 /// What to check and against what.
@@ -88,24 +91,58 @@ impl Report {
 
 /// Verifies a trail. An error means that it could not be verified; what is wrong with it is in the report.
 pub fn verify(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
+    for _ in 0..ATTEMPTS {
+        let before = store.get(HEAD)?;
+        let found = once(store, options);
+        let moved = store.get(HEAD)? != before;
+        match &found {
+            Ok(report) if moved && raced(store, options, report)? => {}
+            Err(e) if moved && e.code == "Fatal.ObjectMissing" => {}
+            _ => return found,
+        }
+    }
+    once(store, options)
+}
+
+/// The published checkpoint.
+const HEAD: &str = "log/checkpoint";
+
+/// Whether something was missed that a writer replaced meanwhile, or found that one has sealed by now.
+fn raced(store: &dyn BlobStore, options: &Options<'_>, report: &Report) -> Result<bool, Fatal> {
+    let (now, _) = check_log(store, options, ATTEMPTS, &mut Report::default())?;
+    let keys = now.object_keys();
+    Ok(report.findings.iter().any(|f| match f.code {
+        Code::FileMissing => f.element.starts_with("archive/") && !keys.contains(f.element.as_str()),
+        Code::FileUnlisted => keys.contains(f.element.as_str()) || now.details.contains_key(&f.element),
+        _ => false,
+    }))
+}
+
+fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report::default();
     let (readable, all_entries) = check_log(store, options, ATTEMPTS, &mut report)?;
     let details = check_details(store, &readable, options, &mut report)?;
     let rows = check_objects(store, &readable, options, &mut report)?;
+    retention::check(store, &readable, &|o| in_range(o, options), &mut report.findings)?;
     check_copies(store, &readable, options, &mut report)?;
     check_conflicts(store, &readable, options, &mut report)?;
     check_digests(store, &readable, options, &mut report)?;
     if options.gaps {
-        check_sequences(rows, &details, &mut report);
+        let expired = readable.decisions(ManifestKind::Expire).next().is_some();
+        check_sequences(rows, &details, expired, &mut report);
     }
     if options.writing {
         report.unchecked.push("files that no entry of the log names: a run is writing to this folder".into());
     } else {
         let named = readable.object_keys();
-        unnamed(store, "archive/", &|key| named.contains(key), all_entries, &mut report)?;
-        unnamed(store, "detail/", &|key| readable.details.contains_key(key), all_entries, &mut report)?;
+        let retired: HashMap<&str, u64> =
+            readable.history().values().map(|r| (r.object.object.key.as_str(), r.by)).collect();
+        let by = |key: &str| retired.get(key).copied();
+        unnamed(store, "archive/", &|key| named.contains(key), &by, all_entries, &mut report)?;
+        let is_detail = |key: &str| readable.details.contains_key(key);
+        unnamed(store, "detail/", &is_detail, &|_| None, all_entries, &mut report)?;
         let all = all_entries && details.all;
-        unnamed(store, "quarantine/", &|key| details.quarantine.contains(key), all, &mut report)?;
+        unnamed(store, "quarantine/", &|key| details.quarantine.contains(key), &|_| None, all, &mut report)?;
     }
     report.findings.sort();
     Ok(report)
@@ -126,7 +163,7 @@ fn check_log(
     if files.is_empty() {
         return Err(Fatal::new("Fatal.NotVerified", "there is no log: `log/` is empty or missing"));
     }
-    let before = store.get("log/checkpoint")?;
+    let before = store.get(HEAD)?;
     let mut entries = Vec::new();
     let read = |path: &str| store.get(&format!("log/{path}")).map_err(|e| e.to_string());
     let audited: Audit = audit(&read, &files, Some(&options.keys), options.known.as_ref(), &mut |entry| {
@@ -134,12 +171,12 @@ fn check_log(
     })
     .map_err(|e| Fatal::new("Fatal.NotVerified", e))?;
     // A run that appended meanwhile shows as damage that is not there: look again at what it left.
-    if options.writing && attempts > 0 && store.get("log/checkpoint")? != before {
+    if attempts > 0 && store.get(HEAD)? != before {
         return check_log(store, options, attempts - 1, report);
     }
     let bundles = blamed(&audited.findings, Level::Entries);
     let tiles = blamed(&audited.findings, Level::Hashes(0));
-    let (mut readable, mut believed) = (Readable::default(), 0);
+    let (mut readable, mut believed) = (Readable::with_history(), 0);
     for (index, agrees, manifest) in entries {
         let block = index / WIDTH;
         // A changed entry is named already; what it says would only blame files that are right.
@@ -151,7 +188,7 @@ fn check_log(
             Err(e) => report.findings.push(Finding::new(
                 Code::LeafMismatch,
                 format!("log entry {index}"),
-                format!("it was sealed and is no manifest: {e}"),
+                format!("it was sealed and cannot be followed: {e}"),
             )),
         }
     }
@@ -265,12 +302,13 @@ fn check_details(
 }
 
 /// Numbers that are missing. Where all rows were read they alone say what is there; where a range was asked
-/// for, or an object is damaged and has its own finding, what the log says of the rest is believed.
-fn check_sequences(rows: Rows, details: &Details, report: &mut Report) {
+/// for, an object is damaged and has its own finding, or some expired, what the log says of the rest is
+/// believed.
+fn check_sequences(rows: Rows, details: &Details, expired: bool, report: &mut Report) {
     let Rows { sequences: seen, all, without_hsm } = rows;
     let mut there = seen.clone();
     there.merge(details.refused.clone());
-    if !all {
+    if !all || expired {
         there.merge(details.sealed.clone());
     }
     let gaps = there.gaps().filter(|gap| all || seen.surround(gap));
@@ -309,8 +347,10 @@ fn check_objects(
             outside(options)
         ));
     }
+    let withheld = Withheld::load(store, readable)?;
+    let check =
+        ObjectCheck { store, rederive: options.rederive, history: readable.history(), withheld: &withheld };
     let mut rows = Rows { all: wanted.len() == all, ..Rows::default() };
-    let check = ObjectCheck { store, rederive: options.rederive };
     let queue = Mutex::new(wanted.into_iter());
     let done: Mutex<Vec<Result<Checked, Fatal>>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -330,7 +370,7 @@ fn check_objects(
     let done =
         done.into_inner().map_err(|_| Fatal::new("Fatal.Internal", "a checking thread ended early"))?;
     let mut other_versions: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut masked, mut withheld) = (0, 0);
+    let (mut masked, mut withheld, mut unknown) = (0, 0, 0);
     for checked in done {
         let checked = checked?;
         report.objects += 1;
@@ -341,6 +381,7 @@ fn check_objects(
         rows.without_hsm += checked.without_hsm;
         masked += checked.masked;
         withheld += checked.withheld;
+        unknown += checked.unknown;
         for (version, rows) in checked.other_versions {
             *other_versions.entry(version).or_default() += rows;
         }
@@ -355,6 +396,9 @@ fn check_objects(
     }
     if masked > 0 {
         report.unchecked.push(format!("{masked} masked values: the mask key is not here"));
+    }
+    if unknown > 0 {
+        report.unchecked.push(format!("what {unknown} rewrites replaced: see the findings of their lists"));
     }
     if withheld > 0 {
         report.unchecked.push(format!("columns of {withheld} withheld rows"));
@@ -487,11 +531,20 @@ fn unnamed(
     store: &dyn BlobStore,
     prefix: &str,
     named: &dyn Fn(&str) -> bool,
+    retired_by: &dyn Fn(&str) -> Option<u64>,
     all: bool,
     report: &mut Report,
 ) -> Result<(), Fatal> {
     for key in store.list(prefix)? {
         if named(&key) {
+            continue;
+        }
+        if let Some(leaf) = retired_by(&key) {
+            report.findings.push(Finding::new(
+                Code::FileUnlisted,
+                key,
+                format!("log entry {leaf} retired it, and it was left behind: the next run deletes it"),
+            ));
             continue;
         }
         if !all {

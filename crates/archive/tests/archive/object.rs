@@ -1,10 +1,14 @@
 //! Objects: what is written is what is read, and what is damaged is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keytrail_archive::{Finished, ObjectReader, ObjectWriter, Projection, ReadError, Selection};
+use keytrail_archive::{
+    Finished, ObjectReader, ObjectWriter, Projection, ReadError, Rows, Selection, census,
+};
 use keytrail_model::digest::of_row;
 use keytrail_model::merkle::root_of;
+use keytrail_model::row::text;
 use keytrail_model::{Column, Hash, Row, RowBuffer, Timestamp};
 
 use crate::rows::{CLOUDTRAIL, Dice, all, day, inputs, partition_of, push, time};
@@ -288,4 +292,35 @@ fn a_full_disk_is_told_as_such() {
     let mut w = ObjectWriter::new(partition_of(&rows), Full, 1).unwrap();
     let e = w.append(&all(&rows), Timestamp(0), &inputs()).and_then(|()| w.end_group()).unwrap_err();
     assert_eq!(e.code, "Retryable.StoreFull");
+}
+
+/// Row groups of one source are counted from the footer, others from their rows; both say the same.
+#[test]
+fn a_census_counts_sources() {
+    let rows = day(600, 9);
+    let rows: Vec<Row<'_>> = all(&rows);
+    let source = |row: &Row<'_>| text(row.columns, Column::KeytrailSource).unwrap_or_default().to_owned();
+    let mut expected: BTreeMap<String, Rows> = BTreeMap::new();
+    for row in &rows {
+        expected.entry(source(row)).or_default().add(Rows { count: 1, newest: row.head.time });
+    }
+    assert!(expected.len() > 2, "{expected:?}");
+    let mixed = write(&[&rows], 1);
+    assert_eq!(census(&open(&mixed.out).expect("open")).expect("census"), expected);
+
+    // A group for each source; the one without a name has nulls, and is read.
+    let mut names: Vec<String> = rows.iter().map(source).collect();
+    names.sort();
+    names.dedup();
+    for named_only in [true, false] {
+        let groups: Vec<Vec<Row<'_>>> = names
+            .iter()
+            .filter(|name| !named_only || !name.is_empty())
+            .map(|name| rows.iter().filter(|row| source(row) == **name).copied().collect())
+            .collect();
+        let slices: Vec<&[Row<'_>]> = groups.iter().map(Vec::as_slice).collect();
+        let mut expected = expected.clone();
+        expected.retain(|name, _| !named_only || !name.is_empty());
+        assert_eq!(census(&open(&write(&slices, 1).out).expect("open")).expect("census"), expected);
+    }
 }

@@ -1,125 +1,13 @@
 //! The main job over stores in memory: what one run leaves for the next, also when it was killed.
 
-// Helpers of tests panic as tests do; clippy knows tests by their attribute alone.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
 
-use keytrail_adapters::memory::{
-    Fault, Faults, Faulty, ManualClock, MemoryCheckpoint, MemorySigner, MemoryStore,
-};
-use keytrail_model::{Detail, Fatal, Timestamp};
-use keytrail_pipeline::input::{Input, Limits, Source};
-use keytrail_pipeline::readable::Readable;
-use keytrail_pipeline::verify::{self, Report};
-use keytrail_pipeline::{
-    LogKeys, Masker, Options, Progress, Summary, Trail, VerifierKey, explain, ingest, run,
-};
-use keytrail_ports::{BlobStore, CheckpointStore, Signer};
+use keytrail_adapters::memory::{Fault, Faults, Faulty, MemoryCheckpoint};
+use keytrail_pipeline::explain;
+use keytrail_pipeline::input::Input;
+use keytrail_ports::{BlobStore, CheckpointStore};
 
-const ORIGIN: &str = "example.org/trail";
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn at(&self, _: u64, _: u64, _: u64) {}
-    fn sealed(&self, _: u64, _: u64) {}
-}
-
-struct Memory {
-    store: MemoryStore,
-    lock: MemoryCheckpoint,
-    signer: MemorySigner,
-}
-
-impl Memory {
-    fn new() -> Self {
-        Self {
-            store: MemoryStore::new(),
-            lock: MemoryCheckpoint::new(),
-            signer: MemorySigner::new(ORIGIN, 1),
-        }
-    }
-
-    fn run(&self, inputs: &[Input]) -> Result<Summary, Fatal> {
-        self.run_with(&self.store, &self.lock, inputs)
-    }
-
-    fn run_with(
-        &self,
-        store: &dyn BlobStore,
-        lock: &dyn CheckpointStore,
-        inputs: &[Input],
-    ) -> Result<Summary, Fatal> {
-        let scratch = tempfile::tempdir().unwrap();
-        let trail = Trail {
-            store,
-            lock,
-            known: None,
-            signers: &[&self.signer],
-            origin: ORIGIN,
-            clock: &ManualClock::new(Timestamp(1_700_000_000_000_000)),
-            masker: &Masker::new(&[7; 32]),
-            scratch: scratch.path(),
-        };
-        let limits = Limits::default();
-        let options =
-            Options { ingest: ingest::Options { threads: 2, format: None, limits }, object_bytes: 1 << 20 };
-        run(&trail, inputs, &options, &Quiet, &AtomicBool::new(false))
-    }
-
-    fn verify(&self) -> Report {
-        let key = VerifierKey::new(ORIGIN, self.signer.public_key()).unwrap();
-        let options = verify::Options {
-            keys: LogKeys::of(key),
-            pinned: true,
-            known: None,
-            from: None,
-            to: None,
-            first_leaf: 0,
-            rederive: None,
-            digests: None,
-            threads: 1,
-            gaps: true,
-            writing: false,
-        };
-        verify::verify(&self.store, &options).unwrap()
-    }
-
-    fn readable(&self, size: u64) -> Readable {
-        Readable::load(&self.store, size).unwrap()
-    }
-
-    /// Rows of the sealed objects.
-    fn rows(&self, size: u64) -> u64 {
-        self.readable(size).objects().map(|o| o.rows.count).sum()
-    }
-
-    /// How often each quarantine entry is named.
-    fn named(&self, size: u64) -> BTreeMap<String, u32> {
-        let mut named = BTreeMap::new();
-        for key in self.readable(size).details.keys() {
-            let detail = Detail::parse(&self.store.get(key).unwrap().unwrap()).unwrap();
-            for q in detail.quarantine {
-                *named.entry(q.key).or_default() += 1;
-            }
-        }
-        named
-    }
-}
-
-fn input(name: &str, text: impl Into<Vec<u8>>) -> Input {
-    Input { name: name.into(), source: Source::Bytes(text.into()), declared: None }
-}
-
-/// An event without `eventID`: it has no key of its producer.
-fn keyless(day: u32) -> String {
-    format!(
-        r#"{{"eventVersion":"1.02","userIdentity":{{"type":"Root","accountId":"111122223333"}},"eventTime":"2023-07-{day:02}T11:42:20Z","eventSource":"kms.amazonaws.com","eventName":"Decrypt","awsRegion":"us-east-1","recipientAccountId":"111122223333"}}
-"#
-    )
-}
+use crate::memory::{Memory, input, keyless};
 
 #[test]
 fn a_second_copy_without_a_key_comes_in_a_later_run() {

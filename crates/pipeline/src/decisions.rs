@@ -1,0 +1,39 @@
+//! What people decided about archived events, as the sealed log has it: whose original bytes are withheld,
+//! and which objects expired.
+
+use std::collections::HashMap;
+
+use keytrail_model::manifest::ManifestKind;
+use keytrail_model::{Fatal, Uid};
+use keytrail_ports::BlobStore;
+
+use crate::readable::{self, Readable};
+
+/// Events whose original bytes are withheld, and why.
+#[derive(Clone, Default, Debug)]
+pub struct Withheld(HashMap<Uid, Vec<(u64, String)>>);
+
+impl Withheld {
+    /// Reads all decisions of a trail. One whose detail object is not what was sealed decides nothing.
+    pub fn load(store: &dyn BlobStore, readable: &Readable) -> Result<Self, Fatal> {
+        let mut decided: HashMap<Uid, Vec<(u64, String)>> = HashMap::new();
+        for (leaf, sealed) in readable.decisions(ManifestKind::Withhold) {
+            let detail = match readable::detail(store, sealed) {
+                Ok(detail) => detail,
+                Err(e) if e.code == "Fatal.ObjectMissing" => None,
+                Err(e) => return Err(e),
+            };
+            let Some(decision) = detail.and_then(|d| d.decision) else { continue };
+            for uid in decision.uids.iter().filter_map(|uid| Uid::from_hex(uid)) {
+                decided.entry(uid).or_default().push((leaf, decision.reason.clone()));
+            }
+        }
+        Ok(Self(decided))
+    }
+
+    /// Why an event's original is not in the object of a log entry: what was decided last, there or before.
+    pub fn reason(&self, uid: &Uid, leaf: u64) -> Option<&str> {
+        let decisions = self.0.get(uid)?;
+        decisions.iter().rev().find(|(decided, _)| *decided <= leaf).map(|(_, reason)| reason.as_str())
+    }
+}

@@ -1,0 +1,59 @@
+//! Archive objects whose retention ended: what `verify` says of them.
+
+use std::collections::BTreeMap;
+
+use keytrail_ledger::{Code, Finding};
+use keytrail_model::manifest::{Decision, ManifestKind};
+use keytrail_model::{Day, Fatal, Timestamp};
+use keytrail_ports::BlobStore;
+
+use crate::readable::{self, Readable, SealedObject};
+
+/// Names every expired object, and those that expired though the rule that was sealed says otherwise.
+pub(crate) fn check(
+    store: &dyn BlobStore,
+    readable: &Readable,
+    wanted: &dyn Fn(&SealedObject) -> bool,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Fatal> {
+    let mut rules = BTreeMap::new();
+    for (leaf, sealed) in readable.decisions(ManifestKind::Expire) {
+        let detail = match readable::detail(store, sealed) {
+            Ok(detail) => detail,
+            Err(e) if e.code == "Fatal.ObjectMissing" => None,
+            Err(e) => return Err(e),
+        };
+        rules.insert(leaf, detail.and_then(|d| d.decision));
+    }
+    for retired in readable.history().values().filter(|r| r.kind == ManifestKind::Expire) {
+        let (object, leaf) = (&retired.object, retired.by);
+        if !wanted(object) {
+            continue;
+        }
+        let rule = rules.get(&leaf).and_then(Option::as_ref).filter(|d| allows(d, object));
+        let (code, message) = match rule {
+            Some(rule) => (
+                Code::Expired,
+                format!("its {} rows expired by log entry {leaf}: {}", object.rows.count, rule.reason),
+            ),
+            None => (
+                Code::FileMissing,
+                format!("log entry {leaf} says that it expired, and names no rule by which it does"),
+            ),
+        };
+        findings.push(Finding::new(code, &object.object.key, message));
+    }
+    Ok(())
+}
+
+/// Whether an object's events and their archiving are of days before the decision's.
+pub(crate) fn allows(decision: &Decision, object: &SealedObject) -> bool {
+    let Some(before) = decision.before.as_deref().and_then(Day::parse) else { return false };
+    let event = match Day::parse(&object.rows.day) {
+        Some(Day::Undated) => decision.undated,
+        Some(day) => day < before,
+        None => false,
+    };
+    let Day::Dated(before) = before else { return false };
+    event && Timestamp(object.archived).days() < before
+}

@@ -1,0 +1,8 @@
+//! The pipeline over stores in memory.
+
+// Helpers of tests panic as tests do; clippy knows tests by their attribute alone.
+#![allow(clippy::unwrap_used)]
+
+mod memory;
+mod rewrite;
+mod run;
