@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keytrail_model::Fatal;
 use keytrail_pipeline::alerts::{Alert, Engine, Options, Place, Receiver, preview};
+use keytrail_pipeline::config::{DeclaredSource, duration_text};
 use keytrail_pipeline::sequence::Gap;
+use keytrail_pipeline::sources;
 use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::{Summary, Trail};
 
@@ -46,16 +49,41 @@ pub struct Telling {
     pub options: Options,
     /// Who is told.
     pub receivers: Vec<Receiver>,
+    /// Who is expected to be heard.
+    pub sources: Vec<Arc<DeclaredSource>>,
 }
 
 /// Tells receivers of what a run sealed and found. What cannot be told stays due for the next run; the run's
 /// own outcome stands.
 pub fn after_run(folder: &Folder, telling: Telling, summary: &Summary, report: &Report) {
     let gaps: Vec<_> = summary.first_gaps.iter().map(Gap::finding).collect();
+    let declared = telling.sources.clone();
     telling.tell(folder, |engine, trail| {
         engine.findings(trail, report.findings.iter().chain(&gaps))?;
-        engine.sealed(trail, summary.checkpoint.size)
+        engine.sealed(trail, summary.checkpoint.size)?;
+        silence(folder, &declared, engine, trail)
     });
+}
+
+/// Notes declared sources of which nothing came for longer than they may be silent.
+fn silence(
+    folder: &Folder,
+    declared: &[Arc<DeclaredSource>],
+    engine: &mut Engine,
+    trail: &Trail<'_>,
+) -> Result<(), Fatal> {
+    if declared.iter().all(|source| source.longest_silence.is_none()) {
+        return Ok(());
+    }
+    let readable = folder.readable(&folder.head()?.0)?;
+    let now = trail.clock.now();
+    for account in sources::account(folder.store(), &readable, declared)?.0 {
+        if let Some(longest) = account.longest_silence.filter(|_| account.is_overdue(now)) {
+            let last = account.last_heard.map(|t| t.0);
+            engine.silent(trail, &account.name, last, &duration_text(longest))?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells receivers of what ended a run, if it will not pass by itself.

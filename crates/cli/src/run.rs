@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
-use keytrail_pipeline::config::{Config, Location, claim};
+use keytrail_pipeline::config::{DeclaredSource, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
@@ -43,41 +43,45 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         object_bytes: args.object_size,
     };
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
+    let telling = |sources| Telling { options: config.alerts, receivers, sources };
     let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
     if args.follow.follow {
-        let places = places(&args.inputs, &config)?;
-        return follow(&open()?, places, options, &args, config);
+        let places = places(&args.inputs, &config.sources)?;
+        return follow(&open()?, places, options, &args, telling(config.sources));
     }
-    let (mut inputs, places) = inputs(&args.inputs, &config)?;
-    let telling = Telling { options: config.alerts, receivers };
+    let (mut inputs, places) = inputs(&args.inputs, &config.sources)?;
+    let telling = telling(config.sources);
     let folder = open()?;
     leave_out(&folder.own(), &places, &mut inputs);
     run_inputs(&folder, &inputs, &options, telling, args.json)
 }
 
 /// What the command line names to be read, else the locations that the configuration declares.
-fn places(given: &[OsString], config: &Config) -> Result<Vec<OsString>, Fatal> {
+fn places(given: &[OsString], sources: &[Arc<DeclaredSource>]) -> Result<Vec<OsString>, Fatal> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
-    if config.sources.is_empty() {
+    if sources.is_empty() {
         return Err(Fatal::new(
             "Usage.Input",
             "nothing to read: name an INPUT, or declare sources in keytrail.toml (keytrail config init)",
         ));
     }
-    Ok(config.sources.iter().flat_map(|s| &s.locations).map(|l| l.path().into()).collect())
+    Ok(sources.iter().flat_map(|s| &s.locations).map(|l| l.path().into()).collect())
 }
 
 /// The inputs at these places, and the places.
-fn inputs(given: &[OsString], config: &Config) -> Result<(Vec<Input>, Vec<OsString>), Fatal> {
-    let places = places(given, config)?;
+fn inputs(
+    given: &[OsString],
+    sources: &[Arc<DeclaredSource>],
+) -> Result<(Vec<Input>, Vec<OsString>), Fatal> {
+    let places = places(given, sources)?;
     let mut inputs = if given.is_empty() {
-        config.sources.iter().flat_map(|s| &s.locations).flat_map(Location::inputs).collect()
+        sources.iter().flat_map(|s| &s.locations).flat_map(Location::inputs).collect()
     } else {
         input::expand(given).map_err(|e| Fatal::new("Usage.Input", e))?
     };
-    claim(&mut inputs, &config.sources)?;
+    claim(&mut inputs, sources)?;
     Ok((inputs, places))
 }
 

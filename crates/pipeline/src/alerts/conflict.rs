@@ -7,10 +7,12 @@
 use std::collections::BTreeSet;
 
 use keytrail_archive::{Projection, Selection};
-use keytrail_model::{Column, Fatal, Uid};
+use keytrail_model::{Column, Fatal, Timestamp, Uid};
 
+use super::event::is_since;
 use super::hit::{Facts, Hit, shown};
 use super::rule::Rule;
+use super::seals::Range;
 use crate::conflicts::{self, Conflict};
 use crate::dedup;
 use crate::objects;
@@ -23,15 +25,15 @@ const ROWS_AT_ONCE: u64 = 1 << 20;
 /// Groups that are looked at in a partition at once: a hostile source can share any number.
 const SHARED: usize = 10_000;
 
-/// The conflicts of events that log entries from `from` on hold.
+/// The conflicts of events that are new in a range of the log.
 pub(super) fn of_new(
     trail: &Trail<'_>,
     readable: &Readable,
-    from: u64,
+    range: &Range,
     each: &mut dyn FnMut(&SealedObject, &Hit) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
     for objects in readable.partitions.values() {
-        let (old, new): (Vec<_>, Vec<_>) = objects.iter().partition(|o| o.leaf < from);
+        let (old, new): (Vec<_>, Vec<_>) = objects.iter().partition(|o| o.leaf < range.from);
         if new.is_empty() {
             continue;
         }
@@ -43,7 +45,12 @@ pub(super) fn of_new(
         let shared: Vec<u64> = shared.into_iter().collect();
         conflicts::judge(trail.store, &all, &shared, &mut |conflict| {
             let is_new = |key: &str| new.iter().find(|o| o.object.key == key).copied();
-            let newest = conflict.events.iter().rev().find_map(|(key, e)| Some((is_new(key)?, e.uid)));
+            let newest = conflict
+                .events
+                .iter()
+                .rev()
+                .filter(|(_, e)| is_since(e.ingested.map(Timestamp), range.since))
+                .find_map(|(key, e)| Some((is_new(key)?, e.uid)));
             match newest {
                 Some((object, uid)) if conflict.differs => each(object, &hit(&conflict, uid)),
                 _ => Ok(()),

@@ -80,7 +80,7 @@ impl Engine {
                     r.state.groups.add(hit, now);
                 }
             };
-            let range = Range { from, size };
+            let range = Range::new(trail.store, from, size)?;
             let mut looked = seals::look(
                 (trail.store, trail.masker),
                 &self.options,
@@ -93,7 +93,7 @@ impl Engine {
                 },
             );
             if looked.is_ok() && !self.options.off.contains(&Rule::Conflict) {
-                looked = conflict::of_new(trail, readable, from, &mut |_, hit| {
+                looked = conflict::of_new(trail, readable, &range, &mut |_, hit| {
                     add(hit);
                     Ok(())
                 });
@@ -283,7 +283,7 @@ pub fn preview(
     let mut conflicts = conflicts.into_iter().peekable();
     let mut groups = Groups::default();
     let mut last: Option<Timestamp> = None;
-    let range = Range { from: start, size: readable.size };
+    let range = Range::new(store, start, readable.size)?;
     let mut tell = |groups: &mut Groups, until: Option<Timestamp>| -> Result<(), Fatal> {
         while let Some(due) = groups.next_due().filter(|due| until.is_none_or(|until| *due < until)) {
             groups.raise(place, due, each)?;

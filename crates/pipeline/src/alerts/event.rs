@@ -1,11 +1,11 @@
 //! The rules that look at events: rows of archive objects to hits.
 //!
-//! Most rows are of no interest, and that is decided on four columns ([`looks`]); only the others are read
+//! Most rows are of no interest, and that is decided on few columns ([`looks`]); only the others are read
 //! whole. Action classes are those of the normalizers, so a rule holds over all sources that have the class.
 
 use keytrail_archive::{Projection, Selection};
 use keytrail_model::row::{Encoded, columns, text};
-use keytrail_model::{ActionClass, Column, Fatal};
+use keytrail_model::{ActionClass, Column, Fatal, Timestamp};
 use keytrail_normalize::{Format, Masker};
 use keytrail_ports::BlobStore;
 
@@ -15,8 +15,9 @@ use super::selectors::{Configured, configured};
 use crate::objects::{self, StoredEvent};
 
 /// The columns that decide whether a row is looked at.
-const FIRST: [Column; 4] = [
+const FIRST: [Column; 5] = [
     Column::EventAction,
+    Column::EventIngested,
     Column::KeytrailActionClass,
     Column::KeytrailActorPolicies,
     Column::KeytrailActorType,
@@ -37,10 +38,11 @@ pub(super) struct Found {
     pub opening: bool,
 }
 
-/// The hits among the rows of an archive object, in file order.
+/// The hits among the rows of an archive object that were ingested from a time on, in file order.
 pub(super) fn hits(
     store: &dyn BlobStore,
     key: &str,
+    since: i64,
     masker: &Masker,
     each: &mut dyn FnMut(Found),
 ) -> Result<(), Fatal> {
@@ -48,9 +50,19 @@ pub(super) fn hits(
     let mut numbers = Vec::new();
     for batch in reader.batches(&Projection::Columns(FIRST.to_vec()), Selection::All) {
         let batch = batch.map_err(|e| objects::at(key, e))?;
-        numbers.extend(batch.rows().filter(|row| looks(row.columns)).map(|row| row.number));
+        numbers.extend(
+            batch
+                .rows()
+                .filter(|row| is_since(row.ingested, since) && looks(row.columns))
+                .map(|row| row.number),
+        );
     }
     objects::rows(&reader, &numbers, &mut |event| of(&event, masker, each)).map_err(|e| objects::at(key, e))
+}
+
+/// Whether a row was ingested from a time on; rewrites keep when that was.
+pub(super) fn is_since(ingested: Option<Timestamp>, since: i64) -> bool {
+    ingested.is_none_or(|t| t.0 >= since)
 }
 
 /// Whether a rule may apply to a row, by the columns of [`FIRST`].

@@ -42,6 +42,22 @@ pub(super) struct Range {
     pub from: u64,
     /// Size of the log.
     pub size: u64,
+    /// When what lies before it was archived last, microseconds since 1970: what is new was ingested later.
+    pub since: i64,
+}
+
+impl Range {
+    /// The log from a leaf on.
+    pub fn new(store: &dyn BlobStore, from: u64, size: u64) -> Result<Self, Fatal> {
+        let mut since = i64::MIN;
+        if from > 0 {
+            seal::read_entries(store, size, from - 1, from, &mut |_, bytes| {
+                since = Manifest::parse(bytes).map_or(i64::MIN, |m| m.archived);
+                Ok(())
+            })?;
+        }
+        Ok(Self { from, size, since })
+    }
 }
 
 /// One seal.
@@ -56,8 +72,8 @@ struct Seal {
 
 /// Looks at the seals of a range, in order, and hands over leaf, time of archiving and hit.
 ///
-/// An object that was replaced before it was looked at is not there any more: then those that replaced
-/// objects of its partition are looked at, whole, even if that tells of older events again.
+/// An object that was replaced before it was looked at is not there any more: then the new rows of those that
+/// replaced objects of its partition are looked at.
 pub(super) fn look(
     (store, masker): (&dyn BlobStore, &Masker),
     options: &Options,
@@ -66,7 +82,7 @@ pub(super) fn look(
     refused: &mut Refused,
     each: &mut dyn FnMut(u64, Timestamp, &Hit) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
-    let mut look = Look { store, masker, options, refused };
+    let mut look = Look { store, masker, options, since: range.since, refused };
     let live = readable.object_keys();
     let mut replaced: HashSet<(String, String)> = HashSet::new();
     let mut open: Option<Seal> = None;
@@ -109,6 +125,7 @@ struct Look<'a> {
     store: &'a dyn BlobStore,
     masker: &'a Masker,
     options: &'a Options,
+    since: i64,
     refused: &'a mut Refused,
 }
 
@@ -141,7 +158,7 @@ impl Look<'_> {
                     failed = each(seal.leaf, seal.archived, &hit);
                 }
             };
-            match event::hits(self.store, key, self.masker, &mut take) {
+            match event::hits(self.store, key, self.since, self.masker, &mut take) {
                 Ok(()) => failed?,
                 // The store does not answer: later it may.
                 Err(e) if e.code.starts_with("Retryable.") => return Err(e),
