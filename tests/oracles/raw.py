@@ -48,6 +48,16 @@ def key_operation_events(path):
     yield from values(inflated(path).decode())
 
 
+def block(text):
+    """A block of CloudHSM: the values of its lines by name."""
+    lines = (line.split(":", 1) for line in text.decode().splitlines() if line)
+    return {name.strip(): value.strip() for name, value in lines}
+
+
+def cloudhsm_events(path):
+    yield from (block(text) for text in inflated(path).split(b"\n\n"))
+
+
 def listed_events(path):
     """Events of lines, arrays, blobs of Azure and lists of Kubernetes."""
     for value in values(inflated(path).decode()):

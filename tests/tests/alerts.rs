@@ -211,7 +211,7 @@ fn rules_hold_on_real_logs() {
     let sources = ["cloudhsm", "gcp", "key-operation", "keyvault", "kubernetes"];
     others.run(sources.map(fixture)).exits(0);
     let rules: BTreeSet<(String, String)> =
-        found(&others).iter().map(|a| (text(&a["data"]["dataset"]), text(&a["data"]["rule"]))).collect();
+        found(&others).iter().map(|a| (a["data"]["dataset"].to_string(), text(&a["data"]["rule"]))).collect();
     for (dataset, rule) in [
         ("gcp.audit", "audit-config-changed"),
         ("gcp.audit", "key-deletion-scheduled"),
@@ -219,7 +219,7 @@ fn rules_hold_on_real_logs() {
         ("azure.keyvault", "key-deletion-scheduled"),
         ("keytrail.key_operation", "audit-config-changed"),
     ] {
-        assert!(rules.contains(&(dataset.to_owned(), rule.to_owned())), "{dataset} {rule}: {rules:?}");
+        assert!(rules.contains(&(format!("\"{dataset}\""), rule.to_owned())), "{dataset} {rule}: {rules:?}");
     }
 }
 
@@ -351,6 +351,60 @@ fn a_run_that_is_killed_while_it_tells_is_made_up_for() {
     assert_eq!(all.values().sum::<u32>(), 16, "the one that was told when it was killed is told again");
     trail.keytrail(&args).exits(0);
     assert_eq!(told(&trail), all);
+}
+
+#[test]
+fn gaps_and_findings_are_told() {
+    let trail = Trail::new();
+    let command = hanging(&trail);
+    let events =
+        fs::read_to_string(examples().join("key-operation/hsm-gateway.ndjson")).expect("the example");
+    let lines: Vec<&str> = events.lines().collect();
+    let part = |name: &str, lines: &[&str]| trail.input(name, lines.join("\n"));
+    let (first, last) = (part("first.ndjson", &lines[..10]), part("last.ndjson", &lines[13..20]));
+    let notify = ["--notify".into(), command.into()];
+    let run = |input: &Path| trail.run([input.as_os_str().to_owned()].into_iter().chain(notify.clone()));
+    run(&first).exits(0);
+    run(&last).exits(0);
+    let gap = bodies(&trail).into_iter().find(|a| a["data"]["rule"] == "gap").expect("a gap is told");
+    assert_eq!(gap["data"]["severity"], "high");
+    assert!(text(&gap["data"]["detail"]).starts_with("GAP keytrail.key_operation "), "{gap}");
+    assert!(text(&gap["data"]["command"]).starts_with("keytrail verify --data "), "{gap}");
+
+    // What the log names is gone: the run ends, and somebody hears of it.
+    let detail = trail.names().into_iter().find(|n| n.starts_with("detail/")).expect("there is one");
+    fs::remove_file(trail.data().join(&detail)).expect("removed");
+    run(&last).exits(70);
+    let failed =
+        bodies(&trail).into_iter().find(|a| a["data"]["rule"] == "verify-failed").expect("it is told");
+    assert_eq!(failed["data"]["severity"], "critical");
+    assert!(text(&failed["data"]["detail"]).contains(&detail), "{failed}");
+}
+
+/// Bodies that the command took.
+fn bodies(trail: &Trail) -> Vec<Value> {
+    let files = fs::read_dir(trail.aside("command")).expect("there").map(|e| e.expect("an entry").path());
+    let told =
+        files.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("told.alert_")));
+    told.map(|p| serde_json::from_slice(&fs::read(p).expect("readable")).expect("JSON")).collect()
+}
+
+#[test]
+fn the_configuration_says_who_is_told_of_what() {
+    let trail = Trail::new();
+    let folder = trail.input("command/told.sh", "").parent().expect("it has one").to_owned();
+    hanging(&trail);
+    let config = format!(
+        "[alerts]\noff = [\"trail-deleted\"]\n[[notify]]\ncommand = \"sh {}/told.sh\"\nseverity = \"critical\"\n",
+        folder.display()
+    );
+    let config = trail.input("keytrail.toml", config).into_os_string();
+    let input = fixture("alerts/input.jsonl").into_os_string();
+    trail.run([input, "--config".into(), config.clone()]).exits(0);
+    let told: BTreeSet<String> = bodies(&trail).iter().map(|a| text(&a["data"]["rule"])).collect();
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), ["key-events-excluded", "trail-stopped"]);
+    let shown = trail.keytrail(["alerts".into(), "--config".into(), config]).success().stdout;
+    assert!(shown.ends_with("14 alerts\n") && !shown.contains("trail-deleted"), "{shown}");
 }
 
 /// Killed at any moment, before or after the seal, before or after the alerts are remembered.

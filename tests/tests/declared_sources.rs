@@ -234,3 +234,60 @@ fn a_configuration_is_written_and_checked() {
     assert!(ran.stderr.contains("3 problems in") && ran.stderr.contains("line 2: "), "{}", ran.stderr);
     assert!(!trail.data().exists());
 }
+
+/// The account of a source by `keytrail sources --json`.
+fn accounts(trail: &Trail, config: &str) -> Vec<Value> {
+    let shown = trail.keytrail(["sources", "--json", "--config", config]).success().json();
+    shown["sources"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn what_was_heard_of_each_source_is_told() {
+    let trail = Trail::new();
+    two_sources(&trail);
+    let text = format!(
+        "{TWO}\n[[sources]]\nname = 'quiet'\ndataset = 'kubernetes.audit'\nlocation = 'quiet'\nlongest_silence = '1d'\n"
+    );
+    let path = config(&trail, &text);
+    // Two events of one id, and one of the day before yesterday that no hour of the last day has.
+    trail.input(
+        "cloudtrail/b.json",
+        cloudtrail("one", "111122223333").replace("DisableKey", "EnableKey")
+            + &cloudtrail("old", "111122223333").replace("2026-01-05", "2026-01-03")
+            + &cloudtrail("other", "999988887777"),
+    );
+    let run = |args: &[&str]| trail.run_json([&["--config", &path], args].concat());
+    run(&[]);
+    run(&[]);
+    run(&[trail.aside("elsewhere").to_str().expect("UTF-8")]);
+
+    let all = accounts(&trail, &path);
+    let names: Vec<&str> = all.iter().map(|a| a["source"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["trail-prod", "vault-eu", "quiet", "vault"], "declared ones first, in their order");
+    let told =
+        |number: usize, keys: &[&str]| keys.iter().map(|key| all[number][key].clone()).collect::<Vec<_>>();
+    let counts = ["events", "events_last_day", "duplicates", "rejected", "conflicts", "gaps"];
+    assert_eq!(told(0, &counts), [4, 3, 4, 1, 1, 0].map(|n| json!(n)), "{}", all[0]);
+    assert_eq!(told(1, &counts), [2, 2, 2, 0, 0, 0].map(|n| json!(n)), "{}", all[1]);
+    assert_eq!(all[0]["last_event"], "2026-01-05T12:00:00.000000Z");
+    assert_eq!(
+        told(0, &["declared", "longest_silence_seconds", "overdue"]),
+        [json!(true), Value::Null, json!(false)]
+    );
+    assert_eq!(told(1, &["longest_silence_seconds", "overdue"]), [json!(900), json!(false)]);
+    let left = all[1]["silence_left_seconds"].as_i64().expect("a number");
+    assert!((600..=900).contains(&left), "{left} seconds left of 900");
+    assert_eq!(told(2, &["events", "last_heard", "overdue"]), [json!(0), Value::Null, json!(true)]);
+    assert_eq!(told(3, &["declared", "dataset", "events"]), [json!(false), json!("vault.audit"), json!(1)]);
+
+    let text = trail.keytrail(["sources", "--config", &path]).success().stdout;
+    assert!(
+        text.contains("never") && text.contains("OVERDUE") && text.contains("vault (undeclared)"),
+        "{text}"
+    );
+
+    // What a run counted is state: it may go, and the rest stands.
+    fs::remove_file(trail.data().join("state/duplicates")).expect("it is there");
+    let all = accounts(&trail, &path);
+    assert_eq!((&all[0]["duplicates"], &all[0]["events"]), (&json!(0), &json!(4)));
+}

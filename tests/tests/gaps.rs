@@ -91,6 +91,10 @@ fn an_hsm_s_sequence_begins_anew_with_each_reboot_and_skips_none() {
     assert_eq!(code, Some(1));
     assert_eq!(gaps(&report), missing.map(|m| ("aws.cloudhsm hsm-a1b2c3".to_owned(), m.to_owned())));
 
+    let shown =
+        trail.keytrail(["sources", "--json", "--config", config.to_str().expect("UTF-8")]).success().json();
+    assert_eq!((&shown["sources"][0]["source"], &shown["sources"][0]["gaps"]), (&json!("hsm-a"), &json!(3)));
+
     // A range answers for what lies between its own records, whatever else is missing.
     for (from, to, expected) in [
         ("2026-01-01", "2026-01-03", vec![]),

@@ -46,7 +46,7 @@ fn the_examples_become_a_proven_archive() {
     assert_eq!(keys(&summary["log"]), ["origin", "tree_size", "root_hash"].into());
     let sources = summary["sources"].as_array().expect("a list");
     let names: Vec<&str> = sources.iter().filter_map(|s| s["source"].as_str()).collect();
-    assert_eq!(names, ["cloudtrail", "gcp", "key-operation", "keyvault", "kubernetes", "vault"]);
+    assert_eq!(names, ["cloudhsm", "cloudtrail", "gcp", "key-operation", "keyvault", "kubernetes", "vault"]);
     for counts in sources.iter().chain([&summary]) {
         let [read, accepted, duplicates, rejected, ..] = COUNTS.map(|name| number(&counts[name]));
         assert_eq!(read, accepted + duplicates + rejected, "{counts}");

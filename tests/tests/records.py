@@ -2,7 +2,8 @@
 
     records.py FOLDER    prints the SHA-256 of each whole record below FOLDER, one a line
 
-Knows nothing of keytrail: what is no whole JSON object is passed over up to the next line.
+Knows nothing of keytrail: what is no whole JSON object is passed over up to the next line. Text of CloudHSM is cut at empty
+lines.
 """
 
 import gzip
@@ -33,6 +34,10 @@ def values(text, at, end="", between=" \t\r\n"):
 
 
 def records(text):
+    if text.startswith("Time:"):
+        # Blocks of CloudHSM, each behind an empty line.
+        yield from ((None, block.strip()) for block in text.split("\n\n"))
+        return
     for value, whole in values(text, 0, between=" \t\r\n\ufeff"):
         if isinstance(value, dict) and list(value) in (["Records"], ["records"]):
             yield from values(whole, whole.index("[") + 1, "]", " \t\r\n,")

@@ -1,20 +1,18 @@
-//! Rows to Arrow arrays: one builder a column, touched only by rows that set it.
-//!
-//! Texts are copied as the row encoding has them and checked for UTF-8 a column at a time.
+//! Rows to columns: texts, lists and bytes to the chunks that are written of them; numbers, flags and times to
+//! Arrow arrays, by one builder a column, touched only by rows that set it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
-    new_null_array,
-};
-use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, TimestampMicrosecondArray, new_null_array};
+use arrow_buffer::{BooleanBufferBuilder, NullBuffer};
 use arrow_schema::ArrowError;
-use keytrail_model::row::{items, values};
+use keytrail_model::row::values;
 use keytrail_model::{Column, Fatal, Kind, Row, Timestamp};
 
+use crate::chunk::ChunkWriter;
+use crate::error::from_parquet;
 use crate::kept::Kept;
 use crate::schema;
 
@@ -27,55 +25,18 @@ struct Builder {
 }
 
 enum Values {
-    Text(Texts),
     Int(Vec<i64>),
     Bool(BooleanBufferBuilder),
     Time(Vec<i64>),
-    List { items: Texts, offsets: Vec<i32> },
-}
-
-/// Texts one behind the other, and where each ends.
-struct Texts {
-    bytes: Vec<u8>,
-    offsets: Vec<i32>,
-}
-
-impl Texts {
-    fn with_capacity(texts: usize) -> Self {
-        let mut offsets = Vec::with_capacity(texts + 1);
-        offsets.push(0);
-        Self { bytes: Vec::with_capacity(texts * 16), offsets }
-    }
-
-    fn append(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        self.offsets.push(offset(self.bytes.len()));
-    }
-
-    fn append_nulls(&mut self, n: usize) {
-        self.offsets.resize(self.offsets.len() + n, offset(self.bytes.len()));
-    }
-
-    fn finish(self, nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
-        i32::try_from(self.bytes.len()).map_err(|_| ArrowError::OffsetOverflowError(self.bytes.len()))?;
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets));
-        StringArray::try_new(offsets, Buffer::from_vec(self.bytes), nulls)
-    }
-}
-
-/// Arrow's offsets end at 2 GiB; [`Texts::finish`] refuses more.
-fn offset(len: usize) -> i32 {
-    i32::try_from(len).unwrap_or(i32::MAX)
 }
 
 impl Builder {
     fn new(kind: Kind, rows: usize) -> Self {
         let values = match kind {
-            Kind::Text | Kind::Binary => Values::Text(Texts::with_capacity(rows)),
-            Kind::Int => Values::Int(Vec::with_capacity(rows)),
             Kind::Bool => Values::Bool(BooleanBufferBuilder::new(rows)),
             Kind::Time => Values::Time(Vec::with_capacity(rows)),
-            Kind::List => Values::List { items: Texts::with_capacity(rows), offsets: vec![0] },
+            // The others have chunks.
+            Kind::Int | Kind::Text | Kind::List | Kind::Binary => Values::Int(Vec::with_capacity(rows)),
         };
         Self { rows: 0, nulls: Vec::new(), values }
     }
@@ -89,12 +50,8 @@ impl Builder {
         self.nulls.push((self.rows, missing));
         self.rows = row;
         match &mut self.values {
-            Values::Text(texts) => texts.append_nulls(missing),
             Values::Int(n) | Values::Time(n) => n.resize(row, 0),
             Values::Bool(b) => b.append_n(missing, false),
-            Values::List { items, offsets } => {
-                offsets.resize(offsets.len() + missing, offset(items.offsets.len() - 1));
-            }
         }
     }
 
@@ -103,13 +60,8 @@ impl Builder {
         self.skip_to(row);
         self.rows += 1;
         match &mut self.values {
-            Values::Text(texts) => texts.append(value),
             Values::Int(n) | Values::Time(n) => n.push(int(value)),
             Values::Bool(b) => b.append(value == [1]),
-            Values::List { items: texts, offsets } => {
-                items(value).for_each(|item| texts.append(item));
-                offsets.push(offset(texts.offsets.len() - 1));
-            }
         }
     }
 
@@ -125,16 +77,11 @@ impl Builder {
             NullBuffer::new(valid.finish())
         });
         Ok(match self.values {
-            Values::Text(texts) => Arc::new(texts.finish(nulls)?),
             Values::Int(n) => Arc::new(Int64Array::try_new(n.into(), nulls)?),
             Values::Time(n) => {
                 Arc::new(TimestampMicrosecondArray::try_new(n.into(), nulls)?.with_timezone("UTC"))
             }
             Values::Bool(mut b) => Arc::new(BooleanArray::new(b.finish(), nulls)),
-            Values::List { items, offsets } => {
-                let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-                Arc::new(ListArray::try_new(schema::item(), offsets, Arc::new(items.finish(None)?), nulls)?)
-            }
         })
     }
 }
@@ -158,115 +105,110 @@ pub(crate) enum Added<'a> {
     Kept(&'a [Kept<'a>]),
 }
 
+/// A value of a row, by its number in the step.
+pub(crate) type Cell<'a> = (u32, &'a [u8]);
+
 /// What is built of rows.
-pub(crate) struct Built {
-    /// All columns but `event_original`, by [`Column::index`]; that one stays `None`.
+pub(crate) struct Built<'a> {
+    /// What goes into chunks, by [`Column::index`]: a column's values one after the other, since each chunk
+    /// has tables of its own to look into.
+    pub cells: Vec<Vec<Cell<'a>>>,
+    /// The columns that have no chunk, by [`Column::index`]; the others stay `None`.
     pub arrays: Vec<Option<ArrayRef>>,
     /// The values of `keytrail_normalizer`.
     pub normalizers: BTreeSet<String>,
 }
 
-/// The arrays of some rows.
-pub(crate) fn build(rows: &[Row<'_>], added: Added<'_>) -> Result<Built, Fatal> {
+/// Sorts the values of rows by column. What is not in the row encoding goes into its chunk at once, but for
+/// `event_original`. The first row is the row group's row `first`; chunks are by [`Column::index`].
+pub(crate) fn build<'a>(
+    rows: &[Row<'a>],
+    added: Added<'_>,
+    first: u64,
+    chunks: &mut [Option<Box<ChunkWriter>>],
+) -> Result<Built<'a>, Fatal> {
     let mut builders: Vec<Option<Builder>> = Column::ALL.iter().map(|_| None).collect();
-    let mut put = |row: usize, column: Column, value: &[u8]| {
-        builders[column.index()]
-            .get_or_insert_with(|| Builder::new(column.kind(), rows.len()))
-            .append(row, value);
+    let mut cells: Vec<Vec<Cell<'a>>> = Column::ALL.iter().map(|_| Vec::new()).collect();
+    let mut build = |row: usize, column: Column, value: &[u8]| {
+        let builder = &mut builders[column.index()];
+        builder.get_or_insert_with(|| Builder::new(column.kind(), rows.len())).append(row, value);
+    };
+    let mut put = |row: usize, column: Column, value: &[u8]| match &mut chunks[column.index()] {
+        Some(chunk) => chunk.append(first + row as u64, value).map_err(|e| from_parquet(FAILED, &e)),
+        None => Ok(()),
     };
     // Neighbours are mostly of one normalizer; the set takes care of the rest.
     let mut normalizers: Vec<&[u8]> = Vec::new();
     let mut hex = [0; 64];
-    let mut input = String::new();
+    let (mut input, mut number, mut named) = (String::new(), None, 0);
     for (i, row) in rows.iter().enumerate() {
         let head = row.head;
         for (column, value) in values(row.columns) {
-            if column.derived() {
-                put(i, column, value);
+            match column {
+                other if !other.derived() => {}
+                chunked if ChunkWriter::takes(chunked.kind()) => {
+                    let cells = &mut cells[column.index()];
+                    if cells.is_empty() {
+                        cells.reserve_exact(rows.len());
+                    }
+                    cells.push((i as u32, value));
+                }
+                _ => build(i, column, value),
             }
             if column == Column::KeytrailNormalizer && normalizers.last() != Some(&value) {
                 normalizers.push(value);
             }
         }
-        put(i, Column::EventHash, hex_text(&head.hash.0, &mut hex));
-        put(i, Column::KeytrailUid, hex_text(&head.uid.0, &mut hex));
+        put(i, Column::EventHash, hex_text(&head.hash.0, &mut hex))?;
+        put(i, Column::KeytrailUid, hex_text(&head.uid.0, &mut hex))?;
         // The same 64 bits; SQL has no unsigned integers everywhere.
-        put(i, Column::KeytrailGroup, &head.group.to_be_bytes());
+        build(i, Column::KeytrailGroup, &head.group.to_be_bytes());
         match added {
             Added::New { ingested, inputs } => {
-                put(i, Column::EventIngested, &ingested.0.to_be_bytes());
-                let name = usize::try_from(head.input).ok().and_then(|n| inputs.get(n)).ok_or_else(|| {
-                    Fatal::new(
-                        "Fatal.Archive",
-                        format!("row {i} names input `{}`, the batch has {}", head.input, inputs.len()),
-                    )
-                })?;
-                input.clear();
+                build(i, Column::EventIngested, &ingested.0.to_be_bytes());
+                if number != Some(head.input) {
+                    number = Some(head.input);
+                    // The number was checked.
+                    let name = inputs.get(head.input as usize).map_or("", String::as_str);
+                    input.clear();
+                    input.push_str(name);
+                    input.push('@');
+                    named = input.len();
+                }
+                input.truncate(named);
                 // Writing to a String cannot fail.
-                let _ = write!(input, "{name}@{}", head.offset);
-                put(i, Column::KeytrailInput, input.as_bytes());
+                let _ = write!(input, "{}", head.offset);
+                put(i, Column::KeytrailInput, input.as_bytes())?;
             }
             Added::Kept(kept) => {
                 let kept = &kept[i];
                 if let Some(ingested) = kept.ingested {
-                    put(i, Column::EventIngested, &ingested.0.to_be_bytes());
+                    build(i, Column::EventIngested, &ingested.0.to_be_bytes());
                 }
                 if let Some(input) = kept.input {
-                    put(i, Column::KeytrailInput, input.as_bytes());
+                    put(i, Column::KeytrailInput, input.as_bytes())?;
                 }
             }
         }
     }
-    let array = |(column, builder): (&Column, Option<Builder>)| match (column, builder) {
-        (Column::EventOriginal, _) => Ok(None),
-        (_, Some(b)) => b.finish(rows.len()).map(Some),
-        (c, None) => Ok(Some(new_null_array(&schema::data_type(c.kind()), rows.len()))),
+    let array = |(column, builder): (&Column, Option<Builder>)| match builder {
+        _ if ChunkWriter::takes(column.kind()) => Ok(None),
+        Some(b) => b.finish(rows.len()).map(Some),
+        None => Ok(Some(new_null_array(&schema::data_type(column.kind()), rows.len()))),
     };
     let arrays = Column::ALL.iter().zip(builders).map(array).collect::<Result<_, _>>();
     let normalizers = normalizers.into_iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect();
     Ok(Built {
-        arrays: arrays
-            .map_err(|e| Fatal::new("Fatal.Archive", format!("columns of an archive object: {e}")))?,
+        cells,
+        arrays: arrays.map_err(|e| Fatal::new("Fatal.Archive", format!("{FAILED}: {e}")))?,
         normalizers,
     })
 }
+
+const FAILED: &str = "columns of an archive object";
 
 fn hex_text<'a>(bytes: &[u8], out: &'a mut [u8; 64]) -> &'a [u8] {
     let out = &mut out[..bytes.len() * 2];
     keytrail_model::hash::encode_hex(bytes, out);
     out
-}
-
-/// `event_original` in arrays of about one page: the bytes of a row group are never copied at once.
-pub(crate) fn originals<'a>(
-    rows: &'a [Row<'a>],
-    added: Added<'a>,
-) -> impl Iterator<Item = Result<BinaryArray, ArrowError>> + 'a {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        let rest = &rows[from..];
-        let mut bytes = 0;
-        let n = rest
-            .iter()
-            .take_while(|r| {
-                let fits = bytes == 0 || bytes + r.original.len() <= schema::PAGE_BYTES;
-                bytes += r.original.len();
-                fits
-            })
-            .count();
-        let page = &rest[..n];
-        let nulls = match added {
-            Added::Kept(kept) if kept[from..from + n].iter().any(|k| k.withheld) => {
-                Some(kept[from..from + n].iter().map(|k| !k.withheld).collect::<NullBuffer>())
-            }
-            _ => None,
-        };
-        from += n;
-        (!page.is_empty()).then(|| {
-            let lengths = page.iter().map(|r| r.original.len());
-            let mut values = Vec::with_capacity(lengths.clone().sum());
-            page.iter().for_each(|r| values.extend_from_slice(r.original));
-            BinaryArray::try_new(OffsetBuffer::from_lengths(lengths), Buffer::from_vec(values), nulls)
-        })
-    })
 }

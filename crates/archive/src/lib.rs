@@ -10,7 +10,11 @@
 //! The columns are those of [`keytrail_model::Column`]; `schemas/archive.md` documents them.
 
 mod batch;
+mod bounds;
+pub mod census;
+mod chunk;
 mod columns;
+mod dictionary;
 mod digest;
 mod error;
 pub mod kept;
@@ -24,6 +28,7 @@ pub mod sort;
 mod spill;
 pub mod uids;
 
+pub use census::{Rows, census};
 pub use kept::Kept;
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use arrow_array::ArrayRef;
 use keytrail_model::digest;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
-use keytrail_model::merkle::{RootBuilder, leaf_hash};
+use keytrail_model::merkle::RootBuilder;
 use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp, Uid};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -22,7 +22,8 @@ use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 use sha2::{Digest, Sha256};
 
-use crate::columns::{Added, Built, build, originals};
+use crate::chunk::{Chunk, ChunkWriter};
+use crate::columns::{Added, Built, Cell, build};
 use crate::error::from_parquet;
 use crate::kept::Kept;
 use crate::name::{NameParts, object_key};
@@ -53,8 +54,10 @@ pub struct ObjectWriter<W: Write + Send> {
 
 /// A row group that takes more rows.
 struct OpenGroup {
-    /// By [`Column::index`].
-    writers: Vec<ArrowColumnWriter>,
+    /// Columns of texts, lists and bytes, by [`Column::index`].
+    chunks: Vec<Option<Box<ChunkWriter>>>,
+    /// The other columns, by [`Column::index`].
+    others: Vec<Option<Box<ArrowColumnWriter>>>,
     rows: usize,
     last: SortKey,
 }
@@ -104,7 +107,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     /// `Fatal.Archive` for rows of another partition or out of order (nothing of the slice is written);
     /// `Fatal.Store` or `Retryable.StoreFull` when the write fails. The object is useless after the latter.
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
-        self.check(rows)?;
+        self.check(rows, inputs.len())?;
         for step in steps(rows) {
             self.step(step, Added::New { ingested, inputs })?;
         }
@@ -114,7 +117,7 @@ impl<W: Write + Send> ObjectWriter<W> {
     /// As [`append`](Self::append), rows that were archived before.
     pub fn append_kept(&mut self, kept: &[Kept<'_>]) -> Result<(), Fatal> {
         let rows: Vec<Row<'_>> = kept.iter().map(|k| k.row).collect();
-        self.check(&rows)?;
+        self.check(&rows, usize::MAX)?;
         let mut rest = kept;
         for step in steps(&rows) {
             let (of_step, after) = rest.split_at(step.len());
@@ -136,12 +139,21 @@ impl<W: Write + Send> ObjectWriter<W> {
     pub fn end_group(&mut self) -> Result<(), Fatal> {
         let Some(group) = self.open.take() else { return Ok(()) };
         let at = |e| from_parquet("row group of an archive object", &e);
-        let jobs = group.writers.into_iter().map(|writer| Job::Close(Box::new(writer)));
-        let chunks = run(jobs.collect(), self.threads).map_err(at)?;
+        let rows = group.rows as u64;
+        let jobs = group.chunks.into_iter().zip(group.others).filter_map(|column| match column {
+            (Some(chunk), _) => Some(Job::CloseChunk(chunk, rows)),
+            (None, other) => other.map(Job::CloseOther),
+        });
+        let closed = run(jobs.collect(), self.threads).map_err(at)?;
         let mut group = self.file.next_row_group().map_err(at)?;
-        for chunk in chunks {
-            if let Done::Closed(chunk) = chunk {
-                chunk.append_to_row_group(&mut group).map_err(at)?;
+        for column in closed {
+            match column {
+                Done::ClosedChunk(chunk) => {
+                    let (pages, result) = chunk.into_parts();
+                    group.append_column(&pages, result).map_err(at)?;
+                }
+                Done::ClosedOther(chunk) => chunk.append_to_row_group(&mut group).map_err(at)?,
+                Done::Chunk(..) | Done::Other(..) | Done::Digests(_) => {}
             }
         }
         group.close().map_err(at)?;
@@ -150,8 +162,7 @@ impl<W: Write + Send> ObjectWriter<W> {
 
     /// Compressed bytes so far; those of the open row group are an estimate.
     pub fn size_bytes(&self) -> u64 {
-        let open = self.open.iter().flat_map(|g| &g.writers);
-        let open: usize = open.map(|w| w.get_estimated_total_bytes()).sum();
+        let open = self.open.as_ref().map_or(0, OpenGroup::stored_bytes);
         (self.file.bytes_written() + open) as u64
     }
 
@@ -222,7 +233,7 @@ impl<W: Write + Send> ObjectWriter<W> {
         Ok(Finished { out, object, rows })
     }
 
-    fn check(&self, rows: &[Row<'_>]) -> Result<(), Fatal> {
+    fn check(&self, rows: &[Row<'_>], inputs: usize) -> Result<(), Fatal> {
         let misplaced =
             |r: &&Row<'_>| r.head.dataset != self.partition.dataset || r.head.day != self.partition.day;
         if let Some(row) = rows.iter().find(misplaced) {
@@ -234,6 +245,12 @@ impl<W: Write + Send> ObjectWriter<W> {
                     row.head.day,
                     self.partition.prefix()
                 ),
+            ));
+        }
+        if let Some((i, row)) = rows.iter().enumerate().find(|(_, r)| r.head.input as usize >= inputs) {
+            return Err(Fatal::new(
+                "Fatal.Archive",
+                format!("row {i} names input `{}`, the batch has {inputs}", row.head.input),
             ));
         }
         if !rows.is_sorted_by(|a, b| a.head.sort_key() <= b.head.sort_key()) {
@@ -249,32 +266,36 @@ impl<W: Write + Send> ObjectWriter<W> {
     fn write(&mut self, rows: &[Row<'_>], added: Added<'_>) -> Result<Vec<Hash>, Fatal> {
         let at = |e| from_parquet("columns of an archive object", &e);
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
-        let Built { arrays, normalizers } = build(rows, added)?;
         if self.open.as_ref().is_some_and(|group| !group.takes(first, rows.len())) {
             self.end_group()?;
         }
         let mut group = match self.open.take() {
             Some(group) => group,
-            None => OpenGroup {
-                writers: self.groups.create_column_writers(self.row_groups()).map_err(at)?,
-                rows: 0,
-                last: first.head.sort_key(),
-            },
+            None => self.group(first.head.sort_key()).map_err(at)?,
         };
+        let from = group.rows as u64;
+        let Built { cells, arrays, normalizers } = build(rows, added, from, &mut group.chunks)?;
         self.normalizers.extend(normalizers);
-        let jobs = group.writers.into_iter().zip(Column::ALL.into_iter().zip(arrays));
-        let jobs = jobs.map(|(writer, (column, array))| match (Box::new(writer), array) {
-            (writer, Some(array)) => Job::Write { column, writer, array },
-            (writer, None) => Job::Originals { column, writer, rows, added },
-        });
-        let jobs = jobs.chain([Job::Digest(rows)]).collect();
+        let mut jobs = Vec::with_capacity(Column::ALL.len() + 1);
+        for ((column, cells), array) in Column::ALL.into_iter().zip(cells).zip(arrays) {
+            let (chunk, other) = (group.chunks[column.index()].take(), group.others[column.index()].take());
+            jobs.extend(match (chunk, other, array) {
+                (Some(chunk), ..) if column == Column::EventOriginal => {
+                    Some(Job::Originals { column, chunk, rows, added, from })
+                }
+                (Some(chunk), ..) => Some(Job::Append { column, chunk, cells, from }),
+                (None, Some(writer), Some(array)) => Some(Job::Write { column, writer, array }),
+                _ => None,
+            });
+        }
+        jobs.push(Job::Digest(rows));
         let mut digests = Vec::new();
-        group.writers = Vec::with_capacity(Column::ALL.len());
         for done in run(jobs, self.threads).map_err(at)? {
             match done {
-                Done::Open(writer) => group.writers.push(*writer),
+                Done::Chunk(column, chunk) => group.chunks[column.index()] = Some(chunk),
+                Done::Other(column, writer) => group.others[column.index()] = Some(writer),
                 Done::Digests(all) => digests = all,
-                Done::Closed(_) => {}
+                Done::ClosedChunk(_) | Done::ClosedOther(_) => {}
             }
         }
         group.rows += rows.len();
@@ -283,9 +304,23 @@ impl<W: Write + Send> ObjectWriter<W> {
         Ok(digests)
     }
 
+    /// A row group without rows.
+    fn group(&self, last: SortKey) -> Result<OpenGroup, ParquetError> {
+        let descr = self.file.schema_descr();
+        let (mut chunks, mut others) = (Vec::new(), Vec::new());
+        // Every column has one leaf, so they are in the same order.
+        for (column, writer) in
+            Column::ALL.into_iter().zip(self.groups.create_column_writers(self.row_groups())?)
+        {
+            let takes = ChunkWriter::takes(column.kind());
+            chunks.push(takes.then(|| Box::new(ChunkWriter::new(column, descr.column(column.index())))));
+            others.push((!takes).then(|| Box::new(writer)));
+        }
+        Ok(OpenGroup { chunks, others, rows: 0, last })
+    }
+
     fn account(&mut self, row: &Row<'_>, digest: &Hash) {
-        self.events.push(leaf_hash(&row.head.hash.0));
-        self.rows.push(leaf_hash(&digest.0));
+        self.events.push_both(&mut self.rows, [&row.head.hash, digest]);
         if let Some(t) = row.head.time {
             self.time_min = Some(self.time_min.map_or(t.0, |m| m.min(t.0)));
             self.time_max = Some(self.time_max.map_or(t.0, |m| m.max(t.0)));
@@ -294,9 +329,16 @@ impl<W: Write + Send> ObjectWriter<W> {
 }
 
 impl OpenGroup {
+    /// Bytes that it would take in the file, about.
+    fn stored_bytes(&self) -> usize {
+        let others: usize = self.others.iter().flatten().map(|w| w.get_estimated_total_bytes()).sum();
+        others + self.chunks.iter().flatten().map(|c| c.memory_bytes()).sum::<usize>()
+    }
+
     /// Whether it has room for so many rows, of which `first` does not come before its own.
     fn takes(&self, first: &Row<'_>, rows: usize) -> bool {
-        let bytes: usize = self.writers.iter().map(|w| w.memory_size()).sum();
+        let others: usize = self.others.iter().flatten().map(|w| w.memory_size()).sum();
+        let bytes = others + self.chunks.iter().flatten().map(|c| c.memory_bytes()).sum::<usize>();
         self.rows + rows <= GROUP_ROWS && bytes < GROUP_BYTES && self.last <= first.head.sort_key()
     }
 }
@@ -331,41 +373,54 @@ fn steps<'a, 'r>(rows: &'a [Row<'r>]) -> impl Iterator<Item = &'a [Row<'r>]> {
 enum Job<'a> {
     /// The next rows' values.
     Write { column: Column, writer: Box<ArrowColumnWriter>, array: ArrayRef },
-    /// The next rows' original bytes.
-    Originals { column: Column, writer: Box<ArrowColumnWriter>, rows: &'a [Row<'a>], added: Added<'a> },
+    /// The next rows' values; rows are numbered from the group's row `from`.
+    Append { column: Column, chunk: Box<ChunkWriter>, cells: Vec<Cell<'a>>, from: u64 },
+    /// The next rows' original bytes; the first is the group's row `from`.
+    Originals { column: Column, chunk: Box<ChunkWriter>, rows: &'a [Row<'a>], added: Added<'a>, from: u64 },
     /// The rows' digests.
     Digest(&'a [Row<'a>]),
+    /// Nothing comes after the rows that were written, so many.
+    CloseChunk(Box<ChunkWriter>, u64),
     /// Nothing comes after what was written.
-    Close(Box<ArrowColumnWriter>),
+    CloseOther(Box<ArrowColumnWriter>),
 }
 
 /// What a job leaves.
 enum Done {
-    Open(Box<ArrowColumnWriter>),
-    Closed(Box<ArrowColumnChunk>),
+    Chunk(Column, Box<ChunkWriter>),
+    Other(Column, Box<ArrowColumnWriter>),
+    ClosedChunk(Box<Chunk>),
+    ClosedOther(Box<ArrowColumnChunk>),
     Digests(Vec<Hash>),
 }
 
 impl Job<'_> {
     fn run(self) -> Result<Done, ParquetError> {
-        let write = |column: Column, writer: &mut ArrowColumnWriter, array: &ArrayRef| {
-            let leaves = compute_leaves(schema::arrow().field(column.index()), array)?;
-            leaves.iter().try_for_each(|leaf| writer.write(leaf))
-        };
         match self {
             Self::Write { column, mut writer, array } => {
-                write(column, &mut writer, &array)?;
-                Ok(Done::Open(writer))
+                let leaves = compute_leaves(schema::arrow().field(column.index()), &array)?;
+                leaves.iter().try_for_each(|leaf| writer.write(leaf))?;
+                Ok(Done::Other(column, writer))
             }
-            Self::Originals { column, mut writer, rows, added } => {
-                for page in originals(rows, added) {
-                    let page: ArrayRef = Arc::new(page?);
-                    write(column, &mut writer, &page)?;
+            Self::Append { column, mut chunk, cells, from } => {
+                for (row, value) in cells {
+                    chunk.append(from + u64::from(row), value)?;
                 }
-                Ok(Done::Open(writer))
+                chunk.settle(0)?;
+                Ok(Done::Chunk(column, chunk))
+            }
+            Self::Originals { column, mut chunk, rows, added, from } => {
+                let withheld = |i: usize| matches!(added, Added::Kept(kept) if kept[i].withheld);
+                // A row that is passed over is null.
+                for (i, row) in rows.iter().enumerate().filter(|(i, _)| !withheld(*i)) {
+                    chunk.settle(row.original.len())?;
+                    chunk.append(from + i as u64, row.original)?;
+                }
+                Ok(Done::Chunk(column, chunk))
             }
             Self::Digest(rows) => Ok(Done::Digests(digest::of_rows(rows))),
-            Self::Close(writer) => Ok(Done::Closed(Box::new(writer.close()?))),
+            Self::CloseChunk(chunk, rows) => Ok(Done::ClosedChunk(Box::new(chunk.close(rows)?))),
+            Self::CloseOther(writer) => Ok(Done::ClosedOther(Box::new(writer.close()?))),
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! What is read may be hostile: an object can be rewritten and signed again by who holds the key, so
 //! neither its footer nor its pages are believed. The schema must be exactly that of its version
-//! ([`crate::schema::columns`]; what an older one lacks has no value),
-//! statistics are used by [`Selection::Time`] alone, and a panic inside the decoder is caught at this
-//! module's boundary and told as damage (`parquet` checks much, but indexes and asserts on the way; this
-//! needs `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
+//! ([`crate::schema::columns`]; what an older one lacks has no value), statistics are used by
+//! [`Selection::Time`] and [`crate::census`] alone, and a panic inside the decoder is caught at this module's
+//! boundary and told as damage (`parquet` checks much, but indexes and asserts on the way; this needs
+//! `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -136,12 +136,11 @@ impl ObjectReader {
         columns: impl FnOnce(&ArrowReaderMetadata) -> Checked,
     ) -> Result<Self, ReadError> {
         guarded(|| {
-            let mut metadata = load(&source, PageIndexPolicy::Skip, Column::Timestamp.index())?;
+            let mut metadata = load(&source, PageIndexPolicy::Skip, &Column::ALL)?;
             let columns: Arc<[Column]> = columns(&metadata)?.into();
-            let time = place(&columns, Column::Timestamp);
-            if time != Column::Timestamp.index() {
+            if *columns != Column::ALL {
                 // Of an older version: the statistics that are wanted lie elsewhere.
-                metadata = load(&source, PageIndexPolicy::Skip, time)?;
+                metadata = load(&source, PageIndexPolicy::Skip, &columns)?;
             }
             Ok(Self { source, metadata, columns })
         })
@@ -200,11 +199,11 @@ impl ObjectReader {
         Ok(None)
     }
 
-    fn place(&self, column: Column) -> usize {
+    pub(crate) fn place(&self, column: Column) -> usize {
         place(&self.columns, column)
     }
 
-    fn groups(&self) -> &[RowGroupMetaData] {
+    pub(crate) fn groups(&self) -> &[RowGroupMetaData] {
         self.metadata.metadata().row_groups()
     }
 }
@@ -295,7 +294,7 @@ impl Batches<'_> {
         }
         // Only a single row is worth the reading of where pages lie.
         let metadata = match self.row {
-            Some(_) => load(&object.source, PageIndexPolicy::Optional, object.place(Column::Timestamp))?,
+            Some(_) => load(&object.source, PageIndexPolicy::Optional, &object.columns)?,
             None => object.metadata.clone(),
         };
         let (mut next, mut left, mut selection) = (first, rows, None);
@@ -319,7 +318,7 @@ impl Batches<'_> {
     }
 }
 
-fn rows_of(group: &RowGroupMetaData) -> u64 {
+pub(crate) fn rows_of(group: &RowGroupMetaData) -> u64 {
     u64::try_from(group.num_rows()).unwrap_or(0)
 }
 
@@ -333,13 +332,21 @@ fn may_hold(group: &RowGroupMetaData, time: usize, from: Timestamp, to: Timestam
     }
 }
 
-/// Reads the footer; `time` is the place of the timestamps.
-fn load(source: &Source, pages: PageIndexPolicy, time: usize) -> Result<ArrowReaderMetadata, ReadError> {
+/// Columns whose statistics are used.
+const WITH_STATISTICS: [Column; 3] = [Column::EventIngested, Column::KeytrailSource, Column::Timestamp];
+
+/// Reads the footer of a file with these columns.
+fn load(
+    source: &Source,
+    pages: PageIndexPolicy,
+    columns: &[Column],
+) -> Result<ArrowReaderMetadata, ReadError> {
+    let with_statistics = WITH_STATISTICS.map(|column| place(columns, column));
     let options = ArrowReaderOptions::new()
         .with_skip_arrow_metadata(true)
         .with_page_index_policy(pages)
         // No others are used, and an object of a few rows is mostly footer.
-        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[time]))
+        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&with_statistics))
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
     ArrowReaderMetadata::load(source, options).map_err(damaged)

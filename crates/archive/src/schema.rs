@@ -18,7 +18,7 @@ pub const SCHEMA_KEY: &str = "keytrail.schema";
 pub const CREATED_BY: &str = "keytrail";
 
 /// Bytes that a minimum or maximum of a text takes at most: values of 16 MB must not grow the footer.
-const STATISTICS_BYTES: usize = 48;
+pub(crate) const STATISTICS_BYTES: usize = 48;
 
 /// Uncompressed bytes of a data page, checked every [`WRITE_BATCH_ROWS`] rows.
 pub(crate) const PAGE_BYTES: usize = 1 << 18;
@@ -98,7 +98,15 @@ pub const fn storage(column: Column) -> Storage {
     }
 }
 
-/// The writer's settings.
+/// The level of zstd that a column is compressed with.
+pub(crate) const fn level(storage: Storage) -> i32 {
+    match storage {
+        Storage::Repeating | Storage::Pruning => LEVEL,
+        Storage::Unique | Storage::Original => LEVEL_ORIGINAL,
+    }
+}
+
+/// The settings of the file, and of the columns that `parquet` writes: [`crate::chunk`] writes the others.
 pub(crate) fn properties() -> Result<Arc<WriterProperties>, ParquetError> {
     let zstd = |level| ZstdLevel::try_new(level).map(Compression::ZSTD);
     let sorting =

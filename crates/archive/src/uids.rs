@@ -21,6 +21,7 @@
 //! | 32 | SHA-256 of all above |
 //! | 28 an entry | group (8) and uid (20), ascending |
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -74,7 +75,24 @@ impl Found {
 
 /// Entries in memory: those of an object that is being written. About 48 bytes each.
 #[derive(Clone, Default, Debug)]
-pub struct Entries(BTreeSet<Entry>);
+pub struct Entries(BTreeSet<Ordered>);
+
+/// An entry in the order of its bytes. Groups are nearly all different, so they are compared as numbers first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ordered(Entry);
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let group = |entry: &Self| split(&entry.0).0;
+        group(self).cmp(&group(other)).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Entries {
     /// No entries.
@@ -98,23 +116,22 @@ impl Entries {
 
     /// Adds an event; false when it was there.
     pub fn insert(&mut self, group: u64, uid: &Uid) -> bool {
-        self.0.insert(join(group, uid))
+        self.0.insert(Ordered(join(group, uid)))
     }
 
     /// What is known of the group.
     pub fn find(&self, group: u64, uid: &Uid) -> Found {
         let mut found = Found::default();
         let (mut seen, own) = (0, join(group, uid));
-        for entry in
-            self.0.range(join(group, &Uid([0; 20]))..=join(group, &Uid([0xff; 20]))).take(MAX_OTHERS + 1)
-        {
+        let bound = |byte| Ordered(join(group, &Uid([byte; 20])));
+        for Ordered(entry) in self.0.range(bound(0)..=bound(0xff)).take(MAX_OTHERS + 1) {
             found.same |= *entry == own;
             found.add(entry, uid);
             seen += 1;
         }
         // Nearly all groups have no entry or one; only of a large one the range did not show all.
         if seen > MAX_OTHERS && !found.same {
-            found.same = self.0.contains(&own);
+            found.same = self.0.contains(&Ordered(own));
         }
         found
     }
@@ -152,7 +169,7 @@ impl Entries {
         head.extend_from_slice(&bits.to_be_bytes());
         let mut filter = vec![0; blocks as usize * BLOCK];
         let mut starts = vec![0u32; (1 << bits) + 1];
-        for entry in &self.0 {
+        for Ordered(entry) in &self.0 {
             let (group, _) = split(entry);
             add_to_filter(&mut filter, group);
             starts[bucket(group, bits) + 1] += 1;
@@ -167,7 +184,7 @@ impl Entries {
         let mut out = io::BufWriter::new(out);
         let mut write = || {
             out.write_all(&head)?;
-            self.0.iter().try_for_each(|entry| out.write_all(entry))?;
+            self.0.iter().try_for_each(|Ordered(entry)| out.write_all(entry))?;
             out.flush()
         };
         write().map_err(|e| from_io("index of uids", &e))

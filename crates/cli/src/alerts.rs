@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use keytrail_model::Fatal;
 use keytrail_pipeline::alerts::{Alert, Engine, Options, Place, Receiver, preview};
+use keytrail_pipeline::sequence::Gap;
 use keytrail_pipeline::verify::Report;
+use keytrail_pipeline::{Summary, Trail};
 
 use crate::args::AlertsArgs;
+use crate::config;
 use crate::folder::Folder;
 use crate::terminal::{count, escape, json_line};
 use crate::{print, tell};
@@ -25,8 +28,8 @@ pub fn alerts(args: &AlertsArgs) -> Result<ExitCode, Fatal> {
     let (masker, _) = folder.masker_for_reading()?;
     let place = place(&folder, &checkpoint.origin);
     let mut told = 0u64;
-    let options = Options::default();
-    preview(folder.store(), &masker, &readable, &options, &place, args.from, &mut |alert| {
+    let config = config::load(&args.config)?;
+    preview(folder.store(), &masker, &readable, &config.alerts, &place, args.from, &mut |alert| {
         told += 1;
         print(&if args.read.json { as_json(alert) } else { as_text(alert) });
     })?;
@@ -36,35 +39,62 @@ pub fn alerts(args: &AlertsArgs) -> Result<ExitCode, Fatal> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Who is told of what a run seals, and of what.
+#[derive(Default)]
+pub struct Telling {
+    /// How alerts are made.
+    pub options: Options,
+    /// Who is told.
+    pub receivers: Vec<Receiver>,
+}
+
 /// Tells receivers of what a run sealed and found. What cannot be told stays due for the next run; the run's
 /// own outcome stands.
-pub fn after_run(folder: &Folder, receivers: Vec<Receiver>, report: &Report) {
-    if receivers.is_empty() {
-        return;
-    }
-    let told = folder.with_trail(|trail| {
-        let (checkpoint, _) = folder.head()?;
-        let readable = folder.readable(&checkpoint)?;
-        let place = place(folder, trail.origin);
-        let options = Options::default();
-        let mut engine = Engine::open(trail, &options, place, receivers, checkpoint.size)?;
-        let noted = engine.findings(&report.findings).and_then(|()| engine.sealed(&readable));
-        let undelivered = engine.deliver(WAIT)?;
-        noted.map(|()| undelivered)
+pub fn after_run(folder: &Folder, telling: Telling, summary: &Summary, report: &Report) {
+    let gaps: Vec<_> = summary.first_gaps.iter().map(Gap::finding).collect();
+    telling.tell(folder, |engine, trail| {
+        engine.findings(trail, report.findings.iter().chain(&gaps))?;
+        engine.sealed(trail, summary.checkpoint.size)
     });
-    match told {
-        Ok(undelivered) => {
-            for u in undelivered {
-                let why = if u.error.is_empty() { "it has not answered" } else { &u.error };
-                tell(&format!(
-                    "warning: {} alerts could not be delivered to {}: {}; the next run tries again",
-                    count(u.alerts),
-                    escape(&u.receiver),
-                    escape(why),
-                ));
-            }
+}
+
+/// Tells receivers of what ended a run, if it will not pass by itself.
+pub fn after_failure(folder: &Folder, telling: Telling, fatal: &Fatal) {
+    if fatal.code.starts_with("Fatal.") {
+        telling.tell(folder, |engine, trail| engine.failed(trail, fatal));
+    }
+}
+
+impl Telling {
+    /// Lets `note` tell the engine, and delivers.
+    fn tell(self, folder: &Folder, note: impl FnOnce(&mut Engine, &Trail<'_>) -> Result<(), Fatal>) {
+        if self.receivers.is_empty() {
+            return;
         }
-        Err(e) => tell(&format!("warning: alerts: {}; the next run tries again", escape(&e.message))),
+        let told = folder.with_trail(|trail| {
+            let size = folder.head()?.0.size;
+            let place = place(folder, trail.origin);
+            let mut engine = Engine::open(trail, self.options, place, self.receivers, size)?;
+            let noted = note(&mut engine, trail);
+            let undelivered = engine.deliver(trail, WAIT)?;
+            noted.map(|()| undelivered)
+        });
+        let undelivered = match told {
+            Ok(undelivered) => undelivered,
+            Err(e) => {
+                tell(&format!("warning: alerts: {}; the next run tries again", escape(&e.message)));
+                return;
+            }
+        };
+        for u in undelivered {
+            let why = if u.error.is_empty() { "it has not answered" } else { &u.error };
+            tell(&format!(
+                "warning: {} alerts could not be delivered to {}: {}; the next run tries again",
+                count(u.alerts),
+                escape(&u.receiver),
+                escape(why),
+            ));
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub enum Command {
     /// Show or rotate the log's key, show its checkpoint
     #[command(subcommand)]
     Log(LogCommand),
+    /// Show what was heard of each source: last event, rate, silence left, gaps, rejects
+    Sources(SourcesArgs),
     /// Write a commented keytrail.toml, or check one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -117,6 +119,26 @@ pub struct ConfigCheckArgs {
     pub json: bool,
 }
 
+/// `keytrail sources`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keytrail sources --data ./trail                     declared sources first, then undeclared formats
+  keytrail sources --config /etc/keytrail.toml --json
+
+Heard is when an event was archived; the rate is over the 24 hours up to a source's newest event. Duplicates
+are not in the archive: runs count them in state/, since the date that is shown. Exit code: 0, also where a
+source is overdue.")]
+pub struct SourcesArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `keytrail run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -128,8 +150,8 @@ Examples:
   keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
 
 Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
-{\"records\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of CloudWatch Logs and
-EventBridge, too.
+{\"records\":[...]}, {\"entries\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of
+CloudWatch Logs, EventBridge, Lambda events and diagnostic logs of AKS, too.
 Reading the same input again adds nothing. Exit codes: 0 good (also with rejected records, which are in
 quarantine), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
 the disk is full, the run was stopped), 78 configuration, 64 usage.")]
@@ -223,6 +245,7 @@ Examples:
   keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
                                                                   was each log file ingested that AWS delivered?
 
+Numbers that are missing between records of one key-operation epoch or of one HSM are findings (GAP).
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
 1 findings, 2 could not verify.")]
 pub struct VerifyArgs {
@@ -288,6 +311,8 @@ is found. schemas/alerts.md says what each rule means.")]
 pub struct AlertsArgs {
     #[command(flatten)]
     pub read: ReadArgs,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Look at what was archived from this time on (RFC 3339, or a date)
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub from: Option<i64>,

@@ -14,6 +14,7 @@ mod notify;
 mod quarantine;
 mod rewrite;
 mod run;
+mod sources;
 mod terminal;
 mod verify;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),
+        Command::Sources(args) => sources::sources(&args),
         Command::Config(command) => config::config(&command),
     };
     done.unwrap_or_else(|fatal| {

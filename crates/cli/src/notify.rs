@@ -1,4 +1,4 @@
-//! `--notify`: receivers of alerts from the command line.
+//! `--notify` and `[[notify]]`: receivers of alerts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,38 +8,46 @@ use keytrail_adapters::local::secret;
 use keytrail_adapters::webhook::{Secret, WebhookNotifier};
 use keytrail_model::Fatal;
 use keytrail_pipeline::alerts::{Receiver, Severity};
+use keytrail_pipeline::config::alerts::is_url;
+use keytrail_pipeline::config::{DeclaredReceiver, Target};
 
 use crate::args::NotifyArgs;
 
 /// Holds the secret that signs web hooks, where no file does.
 const SECRET: &str = "KEYTRAIL_NOTIFY_SECRET";
 
-/// The receivers that were asked for.
-pub fn receivers(args: &NotifyArgs) -> Result<Vec<Receiver>, Fatal> {
-    let config = |e: String| Fatal::new("Config.Notify", e);
+/// The receivers of the command line, and of `keytrail.toml`.
+pub fn receivers(args: &NotifyArgs, declared: &[DeclaredReceiver]) -> Result<Vec<Receiver>, Fatal> {
+    let secret_file = args.notify_secret.as_deref();
     let mut receivers = Vec::new();
     for target in &args.notify {
-        let is_url = ["http://", "https://"].iter().any(|scheme| {
-            target.as_bytes().get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()))
-        });
-        receivers.push(if is_url {
-            let hook = WebhookNotifier::new(target, hook_secret(args.notify_secret.as_deref())?)
-                .map_err(|e| config(format!("--notify: {e}")))?;
-            let name = format!("web hook {}", hook.shown());
-            Receiver::new(target, name, Severity::Low, Arc::new(hook))
-        } else if target.trim().is_empty() {
-            return Err(config("--notify: expected a command or a URL".into()));
+        receivers.push(if is_url(target) {
+            web_hook(target, secret_file, Severity::Low)?
         } else {
-            let program: String = target.split_whitespace().next().unwrap_or_default().into();
-            Receiver::new(
-                target,
-                format!("command `{program}`"),
-                Severity::Low,
-                Arc::new(CommandNotifier::new(target.as_str())),
-            )
+            command(target, Severity::Low)?
+        });
+    }
+    for receiver in declared {
+        receivers.push(match &receiver.target {
+            Target::Command(line) => command(line, receiver.least)?,
+            Target::Url(url, file) => web_hook(url, file.as_deref().or(secret_file), receiver.least)?,
         });
     }
     Ok(receivers)
+}
+
+fn command(line: &str, least: Severity) -> Result<Receiver, Fatal> {
+    let Some(program) = line.split_whitespace().next() else {
+        return Err(Fatal::new("Config.Notify", "--notify: expected a command or a URL"));
+    };
+    let notifier = Arc::new(CommandNotifier::new(line));
+    Ok(Receiver::new(line, format!("command `{program}`"), least, notifier))
+}
+
+fn web_hook(url: &str, secret_file: Option<&Path>, least: Severity) -> Result<Receiver, Fatal> {
+    let hook = WebhookNotifier::new(url, hook_secret(secret_file)?)
+        .map_err(|e| Fatal::new("Config.Notify", format!("--notify: {e}")))?;
+    Ok(Receiver::new(url, format!("web hook {}", hook.shown()), least, Arc::new(hook)))
 }
 
 /// The secret of web hooks: of the file, else of the environment.

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
-use keytrail_pipeline::alerts::Receiver;
 use keytrail_pipeline::config::{Config, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
 
+use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
 use crate::config;
 use crate::folder::Folder;
@@ -42,10 +42,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
-    let receivers = crate::notify::receivers(&args.notify)?;
+    let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
+    let telling = Telling { options: config.alerts, receivers };
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     leave_out(&folder.own(), &places, &mut inputs);
-    run_inputs(&folder, &inputs, &options, receivers, args.json)
+    run_inputs(&folder, &inputs, &options, telling, args.json)
 }
 
 /// The inputs that the command line names, else those that the configuration declares; and the places that
@@ -73,7 +74,7 @@ pub fn run_inputs(
     folder: &Folder,
     inputs: &[Input],
     options: &Options,
-    receivers: Vec<Receiver>,
+    telling: Telling,
     json: bool,
 ) -> Result<ExitCode, Fatal> {
     let stop = stop_on_signals()?;
@@ -84,7 +85,13 @@ pub fn run_inputs(
     // A run that failed later may have sealed before. One that sealed nothing has not shown that the log
     // continues the head that is kept.
     let remembered = if progress.sealed.get() { folder.remember() } else { Ok(()) };
-    let summary = summary?;
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(fatal) => {
+            alerts::after_failure(folder, telling, &fatal);
+            return Err(fatal);
+        }
+    };
     remembered?;
     let ingested = started.elapsed();
     let report = verify::verify(
@@ -108,7 +115,7 @@ pub fn run_inputs(
     // What was done and its exit code stand, whoever reads the summary.
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
-    crate::alerts::after_run(folder, receivers, &report);
+    alerts::after_run(folder, telling, &summary, &report);
     Ok(exit_code(&summary, &report))
 }
 

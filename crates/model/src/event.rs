@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::column::{COUNT, Column, Kind};
+use crate::column::{COUNT, Column, ColumnSet, Kind};
 use crate::time::Timestamp;
 
 /// A column's value, borrowed from the record where it can be.
@@ -44,6 +44,8 @@ pub struct AuditEvent<'a> {
     pub identity: Identity<'a>,
     /// The place of each column in `values`, from 1; 0: it has none.
     places: [u8; COUNT],
+    /// The columns that have one.
+    placed: ColumnSet,
     values: Vec<Value<'a>>,
     /// What long lists hold: a record may name a million things.
     held: Vec<(Column, HashSet<Cow<'a, str>>)>,
@@ -65,6 +67,7 @@ impl<'a> AuditEvent<'a> {
             time: None,
             identity: Identity::default(),
             places: [0; COUNT],
+            placed: ColumnSet::default(),
             values: Vec::with_capacity(USUAL),
             held: Vec::new(),
         };
@@ -169,19 +172,21 @@ impl<'a> AuditEvent<'a> {
         match self.value_mut(column) {
             Some(place) => {
                 *place = value;
-                self.held.retain(|(of, _)| *of != column);
+                if !self.held.is_empty() {
+                    self.held.retain(|(of, _)| *of != column);
+                }
             }
             None => {
                 self.values.push(value);
                 self.places[column.index()] = self.values.len() as u8;
+                self.placed.insert(column);
             }
         }
     }
 
     /// The set columns, by ascending name.
     pub fn values(&self) -> impl Iterator<Item = (Column, &Value<'a>)> {
-        let placed = Column::ALL.into_iter().zip(self.places).filter(|(_, place)| *place != 0);
-        placed.map(|(column, _)| (column, self.get(column))).filter(|(_, v)| !matches!(v, Value::Null))
+        self.placed.iter().map(|column| (column, self.get(column))).filter(|(_, v)| !matches!(v, Value::Null))
     }
 }
 

@@ -326,28 +326,24 @@ pub fn encode<'a, V: Borrow<Value<'a>>>(out: &mut Vec<u8>, values: impl Iterator
     let start = out.len();
     let mut set = ColumnSet::default();
     out.extend_from_slice(&set.to_bytes());
+    let sized = |out: &mut Vec<u8>, value: &[u8]| {
+        out.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        out.extend_from_slice(value);
+    };
     for (column, value) in values {
-        let at = out.len();
-        out.extend_from_slice(&[0; 4]);
         match value.borrow() {
-            Value::Null => {
-                out.truncate(at);
-                continue;
-            }
-            Value::Text(t) => out.extend_from_slice(t.as_bytes()),
-            Value::Int(n) => out.extend_from_slice(&n.to_be_bytes()),
-            Value::Bool(b) => out.push(u8::from(*b)),
-            Value::Time(t) => out.extend_from_slice(&t.0.to_be_bytes()),
+            Value::Null => continue,
+            Value::Text(t) => sized(out, t.as_bytes()),
+            Value::Int(n) => sized(out, &n.to_be_bytes()),
+            Value::Bool(b) => sized(out, &[u8::from(*b)]),
+            Value::Time(t) => sized(out, &t.0.to_be_bytes()),
             Value::List(items) => {
-                for item in items {
-                    out.extend_from_slice(&(item.len() as u32).to_be_bytes());
-                    out.extend_from_slice(item.as_bytes());
-                }
+                let len: usize = items.iter().map(|item| 4 + item.len()).sum();
+                out.extend_from_slice(&(len as u32).to_be_bytes());
+                items.iter().for_each(|item| sized(out, item.as_bytes()));
             }
         }
         set.insert(column);
-        let len = (out.len() - at - 4) as u32;
-        out[at..at + 4].copy_from_slice(&len.to_be_bytes());
     }
     if set.is_empty() {
         out.truncate(start);

@@ -101,6 +101,10 @@ pub(crate) fn normalize<'a>(record: &Record<'a>, ctx: &Context<'a>) -> Result<Au
     let no_insight = Default::default();
     let insight = record.insight_details.0.as_ref();
     let details = insight.unwrap_or(&no_insight);
+    if record.event_source.starts_with("aws:") {
+        let why = "expected the name of a service in `eventSource`, found that of a Lambda event source";
+        return Err(Rejection::new(Reject::FormatUnknown, why));
+    }
     if record.event_name.is_empty() && record.event_type.is_empty() && insight.is_none() {
         return Err(Rejection::new(
             Reject::FieldMissing,

@@ -2,19 +2,27 @@
 //!
 //! What it is: a frame to the records in it. Layers, in any order and up to [`MAX_LAYERS`] of them:
 //! subscription records of CloudWatch Logs (`logEvents[].message`), lines of their exports to S3 (a time,
-//! a space, the message), and EventBridge envelopes (`detail`). What a layer holds is cut like an input
-//! of its own. What it is not: it reads no record, and LookupEvents' answers, which tell of the one event
+//! a space, the message), EventBridge envelopes (`detail`), records of Kinesis and of CloudWatch Logs as
+//! Lambda functions get them (`kinesis.data`, `awslogs.data`), and diagnostic logs of AKS
+//! (`properties.log`). What a layer holds is cut like an input of its own. What it is not: it reads no record, and LookupEvents' answers, which tell of the one event
 //! in them, are CloudTrail's matter. In: a frame. Out: [`Carried`] records, and what the container said.
 //!
 //! A record is the exact slice of the frame where its container holds it as JSON, or the unescaped string
-//! where it holds it as one. What a layer says beside its records is kept nowhere but in [`Origin`]. Time
-//! and memory are those of the frame for each layer: a string is never longer unescaped.
+//! where it holds it as one, or what its base64 and gzip give. What a layer says beside its records is kept
+//! nowhere but in [`Origin`]. Time and memory are those of the frame for each layer, since a string is
+//! never longer unescaped, and of [`MAX_DECODED_BYTES`] that a frame may give decoded, all layers together.
 //!
 //! Sources: "Log group-level subscription filters" and "Exporting log data to Amazon S3" of the Amazon
-//! CloudWatch Logs user guide; "Events structure reference" of the Amazon EventBridge user guide.
+//! CloudWatch Logs user guide; "Events structure reference" of the Amazon EventBridge user guide; "Using Lambda
+//! with Kinesis Data Streams" and "with CloudWatch Logs" of the AWS Lambda developer guide; "Monitoring data
+//! reference" of Azure Kubernetes Service.
 
 use std::borrow::Cow;
+use std::io::Read as _;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::MultiGzDecoder;
 use keytrail_model::{Reject, Rejection};
 use memchr::memmem;
 use serde::Deserialize;
@@ -28,6 +36,9 @@ use crate::{Format, cloudhsm, json_rejection};
 
 /// More layers than any set-up has.
 pub const MAX_LAYERS: usize = 8;
+
+/// What base64 and gzip in one frame may give. CloudWatch Logs and Kinesis carry some megabytes.
+pub const MAX_DECODED_BYTES: usize = 64 << 20;
 
 /// What a container says of the records in it; empty where it says nothing.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -70,7 +81,7 @@ pub struct Carried<'a> {
 /// one record comes, or the frame is a control message of CloudWatch Logs, of which that many are in it:
 /// these hold no record and say that a subscription works.
 pub fn open(frame: &[u8], sink: &mut dyn FnMut(Carried<'_>)) -> Option<u64> {
-    let mut peeling = Peeling { sink, controls: 0 };
+    let mut peeling = Peeling { sink, controls: 0, room: MAX_DECODED_BYTES };
     let part = Part { record: frame, unit: frame, origin: &Origin::default(), at: 0, layer: 0 };
     peeling.peel(&part).then_some(peeling.controls)
 }
@@ -94,6 +105,8 @@ struct Part<'a> {
 struct Peeling<'s> {
     sink: &'s mut dyn FnMut(Carried<'_>),
     controls: u64,
+    /// Bytes that may still be decoded.
+    room: usize,
 }
 
 impl Peeling<'_> {
@@ -113,6 +126,13 @@ impl Peeling<'_> {
             }
             Layer::Envelope(text) => self.envelope(text, part),
             Layer::Subscription(text) => self.subscription(text, part),
+            Layer::Kinesis(text) => {
+                parse(text).and_then(|r: Kinesis<'_>| self.encoded("kinesis", r.kinesis, part))
+            }
+            Layer::LogsEvent(text) => {
+                parse(text).and_then(|r: LogsEvent<'_>| self.encoded("awslogs", r.awslogs, part))
+            }
+            Layer::Diagnostic(text) => self.diagnostic(text, part),
         };
         if let Err(why) = opened {
             self.refuse(part, why);
@@ -156,6 +176,46 @@ impl Peeling<'_> {
         let record = string(detail)?;
         let at = if part.layer == 0 { part.at + offset(part.record, detail) } else { part.at };
         self.cut("`detail`", &Part { record: record.as_bytes(), at, ..*part });
+        Ok(())
+    }
+
+    /// `data` in base64 inside of the object `name`, gzip or not.
+    fn encoded(&mut self, name: &str, object: Open<'_>, part: &Part<'_>) -> Result<(), Rejection> {
+        let object: Encoded<'_> = parse(object_of(name, object)?)?;
+        let data = present("data", object.data)?;
+        let wrong = || Rejection::new(Reject::FieldType, format!("expected base64 in `{name}.data`"));
+        let text = string(data)?;
+        let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| wrong())?;
+        let bytes = if bytes.starts_with(&[0x1f, 0x8b]) { self.inflated(&bytes)? } else { bytes };
+        let room = self.room.checked_sub(bytes.len());
+        // Where one was too large, no other is tried: each would take as long.
+        self.room = room.unwrap_or(0);
+        if room.is_none() {
+            return Err(no_room());
+        }
+        let at = if part.layer == 0 { part.at + offset(part.record, data) } else { part.at };
+        self.cut("`data`", &Part { record: &bytes, at, ..*part });
+        Ok(())
+    }
+
+    fn inflated(&self, bytes: &[u8]) -> Result<Vec<u8>, Rejection> {
+        let mut inflated = Vec::new();
+        // More than there is room for shows where it is taken.
+        let mut decoder = MultiGzDecoder::new(bytes).take(self.room as u64 + 1);
+        decoder.read_to_end(&mut inflated).map_err(|e| {
+            Rejection::new(Reject::CompressionBroken, format!("compressed data cannot be read: {e}"))
+        })?;
+        Ok(inflated)
+    }
+
+    /// A diagnostic log of AKS.
+    fn diagnostic(&mut self, text: &str, part: &Part<'_>) -> Result<(), Rejection> {
+        let record: Diagnostic<'_> = parse(text)?;
+        let properties: Properties<'_> = parse(object_of("properties", record.properties)?)?;
+        let log = present("log", properties.log)?;
+        let event = string(log)?;
+        let at = if part.layer == 0 { part.at + offset(part.record, log) } else { part.at };
+        self.cut("`log`", &Part { record: event.as_bytes(), at, ..*part });
         Ok(())
     }
 
@@ -205,7 +265,17 @@ enum Layer<'a> {
     Envelope(&'a str),
     /// A subscription record.
     Subscription(&'a str),
+    /// A record of Kinesis in a Lambda event.
+    Kinesis(&'a str),
+    /// A Lambda event of CloudWatch Logs.
+    LogsEvent(&'a str),
+    /// A diagnostic log of AKS.
+    Diagnostic(&'a str),
 }
+
+/// What the text of every container that is an object has somewhere.
+const MARKS: [&[u8]; 5] =
+    [b"\"logEvents\"", b"\"detail-type\"", b"\"aws:kinesis\"", b"\"awslogs\"", b"\"kube-audit"];
 
 /// The container that a record is. Known by the keys of its outermost object, so that the same text
 /// inside a record makes it none.
@@ -214,18 +284,23 @@ fn layer_of(record: &[u8]) -> Option<Layer<'_>> {
     if prefix > 0 {
         return Some(Layer::Export(prefix));
     }
-    let holds = |key: &[u8]| memmem::find(record, key).is_some();
-    if record.first() != Some(&b'{') || !(holds(b"\"logEvents\"") || holds(b"\"detail-type\"")) {
+    if record.first() != Some(&b'{') || !MARKS.iter().any(|mark| memmem::find(record, mark).is_some()) {
         return None;
     }
     let text = std::str::from_utf8(record).ok()?;
     let (mut keys, mut foreign) = (0, false);
-    walk::top_keys(text, |key, _| {
+    walk::top_keys(text, |key, value| {
+        let is = |text: &str| value.trim_ascii_start().starts_with(text);
         keys |= match key {
             "messageType" => 1,
             "logEvents" => 2,
             "detail-type" => 4,
             "detail" => 8,
+            "kinesis" => 16,
+            "eventSource" if is("\"aws:kinesis\"") => 32,
+            "awslogs" => 64,
+            "category" if is("\"kube-audit\"") || is("\"kube-audit-admin\"") => 128,
+            "properties" => 256,
             // A record of a source, whatever else it has.
             "eventVersion" | "eventName" | "type" | "kind" | "prev" => {
                 foreign = true;
@@ -233,12 +308,16 @@ fn layer_of(record: &[u8]) -> Option<Layer<'_>> {
             }
             _ => 0,
         };
-        !foreign
+        true
     });
     match keys {
+        // A record of Kinesis has the version and the name of an event, too.
+        48 => Some(Layer::Kinesis(text)),
         _ if foreign => None,
         3 => Some(Layer::Subscription(text)),
         12 => Some(Layer::Envelope(text)),
+        64 => Some(Layer::LogsEvent(text)),
+        384 => Some(Layer::Diagnostic(text)),
         _ => None,
     }
 }
@@ -268,6 +347,41 @@ fields! {
     }
 }
 
+fields! {
+    struct Kinesis<'a> {
+        #[serde(borrow)]
+        kinesis: Open<'a> = "kinesis",
+    }
+}
+
+fields! {
+    struct LogsEvent<'a> {
+        #[serde(borrow)]
+        awslogs: Open<'a> = "awslogs",
+    }
+}
+
+fields! {
+    struct Encoded<'a> {
+        #[serde(borrow)]
+        data: Open<'a> = "data",
+    }
+}
+
+fields! {
+    struct Diagnostic<'a> {
+        #[serde(borrow)]
+        properties: Open<'a> = "properties",
+    }
+}
+
+fields! {
+    struct Properties<'a> {
+        #[serde(borrow)]
+        log: Open<'a> = "log",
+    }
+}
+
 impl<'a> Subscription<'a> {
     fn events(&self) -> Result<Vec<&'a RawValue>, Rejection> {
         let events = present("logEvents", self.events)?;
@@ -289,6 +403,11 @@ impl<'a> Subscription<'a> {
     }
 }
 
+fn no_room() -> Rejection {
+    let why = format!("the containers of one frame hold more than {MAX_DECODED_BYTES} bytes");
+    Rejection::new(Reject::InflatedTooLarge, why)
+}
+
 /// The message of a log event.
 fn message(event: &str) -> Result<Cow<'_, str>, Rejection> {
     if !event.starts_with('{') {
@@ -301,6 +420,15 @@ fn message(event: &str) -> Result<Cow<'_, str>, Rejection> {
 fn present<'a>(name: &str, value: Open<'a>) -> Result<&'a str, Rejection> {
     let missing = || Rejection::new(Reject::FieldMissing, format!("`{name}` is missing"));
     value.map(value::Raw::get).ok_or_else(missing)
+}
+
+/// The JSON of an object.
+fn object_of<'a>(name: &str, value: Open<'a>) -> Result<&'a str, Rejection> {
+    let json = present(name, value)?;
+    if json.starts_with('{') {
+        return Ok(json);
+    }
+    Err(Rejection::new(Reject::FieldType, format!("`{name}` has the wrong type, expected an object")))
 }
 
 /// The text of a JSON string, or the JSON of any other value.

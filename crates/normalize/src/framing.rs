@@ -8,7 +8,7 @@
 //! Shapes: lines of JSON objects (with a prefix before the object where the first lines have one),
 //! JSON arrays, concatenated objects, the containers `{"Records":[...]}` (CloudTrail log file),
 //! `{"Events":[...],"NextToken":...}` (CloudTrail LookupEvents answer), `{"records":[...]}` (Azure resource
-//! logs) and `{"kind":"EventList","apiVersion":"audit.k8s.io/...","items":[...]}` (Kubernetes audit), and
+//! logs), `{"entries":[...],"nextPageToken":...}` (answer of Cloud Logging) and `{"kind":"EventList","apiVersion":"audit.k8s.io/...","items":[...]}` (Kubernetes audit), and
 //! blocks of lines that begin with `Time: ` and a date (CloudHSM audit log). Which of lines, blocks and
 //! document a file is follows from its first [`WINDOW_BYTES`].
 //!

@@ -3,11 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use keytrail_model::row::Provenance;
 use keytrail_model::{RowBuffer, Timestamp};
-use keytrail_normalize::containers::{MAX_LAYERS, open};
+use keytrail_normalize::containers::{MAX_DECODED_BYTES, MAX_LAYERS, open};
 use keytrail_normalize::{Context, Format, Masker, normalize, normalize_of};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -25,6 +30,13 @@ enum Wrap {
     /// An EventBridge event, with its detail as JSON where it is an object, else as a string.
     Event,
     EventAsString,
+    /// A record of Kinesis in a Lambda event, gzip or not.
+    Kinesis,
+    KinesisGzip,
+    /// A Lambda event of CloudWatch Logs.
+    LogsEvent,
+    /// A diagnostic log of AKS.
+    Diagnostic,
 }
 
 fn wrap(record: &str, how: Wrap) -> String {
@@ -40,7 +52,33 @@ fn wrap(record: &str, how: Wrap) -> String {
         Wrap::Export => format!("2022-10-12T19:24:30.123Z {record}"),
         Wrap::Event if record.starts_with('{') => detail(record),
         Wrap::Event | Wrap::EventAsString => detail(&Value::from(record).to_string()),
+        Wrap::Kinesis => kinesis(record.as_bytes()),
+        Wrap::KinesisGzip => kinesis(&gzip(record.as_bytes())),
+        Wrap::LogsEvent => logs_event(&gzip(record.as_bytes())),
+        Wrap::Diagnostic => json!({
+            "category": "kube-audit", "operationName": "x", "time": "2026-03-01T10:00:00Z",
+            "properties": {"pod": "p", "log": format!("{record}\n")},
+        })
+        .to_string(),
     }
+}
+
+fn kinesis(data: &[u8]) -> String {
+    json!({
+        "kinesis": {"data": STANDARD.encode(data)}, "eventSource": "aws:kinesis", "eventVersion": "1.0",
+        "eventID": "1", "eventName": "aws:kinesis:record",
+    })
+    .to_string()
+}
+
+fn logs_event(data: &[u8]) -> String {
+    json!({"awslogs": {"data": STANDARD.encode(data)}}).to_string()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// Record, unit and code of each.
@@ -69,7 +107,16 @@ fn uids(format: Format, record: &[u8]) -> Vec<String> {
 }
 
 fn how() -> impl Strategy<Value = Wrap> {
-    prop::sample::select(vec![Wrap::Subscription, Wrap::Export, Wrap::Event, Wrap::EventAsString])
+    prop::sample::select(vec![
+        Wrap::Subscription,
+        Wrap::Export,
+        Wrap::Event,
+        Wrap::EventAsString,
+        Wrap::Kinesis,
+        Wrap::KinesisGzip,
+        Wrap::LogsEvent,
+        Wrap::Diagnostic,
+    ])
 }
 
 proptest! {
@@ -120,6 +167,9 @@ fn what_is_no_container_is_left_alone() {
         "text",
         r#"{"logEvents":[{"message":"{}"}]}"#,
         r#"{"detail":{},"detailType":"x"}"#,
+        r#"{"awslogs":{"data":"e30="},"eventVersion":"1.08"}"#,
+        r#"{"kinesis":{"data":"e30="},"eventSource":"aws:sqs"}"#,
+        r#"{"category":"kube-apiserver","properties":{"log":"{}"}}"#,
         &format!(r#"{{"a":{messages}}}"#),
         &messages.replacen('{', r#"{"eventVersion":"1.08","#, 1),
         &messages.replacen('{', r#"{"type":"request","#, 1),
@@ -201,6 +251,38 @@ fn what_the_container_says_of_the_hsm_is_in_the_row() {
     assert_eq!(scope, Some("hsm-nwbbiqbj4jk"));
     assert_eq!(first.original, block.as_bytes());
     assert_eq!(uids(Format::CloudHsm, block.as_bytes()), [first.head.uid.to_string()]);
+}
+
+#[test]
+fn what_a_frame_holds_encoded_is_bounded_over_all_layers() {
+    let code = |frame: &str| opened(frame).unwrap().0.iter().map(|r| r.2).collect::<Vec<_>>();
+    let bomb = logs_event(&gzip(&vec![b' '; MAX_DECODED_BYTES + 1]));
+    assert_eq!(code(&bomb), ["inflated_too_large"]);
+    // Behind one that is too large nothing is opened, however many there are.
+    let bombs = Wrap::EventAsString;
+    let many = wrap(&bomb.repeat(100), bombs);
+    assert_eq!(code(&many), ["inflated_too_large"; 100]);
+    let spaces = |n: usize| logs_event(&gzip(format!("{{\"a\":1}}{}", " ".repeat(n)).as_bytes()));
+    let small = spaces(1 << 20);
+    let both = small.clone() + &spaces(MAX_DECODED_BYTES - (1 << 20)) + &small;
+    assert_eq!(code(&wrap(&both, bombs)), ["ok", "inflated_too_large", "inflated_too_large"]);
+}
+
+#[test]
+fn data_that_is_not_what_it_should_be_is_refused() {
+    for (frame, expected) in [
+        (logs_event(b""), "field_missing"),
+        (logs_event(&gzip(b"{}")[..15]), "compression_broken"),
+        (logs_event(b"{}").replace("\"e30=\"", "\"e30\\u00e9\""), "field_type"),
+        (logs_event(b"{}").replace("\"e30=\"", "1"), "field_type"),
+        (logs_event(b"{}").replace("\"data\"", "\"date\""), "field_missing"),
+        (r#"{"awslogs":"e30="}"#.to_owned(), "field_type"),
+        (r#"{"category":"kube-audit","properties":{}}"#.to_owned(), "field_missing"),
+        (r#"{"category":"kube-audit","properties":"x"}"#.to_owned(), "field_type"),
+    ] {
+        let records = opened(&frame).unwrap().0;
+        assert_eq!(records.iter().map(|r| r.2).collect::<Vec<_>>(), [expected], "{frame}");
+    }
 }
 
 /// Quadratic work on any of these would take hours, quadratic memory more than there is.

@@ -31,6 +31,9 @@ const SORT_BYTES: usize = 40 << 20;
 /// Quarantine entries and inputs between two seals: bounds the detail object.
 const SEAL_ITEMS: usize = 20_000;
 
+/// New gaps that a summary names; it counts all.
+const FIRST_GAPS: usize = 100;
+
 /// Writes rows to archive objects and seals them.
 pub struct Archiver<'a> {
     trail: &'a Trail<'a>,
@@ -274,6 +277,7 @@ impl<'a> Archiver<'a> {
             }
         }
         mark_clean(self.trail.store, self.readable.size)?;
+        let new_gaps = || self.taken.sequences.new_gaps(&self.sealed_before);
         let checkpoint = self.trail.log().recover()?;
         Ok(Summary {
             total,
@@ -283,7 +287,8 @@ impl<'a> Archiver<'a> {
             inputs: self.done.2,
             input_bytes: self.input_bytes,
             inflated_bytes: self.done.0,
-            gaps: self.taken.sequences.new_gaps(&self.sealed_before),
+            gaps: new_gaps().count() as u64,
+            first_gaps: new_gaps().take(FIRST_GAPS).collect(),
             objects: self.written,
             first_leaf: self.first_leaf,
             checkpoint,

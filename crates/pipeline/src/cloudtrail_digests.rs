@@ -282,7 +282,7 @@ impl Check<'_> {
         );
         not(
             rest.other,
-            "ingested inputs that are no CloudTrail log files by their name: no digest is about them",
+            "ingested inputs that are no log files of CloudTrail events by their name: no digest is about them",
         );
         not(
             self.ingested.unreadable,

@@ -9,6 +9,7 @@
 //! has a field for it, [`Config::read`] a line, and [`template`] another one. What nobody asks for is an
 //! unknown key.
 
+pub mod alerts;
 pub mod location;
 mod retention;
 mod section;
@@ -17,10 +18,12 @@ pub mod source;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use alerts::{DeclaredReceiver, Target};
 pub use location::Location;
-pub use section::{Problem, Section, Text};
+pub use section::{Problem, Section, Text, duration_text};
 pub use source::{DeclaredSource, claim};
 
+use crate::alerts::Options;
 use crate::expire::{Hold, Rule};
 
 /// The name of the file where none is given.
@@ -31,6 +34,10 @@ pub const FILE: &str = "keytrail.toml";
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
+    /// `[alerts]`: what is alerted.
+    pub alerts: Options,
+    /// `[[notify]]`: who is told.
+    pub notify: Vec<DeclaredReceiver>,
     /// `[[retention]]`: how long events are kept.
     pub retention: Vec<Rule>,
     /// `[[holds]]`: what is kept longer.
@@ -49,6 +56,8 @@ impl Config {
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         Self {
             sources: source::read(top, folder),
+            alerts: alerts::options(top),
+            notify: alerts::receivers(top, folder),
             retention: retention::rules(top),
             holds: retention::holds(top),
         }
@@ -57,7 +66,7 @@ impl Config {
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, retention::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
 }
 
 const HEAD: &str = "\

@@ -366,7 +366,7 @@ fn split<'b>(
 /// member show in that the file does not end with the member's checksum and size (RFC 1952 section 2.3.1).
 fn inflate_at_once(raw: &Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>) -> Option<usize> {
     let compressed = raw.buffered();
-    let (_, trailer) = compressed.split_last_chunk::<8>()?;
+    let (body, trailer) = compressed.split_last_chunk::<8>()?;
     let [c0, c1, c2, c3, s0, s1, s2, s3] = *trailer;
     let size = u32::from_le_bytes([s0, s1, s2, s3]) as usize;
     let cap = usize::try_from(limits.max_inflated_bytes).unwrap_or(usize::MAX).min(AT_ONCE_INFLATED_BYTES);
@@ -374,12 +374,24 @@ fn inflate_at_once(raw: &Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>) -> Op
     {
         return None;
     }
+    let deflated = behind_gzip_header(body)?;
     if inflated.len() < size {
         inflated.resize(size, 0);
     }
     let inflated = &mut inflated[..size];
-    let n = libdeflater::Decompressor::new().gzip_decompress(compressed, inflated).ok()?;
+    let n = libdeflater::Decompressor::new().deflate_decompress(deflated, inflated).ok()?;
     (n == size && libdeflater::crc32(inflated) == u32::from_le_bytes([c0, c1, c2, c3])).then_some(n)
+}
+
+/// What follows a gzip header that has a name at most (RFC 1952 section 2.3).
+fn behind_gzip_header(member: &[u8]) -> Option<&[u8]> {
+    const NAME: u8 = 0x08;
+    let ([0x1f, 0x8b, 0x08, flags, ..], rest) = member.split_first_chunk::<10>()? else { return None };
+    match *flags {
+        0 => Some(rest),
+        NAME => rest.get(memchr::memchr(0, rest)? + 1..),
+        _ => None,
+    }
 }
 
 /// The bytes as they come: hashed and counted, ended by the first end of file or error.

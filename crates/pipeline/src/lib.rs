@@ -33,6 +33,7 @@ mod same_value;
 pub mod seal;
 pub mod sequence;
 mod sink;
+pub mod sources;
 mod tally;
 pub mod trail;
 pub mod verify;

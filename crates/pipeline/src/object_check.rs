@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use keytrail_archive::{Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};
 use keytrail_ledger::{Code, Finding};
 use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef};
-use keytrail_model::merkle::{RootBuilder, leaf_hash};
+use keytrail_model::merkle::RootBuilder;
 use keytrail_model::row::{Encoded, Provenance, columns, text};
 use keytrail_model::sha256::of_two;
 use keytrail_model::{Column, Day, Fatal, Hash, RowBuffer, Timestamp, Uid};
@@ -102,9 +102,7 @@ impl ObjectCheck<'_> {
             let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
             let leaves: Vec<Leaf<'_>> = batch.leaves().collect();
             for (leaf, original_hash) in leaves.iter().zip(original_hashes(&leaves)) {
-                let (event, row) = (leaf_hash(&leaf.hash.0), leaf_hash(&leaf.digest.0));
-                events.push(event);
-                rows.push(row);
+                let [event, row] = events.push_both(&mut rows, [&leaf.hash, &leaf.digest]);
                 if let Some(lineage) = &mut lineage {
                     lineage.push(event, row);
                 }

@@ -174,10 +174,8 @@ impl Readable {
     /// Everything that sealed detail objects list.
     pub fn taken_in(&self, store: &dyn BlobStore) -> Result<TakenIn, Fatal> {
         let mut taken = TakenIn::default();
-        for (key, sealed) in self.details.iter().filter(|(key, _)| !self.rewrites.contains(*key)) {
-            let detail = detail(store, sealed)?.ok_or_else(|| {
-                Fatal::new("Fatal.ObjectConflict", format!("`{key}` is not the one that was sealed"))
-            })?;
+        for (_, sealed) in self.details.iter().filter(|(key, _)| !self.rewrites.contains(*key)) {
+            let detail = sealed_detail(store, sealed)?;
             taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
             taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));
             add_runs(&mut taken.sequences, &detail.runs);
@@ -196,6 +194,13 @@ pub(crate) fn detail(store: &dyn BlobStore, sealed: &DetailRef) -> Result<Option
         Fatal::new("Fatal.ObjectMissing", format!("`{key}` is named by the log and is not there"))
     })?;
     Ok(if Hash::of(&bytes) == sealed.sha256 { Detail::parse(&bytes).ok() } else { None })
+}
+
+/// As [`detail`], with `Fatal.ObjectConflict` where something else is there than was sealed.
+pub(crate) fn sealed_detail(store: &dyn BlobStore, sealed: &DetailRef) -> Result<Detail, Fatal> {
+    detail(store, sealed)?.ok_or_else(|| {
+        Fatal::new("Fatal.ObjectConflict", format!("`{}` is not the one that was sealed", sealed.key))
+    })
 }
 
 /// Adds what a detail object says of the sequences that it holds records of.

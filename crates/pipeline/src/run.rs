@@ -11,6 +11,8 @@ use crate::compact::Compacted;
 use crate::ingest::{self, Step, ingest};
 use crate::input::Input;
 use crate::recover::recover;
+use crate::sequence::Gap;
+use crate::sources;
 use crate::trail::Trail;
 
 /// How a run works.
@@ -43,6 +45,8 @@ pub struct Summary {
     pub controls: u64,
     /// Ranges of numbers that are missing between records of one source and were not before.
     pub gaps: u64,
+    /// The first of them.
+    pub first_gaps: Vec<Gap>,
     /// Inputs taken in whole.
     pub inputs: u64,
     /// Their bytes as they came.
@@ -96,7 +100,9 @@ pub fn run(
     let size = archiver.seal()?;
     progress.sealed(size, archiver.accepted());
     let compacted = archiver.compact(stop)?;
-    archiver.summary(stopped, compacted)
+    let summary = archiver.summary(stopped, compacted)?;
+    sources::remember(trail, &summary.sources)?;
+    Ok(summary)
 }
 
 const STOPPED: &str = "Retryable.Stopped";

@@ -23,6 +23,9 @@ use crate::trail::{Trail, scratch_error};
 /// Objects in the making at once. Beyond it the one that was written to longest ago is finished.
 const MAX_OPEN: usize = 64;
 
+/// Bytes that are written to an object's file at once.
+const WRITE_BYTES: usize = 64 << 10;
+
 /// Row groups of an object; each has its place in the footer.
 const MAX_ROW_GROUPS: usize = 4_096;
 
@@ -169,7 +172,11 @@ impl<'a> Sink<'a> {
             let path = self.trail.scratch.join(format!("object-{}.tmp", self.files));
             self.files += 1;
             let file = File::create(&path).map_err(|e| scratch_error("create", &path, &e))?;
-            let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?;
+            let writer = ObjectWriter::new(
+                partition.clone(),
+                BufWriter::with_capacity(WRITE_BYTES, file),
+                self.threads,
+            )?;
             self.open.push(Open { writer, path });
         }
         Ok(self.open.len() - 1)

@@ -11,7 +11,6 @@ use keytrail_adapters::memory::{ManualClock, MemoryCheckpoint, MemoryNotifier, M
 use keytrail_model::Timestamp;
 use keytrail_pipeline::alerts::{Engine, Options as AlertOptions, Place, Receiver, Severity, Undelivered};
 use keytrail_pipeline::input::{Input, Limits, Source};
-use keytrail_pipeline::readable::Readable;
 use keytrail_pipeline::{Masker, Options, Progress, Trail, ingest, run};
 use keytrail_ports::{BlobStore, NotifyError};
 use serde_json::Value;
@@ -107,13 +106,11 @@ impl World {
     fn alert_at_least(&self, least: Severity) -> Vec<Undelivered> {
         self.with_trail(|trail| {
             let size = trail.log().recover().unwrap().size;
-            let readable = Readable::load(&self.store, size).unwrap();
-            let options = AlertOptions::default();
             let place = Place { trail: ORIGIN.into(), data: "trail".into() };
             let receivers = vec![Receiver::new("target", "target", least, self.receiver.clone())];
-            let mut engine = Engine::open(trail, &options, place, receivers, size).unwrap();
-            engine.sealed(&readable).unwrap();
-            engine.deliver(Duration::from_secs(10)).unwrap()
+            let mut engine = Engine::open(trail, AlertOptions::default(), place, receivers, size).unwrap();
+            engine.sealed(trail, size).unwrap();
+            engine.deliver(trail, Duration::from_secs(10)).unwrap()
         })
     }
 

@@ -1,11 +1,19 @@
 //! Objects: what is written is what is read, and what is damaged is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keytrail_archive::{Finished, ObjectReader, ObjectWriter, Projection, ReadError, Selection};
+use bytes::Bytes;
+use keytrail_archive::{
+    Finished, ObjectReader, ObjectWriter, Projection, ReadError, Rows, Selection, census,
+};
 use keytrail_model::digest::of_row;
 use keytrail_model::merkle::root_of;
-use keytrail_model::{Column, Hash, Row, RowBuffer, Timestamp};
+use keytrail_model::row::{Content, Provenance, text};
+use keytrail_model::{AuditEvent, Column, Hash, Row, RowBuffer, Timestamp};
+use parquet::basic::Encoding;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::statistics::Statistics;
 
 use crate::rows::{CLOUDTRAIL, Dice, all, day, inputs, partition_of, push, time};
 
@@ -80,6 +88,63 @@ fn rows_of_all_kinds_come_back() {
     assert_eq!(done.rows.time_max, rows[2999].head.time.map(|t| t.0));
     let first = done.object.key.rsplit('/').next().unwrap();
     assert!(done.object.key.starts_with("archive/dataset=aws.cloudtrail/day=2023-07-10/2023"), "{first}");
+}
+
+/// More than a page of rows, more distinct values than a dictionary holds, values that come and go.
+#[test]
+fn long_columns_come_back() {
+    let mut rows = RowBuffer::new();
+    for i in 0..23_000u64 {
+        let mut e = AuditEvent::new(CLOUDTRAIL, "test");
+        e.at(time("2023-07-10T00:00:00Z"));
+        e.identity.key = vec![format!("key-{i}").into()];
+        e.text(Column::KeytrailNormalizer, "test/1");
+        if i % 3 != 0 {
+            e.text(Column::UserAgentOriginal, format!("agent {i} {}", "long ".repeat(20)));
+        }
+        if i % 1_000 < 10 {
+            e.text(Column::ErrorMessage, format!("{}{}", "\u{e9}".repeat(30), i % 7));
+        }
+        if i > 22_900 {
+            e.text(Column::UserName, "late");
+        }
+        for n in 0..i % 4 {
+            e.add(Column::RelatedHosts, format!("host {} {}", i / (1 + n), "long ".repeat(10)));
+            e.add(Column::RelatedUser, format!("user {n}"));
+        }
+        let from = Provenance { input: 0, offset: i };
+        rows.push(&e, format!("{i}").as_bytes(), Content::AsIs, from);
+    }
+    rows.sort();
+    let rows = all(&rows);
+    let slices: Vec<_> = rows.chunks(5_000).collect();
+    let mut w = ObjectWriter::new(one_partition(&rows), Vec::new(), 1).expect("start");
+    slices.iter().for_each(|slice| w.append(slice, Timestamp(77), &inputs()).expect("append"));
+    let done = w.finish().expect("finish");
+    assert_reads_back(&done, &rows);
+
+    let file = SerializedFileReader::new(Bytes::from(done.out)).expect("open");
+    let group = file.metadata().row_group(0);
+    let bounds = |column: Column| {
+        let Some(Statistics::ByteArray(s)) = group.column(column.index()).statistics() else { panic!() };
+        let of = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8(b.to_vec()).unwrap());
+        (of(s.min_bytes_opt()), of(s.max_bytes_opt()), s.null_count_opt(), s.min_is_exact())
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(bounds(Column::UserName), (text("late"), text("late"), Some(22_901), true));
+    let cut = "\u{e9}".repeat(23);
+    assert_eq!(
+        bounds(Column::ErrorMessage),
+        (Some(format!("{cut}\u{e9}")), Some(format!("{cut}\u{ea}")), Some(22_770), false)
+    );
+    assert_eq!(bounds(Column::CloudRegion), (None, None, Some(23_000), false));
+    assert_eq!(bounds(Column::RelatedUser), (text("user 0"), text("user 2"), Some(5_750), true));
+    let agents = bounds(Column::UserAgentOriginal);
+    assert!(agents.0.unwrap().starts_with("agent 1 ") && agents.1.unwrap().starts_with("agent 9998 "));
+    for column in [Column::UserAgentOriginal, Column::RelatedHosts] {
+        let encodings: Vec<_> = group.column(column.index()).encodings().collect();
+        assert_eq!(encodings, [Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY]);
+    }
 }
 
 #[test]
@@ -288,4 +353,39 @@ fn a_full_disk_is_told_as_such() {
     let mut w = ObjectWriter::new(partition_of(&rows), Full, 1).unwrap();
     let e = w.append(&all(&rows), Timestamp(0), &inputs()).and_then(|()| w.end_group()).unwrap_err();
     assert_eq!(e.code, "Retryable.StoreFull");
+}
+
+/// Row groups of one source are counted from the footer, others from their rows; both say the same.
+#[test]
+fn a_census_counts_sources() {
+    let rows = day(600, 9);
+    let rows: Vec<Row<'_>> = all(&rows);
+    let source = |row: &Row<'_>| text(row.columns, Column::KeytrailSource).unwrap_or_default().to_owned();
+    let mut expected: BTreeMap<String, Rows> = BTreeMap::new();
+    for row in &rows {
+        expected.entry(source(row)).or_default().add(Rows {
+            count: 1,
+            newest: row.head.time,
+            heard: Some(Timestamp(77)),
+        });
+    }
+    assert!(expected.len() > 2, "{expected:?}");
+    let mixed = write(&[&rows], 1);
+    assert_eq!(census(&open(&mixed.out).expect("open")).expect("census"), expected);
+
+    // A group for each source; the one without a name has nulls, and is read.
+    let mut names: Vec<String> = rows.iter().map(source).collect();
+    names.sort();
+    names.dedup();
+    for named_only in [true, false] {
+        let groups: Vec<Vec<Row<'_>>> = names
+            .iter()
+            .filter(|name| !named_only || !name.is_empty())
+            .map(|name| rows.iter().filter(|row| source(row) == **name).copied().collect())
+            .collect();
+        let slices: Vec<&[Row<'_>]> = groups.iter().map(Vec::as_slice).collect();
+        let mut expected = expected.clone();
+        expected.retain(|name, _| !named_only || !name.is_empty());
+        assert_eq!(census(&open(&write(&slices, 1).out).expect("open")).expect("census"), expected);
+    }
 }

@@ -57,7 +57,8 @@ impl DigestName {
     }
 }
 
-/// What the name of a log file says: `ACCOUNT_CloudTrail_REGION_YYYYMMDDTHHmmZ_UNIQUE.json.gz`.
+/// What the name of a log file says: `ACCOUNT_CloudTrail_REGION_YYYYMMDDTHHmmZ_UNIQUE.json.gz`, or
+/// `CloudTrail-Insight` and the like in place of `CloudTrail`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogName {
     /// The account.
@@ -66,6 +67,8 @@ pub struct LogName {
     pub region: String,
     /// The minute of its delivery.
     pub minute: Timestamp,
+    /// It holds ordinary events, which digests are about; not those of another kind, as Insights.
+    pub ordinary: bool,
 }
 
 impl LogName {
@@ -81,11 +84,13 @@ impl LogName {
         let (account, kind, region, time, unique) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-        if !is_account || kind != "CloudTrail" || unique.is_empty() || parts.next().is_some() {
+        let ordinary = kind == "CloudTrail";
+        let is_log = ordinary || kind.starts_with("CloudTrail-") && kind != FOLDER;
+        if !is_account || !is_log || unique.is_empty() || parts.next().is_some() {
             return None;
         }
         let minute = compact(&format!("{}00Z", time.strip_suffix('Z')?))?;
-        Some(Self { account: account.to_owned(), region: region.to_owned(), minute })
+        Some(Self { account: account.to_owned(), region: region.to_owned(), minute, ordinary })
     }
 }
 
@@ -149,7 +154,9 @@ mod tests {
             assert_eq!((log.account.as_str(), log.region.as_str()), ("111122223333", "us-east-2"));
             assert_eq!(log.minute, Timestamp::parse("2015-08-17T14:45:00Z").unwrap());
             assert_eq!(LogName::file(&path), name);
+            assert!(log.ordinary);
         }
+        assert!(!LogName::parse(&name.replace("CloudTrail", "CloudTrail-Insight")).unwrap().ordinary);
         for other in
             ["-", "vault.log", "1_CloudTrail_r_20150817T1445Z_a.json", &name.replace("T1445Z", "T2545Z")]
         {

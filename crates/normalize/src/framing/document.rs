@@ -24,7 +24,7 @@ pub(super) struct Document {
 /// What stands around records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Container {
-    /// A log file of CloudTrail or Azure, or an answer of LookupEvents.
+    /// A log file of CloudTrail or Azure, or an answer of LookupEvents or Cloud Logging.
     Object,
     /// An EventList of Kubernetes.
     EventList,
@@ -318,7 +318,7 @@ impl Document {
     fn not_a_record(&self) -> Rejection {
         let reason = match self.inside.last() {
             Some(Container::Object) => {
-                "expected `Records`, `records`, `Events` or `NextToken` in the object around the records"
+                "expected `Records`, `records`, `Events`, `entries`, `NextToken` or `nextPageToken` in the object around the records"
             }
             Some(Container::EventList) => {
                 "expected `kind`, `apiVersion`, an empty `metadata` or `items` in the list of events"
@@ -404,11 +404,13 @@ enum Holds {
 }
 
 /// The keys of container objects.
-const KEYS: [(Container, &[u8], Holds); 8] = [
+const KEYS: [(Container, &[u8], Holds); 10] = [
     (Container::Object, b"\"Records\"", Holds::Records),
     (Container::Object, b"\"records\"", Holds::Records),
     (Container::Object, b"\"Events\"", Holds::Records),
+    (Container::Object, b"\"entries\"", Holds::Records),
     (Container::Object, b"\"NextToken\"", Holds::Token),
+    (Container::Object, b"\"nextPageToken\"", Holds::Token),
     (Container::EventList, b"\"items\"", Holds::Records),
     (Container::EventList, b"\"kind\"", Holds::Kind),
     (Container::EventList, b"\"apiVersion\"", Holds::ApiVersion),

@@ -103,7 +103,12 @@ fn conserved(input: &[u8], frames: &Cut) {
     let text = String::from_utf8_lossy(&outside).into_owned();
     let text = text.trim_start_matches('\u{feff}');
     let text = text.replace("\"Records\"", "").replace("\"Events\"", "").replace("\"NextToken\"", "");
-    let text = text.replace("\"records\"", "").replace("\"items\"", "").replace("\"metadata\"", "");
+    let text = text
+        .replace("\"entries\"", "")
+        .replace("\"nextPageToken\"", "")
+        .replace("\"records\"", "")
+        .replace("\"items\"", "")
+        .replace("\"metadata\"", "");
     let text = text.replace("\"kind\"", "").replace("\"apiVersion\"", "").replace("\"EventList\"", "");
     let text = text.replace("\"audit.k8s.io/v1\"", "");
     let text = text.replace(":\"token\"", "").replace(": \"token\"", "").replace("null", "");
@@ -147,6 +152,8 @@ fn documents() {
         "{ \"Events\" : [ {\"a\":1} , {\n \"a\": [{}]\n} ] , \"NextToken\": \"token\" }\n",
         "{\"NextToken\":\"token\",\"Events\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{\"records\": [{\"a\":1},{\n \"a\": [{}]\n}]}",
+        "{\"entries\": [{\"a\":1},{\n \"a\": [{}]\n}], \"nextPageToken\": \"token\"}",
+        "{\"nextPageToken\": \"token\", \"entries\": [{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"metadata\":{ },\"items\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{ \"apiVersion\" : \"audit.k8s.io/v1\", \"items\" : [{\"a\":1},{\n \"a\": [{}]\n}],\"kind\":\"EventList\",\"metadata\":null}",
         "{\"NextToken\":null,\"Events\":[{\"a\":1}]}\n{\"Events\":[{\n \"a\": [{}]\n}]}",

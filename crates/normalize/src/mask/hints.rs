@@ -39,6 +39,17 @@ const HINTS: [&[Step]; 12] = [
     &[CARD, DIGIT, DIGIT, DIGIT, SPLIT, DIGIT, DIGIT, DIGIT, DIGIT],
 ];
 
+/// Steps of the longest hint.
+const LONGEST: usize = 13;
+
+const _: () = {
+    let mut hint = 0;
+    while hint < HINTS.len() {
+        assert!(HINTS[hint].len() <= LONGEST);
+        hint += 1;
+    }
+};
+
 /// Bit n of `STEPS[b]`: the byte b can be step n. `FIRST` and `LAST`: the steps that begin and end a hint.
 const TABLES: ([u64; 256], u64, u64) = {
     let (mut steps, mut first, mut last) = ([0u64; 256], 0, 0);
@@ -82,10 +93,21 @@ const LAST: u64 = TABLES.2;
 pub(super) fn suspect(text: &[u8]) -> bool {
     // Bits do not meet in this sum: nothing is a step between two hints, where the first bits come from.
     let step = |state: u64, b: u8| (state << 1).wrapping_add(FIRST) & STEPS[usize::from(b)];
+    // Two halves in turns: while a processor waits for a step of one, it works on the other. The second begins
+    // early enough for every hint that does not end in the first.
+    let (first, _) = text.split_at(text.len() / 2);
+    let second = &text[first.len().saturating_sub(LONGEST - 1)..];
     let (mut state, mut seen) = (step(0, EDGE), 0);
-    for b in text {
-        state = step(state, *b);
-        seen |= state;
+    let mut other = if second.len() == text.len() { state } else { 0 };
+    let (beside, rest) = second.split_at(first.len());
+    for (a, b) in first.iter().zip(beside) {
+        state = step(state, *a);
+        other = step(other, *b);
+        seen |= state | other;
+    }
+    for b in rest {
+        other = step(other, *b);
+        seen |= other;
     }
     seen & LAST != 0 || suspect_word(text)
 }

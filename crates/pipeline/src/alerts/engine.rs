@@ -28,19 +28,21 @@ const BUNDLE: u64 = 256;
 /// How long is waited for a receiver's answer at a time.
 const ANSWER: Duration = Duration::from_millis(50);
 
-/// Alerts of a trail to its receivers.
-pub struct Engine<'a> {
-    trail: &'a Trail<'a>,
-    options: &'a Options,
+/// Alerts of a trail to its receivers. A run opens one at its end, notes its findings, calls
+/// [`sealed`](Self::sealed) and [`deliver`](Self::deliver) with a wait; a service opens one at its start, calls
+/// `sealed` after each seal and `deliver` without a wait after it and at each poll.
+pub struct Engine {
+    options: Options,
     place: Place,
     receivers: Vec<Receiver>,
+    readable: Readable,
 }
 
-impl<'a> Engine<'a> {
+impl Engine {
     /// Takes up what is remembered of each receiver. `size` is that of the sealed log.
     pub fn open(
-        trail: &'a Trail<'a>,
-        options: &'a Options,
+        trail: &Trail<'_>,
+        options: Options,
         place: Place,
         mut receivers: Vec<Receiver>,
         size: u64,
@@ -49,13 +51,22 @@ impl<'a> Engine<'a> {
         for receiver in &mut receivers {
             receiver.resume(trail.store, trail.masker, size, &|| archived_since(trail.store, size, since))?;
         }
-        Ok(Self { trail, options, place, receivers })
+        Ok(Self { options, place, receivers, readable: Readable::default() })
     }
 
-    /// Looks at what was sealed since the last call. What it finds is remembered, not told: see
-    /// [`deliver`](Self::deliver).
-    pub fn sealed(&mut self, readable: &Readable) -> Result<(), Fatal> {
-        let (trail, size) = (self.trail, readable.size);
+    /// Looks at what was sealed since the last call, up to a log of `size`. What it finds is remembered, not
+    /// told: see [`deliver`](Self::deliver).
+    pub fn sealed(&mut self, trail: &Trail<'_>, size: u64) -> Result<(), Fatal> {
+        if self.receivers.is_empty() {
+            return Ok(());
+        }
+        let readable = &mut self.readable;
+        seal::read_entries(trail.store, size, readable.size, size, &mut |leaf, bytes| {
+            let manifest = Manifest::parse(bytes)
+                .map_err(|e| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {e}")))?;
+            readable.add(leaf, manifest)
+        })?;
+        let readable = &self.readable;
         let cursors: BTreeSet<u64> = self.receivers.iter().map(|r| r.state.cursor).collect();
         for from in cursors.into_iter().filter(|from| *from < size) {
             let now = trail.clock.now();
@@ -71,9 +82,9 @@ impl<'a> Engine<'a> {
             };
             let range = Range { from, size };
             let mut looked = seals::look(
-                trail.store,
-                trail.masker,
-                self.options,
+                (trail.store, trail.masker),
+                &self.options,
+                readable,
                 &range,
                 &mut refused,
                 &mut |_, _, hit| {
@@ -104,17 +115,45 @@ impl<'a> Engine<'a> {
 
     /// Notes what a verify of keytrail's own found. CONFLICT is left out: [`sealed`](Self::sealed) tells of
     /// new ones.
-    pub fn findings<'f>(&mut self, findings: impl IntoIterator<Item = &'f Finding>) -> Result<(), Fatal> {
+    pub fn findings<'f>(
+        &mut self,
+        trail: &Trail<'_>,
+        findings: impl IntoIterator<Item = &'f Finding>,
+    ) -> Result<(), Fatal> {
         let hits: Vec<Hit> = findings.into_iter().filter_map(of_finding).collect();
-        self.note(&hits)
+        self.note(trail, &hits)
+    }
+
+    /// Notes what ended a run.
+    pub fn failed(&mut self, trail: &Trail<'_>, fatal: &Fatal) -> Result<(), Fatal> {
+        let rule = Rule::VerifyFailed;
+        let detail = shown(&format!("a run ended with: {}", fatal.message));
+        let hit = Hit {
+            rule,
+            severity: rule.severity(),
+            failed: false,
+            key: fatal.code.to_owned(),
+            time: None,
+            uid: None,
+            count: 1,
+            facts: Facts { detail: Some(detail), ..Facts::default() },
+            explain: vec!["verify".into()],
+        };
+        self.note(trail, &[hit])
     }
 
     /// Notes that a declared source is silent: its name, when it was heard last (microseconds since 1970), and
     /// in words for how long it may be.
-    pub fn silent(&mut self, source: &str, last: Option<i64>, allowed: &str) -> Result<(), Fatal> {
+    pub fn silent(
+        &mut self,
+        trail: &Trail<'_>,
+        source: &str,
+        last: Option<i64>,
+        allowed: &str,
+    ) -> Result<(), Fatal> {
         let rule = Rule::SourceSilent;
         let heard = last.map_or_else(|| "never".to_owned(), |t| Timestamp(t).to_rfc3339());
-        self.note(&[Hit {
+        let hit = Hit {
             rule,
             severity: rule.severity(),
             failed: false,
@@ -128,19 +167,20 @@ impl<'a> Engine<'a> {
                 ..Facts::default()
             },
             explain: vec!["sources".into()],
-        }])
+        };
+        self.note(trail, &[hit])
     }
 
-    fn note(&mut self, hits: &[Hit]) -> Result<(), Fatal> {
+    fn note(&mut self, trail: &Trail<'_>, hits: &[Hit]) -> Result<(), Fatal> {
         let hits: Vec<&Hit> = hits.iter().filter(|h| !self.options.off.contains(&h.rule)).collect();
         if hits.is_empty() {
             return Ok(());
         }
-        let now = self.trail.clock.now();
+        let now = trail.clock.now();
         for receiver in &mut self.receivers {
             let wanted: Vec<_> = hits.iter().filter(|h| receiver.wants(h.severity)).collect();
             wanted.into_iter().for_each(|hit| receiver.state.groups.add(hit, now));
-            receiver.save(self.trail.store, self.trail.masker)?;
+            receiver.save(trail.store, trail.masker)?;
         }
         Ok(())
     }
@@ -148,8 +188,8 @@ impl<'a> Engine<'a> {
     /// Tells what is due and was not acknowledged yet. It returns when all receivers have answered for all of
     /// that, or none has taken anything for `wait`; with a `wait` of zero it only hands over and collects what
     /// has been answered meanwhile, as a service wants it at each poll. Gives what stays due.
-    pub fn deliver(&mut self, wait: Duration) -> Result<Vec<Undelivered>, Fatal> {
-        let (trail, window) = (self.trail, self.options.window_micros);
+    pub fn deliver(&mut self, trail: &Trail<'_>, wait: Duration) -> Result<Vec<Undelivered>, Fatal> {
+        let window = self.options.window_micros;
         let now = || trail.clock.now();
         let mut end = Instant::now() + wait;
         loop {
@@ -251,7 +291,8 @@ pub fn preview(
         }
         Ok(())
     };
-    seals::look(store, masker, options, &range, &mut Refused::default(), &mut |leaf, archived, hit| {
+    let refused = &mut Refused::default();
+    seals::look((store, masker), options, readable, &range, refused, &mut |leaf, archived, hit| {
         if last != Some(archived) {
             tell(&mut groups, Some(archived))?;
             last = Some(archived);

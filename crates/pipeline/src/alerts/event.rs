@@ -102,10 +102,10 @@ fn of(event: &StoredEvent, masker: &Masker, each: &mut dyn FnMut(Found)) {
         tell(Rule::KeyDisabled, key_of(event), None, is_secret(event));
     } else if of_class(ActionClass::AuditControl) && dataset == Format::CloudTrail.dataset() {
         cloudtrail(event, action, masker, &mut tell);
-    } else if of_class(ActionClass::AuditControl) {
-        if let Some(rule) = audit_change(dataset, action, event.text(Column::KeytrailVaultPath)) {
-            tell(rule, resource(event), None, false);
-        }
+    } else if of_class(ActionClass::AuditControl)
+        && let Some(rule) = audit_change(dataset, action, event.text(Column::KeytrailVaultPath))
+    {
+        tell(rule, resource(event), None, false);
     }
     if dataset == Format::Vault.dataset() {
         if action == SEAL {

@@ -85,9 +85,10 @@ struct Group {
     tally: Option<Tally>,
 }
 
-/// What hits are grouped by.
+/// What hits are grouped by: rule, whether it failed, key, and dataset and account, within which keys are one
+/// of a kind.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub(super) struct Key(Rule, bool, String);
+pub(super) struct Key(Rule, bool, String, String);
 
 /// All groups of a receiver.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -109,12 +110,19 @@ impl From<Groups> for Vec<(Key, Group)> {
 impl Groups {
     /// Counts a hit that was seen at `now`.
     pub fn add(&mut self, hit: &Hit, now: Timestamp) {
-        let mut key = Key(hit.rule, hit.failed, hit.key.clone());
+        let mut within = [&hit.facts.dataset, &hit.facts.account].map(|f| f.as_deref().unwrap_or_default());
+        // One token is used in several namespaces.
+        if hit.rule == Rule::RootUsed {
+            within[1] = "";
+        }
+        let mut key = Key(hit.rule, hit.failed, hit.key.clone(), within.join(" "));
         if !self.0.contains_key(&key) {
-            let of_rule =
-                self.0.range(Key(hit.rule, false, String::new())..).take_while(|(k, _)| k.0 == hit.rule);
+            let of_rule = self
+                .0
+                .range(Key(hit.rule, false, String::new(), String::new())..)
+                .take_while(|(k, _)| k.0 == hit.rule);
             if of_rule.take(GROUPS_A_RULE).count() == GROUPS_A_RULE {
-                key.2 = FURTHER.into();
+                key = Key(hit.rule, hit.failed, FURTHER.into(), String::new());
             }
         }
         let group =
@@ -140,7 +148,7 @@ impl Groups {
         let before = self.0.len();
         self.0.retain(|_, g| g.sending.is_some() || g.tally.is_some() || g.due > now.0);
         let mut changed = self.0.len() != before;
-        for (Key(rule, failed, key), group) in &mut self.0 {
+        for (Key(rule, failed, key, _), group) in &mut self.0 {
             if group.sending.is_some() || group.due > now.0 {
                 continue;
             }

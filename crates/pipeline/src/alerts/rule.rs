@@ -135,7 +135,7 @@ rules! {
         "more records than the threshold were refused within an hour: a format that changed, a damaged input, or an attack";
     VerifyFailed "verify-failed" Critical, "finding",
         "The archive or its log does not verify", "The archive or its log does not verify",
-        "a finding of a verify that keytrail ran by itself, or an archive object that cannot be read";
+        "a finding of a verify that keytrail ran by itself, what ended a run, or an archive object that cannot be read";
 }
 
 impl Rule {

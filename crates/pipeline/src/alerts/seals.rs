@@ -1,7 +1,8 @@
 //! What is sealed, seal by seal, to hits.
 //!
 //! A seal is the manifests that share a detail object. Its `add` manifests give rows, its detail object the
-//! records that went to quarantine. Other kinds of manifests rewrite what was looked at before.
+//! records that went to quarantine. Other kinds of manifests mostly rewrite what was looked
+//! at before.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,6 +15,7 @@ use super::Options;
 use super::event::{self, Found};
 use super::hit::{Facts, Hit, shown};
 use super::rule::Rule;
+use crate::readable::Readable;
 use crate::seal;
 
 /// Records of operations that wait for another one that says how they ended.
@@ -53,15 +55,20 @@ struct Seal {
 }
 
 /// Looks at the seals of a range, in order, and hands over leaf, time of archiving and hit.
+///
+/// An object that was replaced before it was looked at is not there any more: then those that replaced
+/// objects of its partition are looked at, whole, even if that tells of older events again.
 pub(super) fn look(
-    store: &dyn BlobStore,
-    masker: &Masker,
+    (store, masker): (&dyn BlobStore, &Masker),
     options: &Options,
+    readable: &Readable,
     range: &Range,
     refused: &mut Refused,
     each: &mut dyn FnMut(u64, Timestamp, &Hit) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
     let mut look = Look { store, masker, options, refused };
+    let live = readable.object_keys();
+    let mut replaced: HashSet<(String, String)> = HashSet::new();
     let mut open: Option<Seal> = None;
     seal::read_entries(store, range.size, range.from, range.size, &mut |leaf, bytes| {
         let manifest = Manifest::parse(bytes)
@@ -78,10 +85,17 @@ pub(super) fn look(
             objects: Vec::new(),
             rows: 0,
         });
-        if let (ManifestKind::Add, Some(object), Some(rows)) = (manifest.kind, manifest.object, manifest.rows)
-        {
-            seal.objects.push(object.key);
-            seal.rows += rows.count;
+        if let (Some(object), Some(rows)) = (manifest.object, manifest.rows) {
+            let is_new = manifest.kind == ManifestKind::Add;
+            let partition = (rows.dataset, rows.day);
+            if is_new {
+                seal.rows += rows.count;
+            }
+            if live.contains(object.key.as_str()) && (is_new || replaced.contains(&partition)) {
+                seal.objects.push(object.key);
+            } else {
+                replaced.insert(partition);
+            }
         }
         Ok(())
     })?;

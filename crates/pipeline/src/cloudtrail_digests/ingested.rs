@@ -144,8 +144,10 @@ impl Ingested {
     ) -> Unlisted {
         let mut rest = Unlisted { other: self.other, ..Unlisted::default() };
         let unlisted = self.named.iter().filter(|i| !i.listed);
+        rest.other += unlisted.clone().filter(|i| !i.log.ordinary).count() as u64;
+        let unlisted = unlisted.filter(|i| i.log.ordinary);
         for input in unlisted.filter(|i| range.meets(i.log.minute, Timestamp(i.log.minute.0 + 1))) {
-            let LogName { account, region, minute } = &input.log;
+            let LogName { account, region, minute, .. } = &input.log;
             let covered = windows.get(&(account.clone(), region.clone())).map_or(&[][..], Vec::as_slice);
             // The last window that begins before it.
             let at = covered.partition_point(|(start, _)| start <= minute);

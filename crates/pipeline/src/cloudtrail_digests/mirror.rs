@@ -160,17 +160,19 @@ impl Mirror {
 /// Beside a digest: what `aws s3api head-object` prints for it.
 const HEAD: &str = ".head.json";
 
-/// The metadata beside a digest file, if they are there.
+/// The metadata beside a digest file, if they are there: by the file's own name, or by the object's where
+/// the file was inflated.
 pub(super) fn head(digest: &Path) -> Result<Option<Vec<u8>>, String> {
-    let mut name = digest.as_os_str().to_owned();
-    name.push(HEAD);
-    let path = PathBuf::from(name);
-    match fs::symlink_metadata(&path) {
-        Ok(m) if m.file_type().is_file() => {}
-        _ => return Ok(None),
+    for name in [HEAD.to_owned(), format!(".gz{HEAD}")] {
+        let mut path = digest.as_os_str().to_owned();
+        path.push(name);
+        let path = PathBuf::from(path);
+        if fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_file()) {
+            let file = File::open(&path).map_err(|e| reason(&e))?;
+            return bounded(file, MAX_HEAD_BYTES).map(Some);
+        }
     }
-    let file = File::open(&path).map_err(|e| reason(&e))?;
-    bounded(file, MAX_HEAD_BYTES).map(Some)
+    Ok(None)
 }
 
 /// A digest file, inflated.
