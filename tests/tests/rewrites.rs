@@ -1,7 +1,9 @@
 //! Archived events are written again: what a user sees before and after.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keytrail_tests::trail::{Trail, number, text};
 use serde_json::Value;
@@ -133,4 +135,81 @@ fn withheld_bytes_do_not_come_back() {
         let plain = bytes.windows(9).any(|w| w == b"\"eventID\"");
         assert!(!plain, "{name}");
     }
+}
+
+#[test]
+fn what_expires_is_said_before_it_goes() {
+    let (trail, inputs) = trail_of(2);
+    let plan = |args: &[&str]| trail.keytrail(["expire", "--json"].iter().chain(args)).success().json();
+    trail.keytrail(["expire"]).exits(64);
+    let files = trail.files();
+    // Its events are of 2024, but it was archived today.
+    assert_eq!(plan(&["--older-than", "1d"]), serde_json::json!({"expired": [], "held": []}));
+    assert_eq!(trail.files(), files);
+    let said = trail.keytrail(["expire", "--older-than", "1d", "--apply"]).success().stdout;
+    assert!(said.starts_with("expired: 0 objects of 0 days, 0 rows"), "{said}");
+    let config = trail.input("keytrail.toml", "[[retention]]\nolder_than = \"36h\"\n");
+    trail.keytrail(["expire".as_ref(), "--config".as_ref(), config.as_os_str()]).exits(78);
+    let events = trail.events().len() as u64;
+    assert_eq!(number(&trail.run_json(&inputs)["duplicates"]), events);
+}
+
+/// Ten thousand small inputs of one day: what is made of them is as large as the events make it.
+#[test]
+fn many_small_inputs_make_few_objects() {
+    const INPUTS: usize = 10_000;
+    let trail = Trail::new();
+    for i in 0..INPUTS {
+        trail.input(&format!("in/{i}.json"), event(&format!("{i}"), i % 3_000));
+    }
+    let summary = trail.run_json([trail.aside("in")]);
+    assert_eq!(number(&summary["accepted"]), INPUTS as u64);
+    assert_eq!((trail.objects().len(), trail.manifests().len()), (1, 1));
+    let whole = Trail::new();
+    let all: String = (0..INPUTS).map(|i| event(&format!("{i}"), i % 3_000)).collect();
+    whole.run([whole.input("all.json", all)]).success();
+    let bytes = |trail: &Trail| {
+        let size = |name: &String| fs::metadata(trail.data().join(name)).expect("is there").len();
+        trail.names().iter().filter(|n| n.starts_with("archive/")).map(size).sum::<u64>()
+    };
+    assert!(bytes(&trail) < bytes(&whole) * 3 / 2, "{} and {}", bytes(&trail), bytes(&whole));
+    trail.verify().success();
+}
+
+/// Readers of a folder in which objects are replaced all the time.
+#[test]
+fn readers_miss_nothing_while_objects_are_replaced() {
+    let (trail, _) = trail_of(4);
+    let (uid, _) = trail.events().remove(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for reader in [vec!["verify"], vec!["explain", &uid], vec!["conflicts"], vec!["export"]] {
+            let (trail, done) = (&trail, &done);
+            scope.spawn(move || {
+                let mut times = 0;
+                while !done.load(Ordering::Relaxed) || times == 0 {
+                    let bundle = trail.aside(&format!("bundle-{times}"));
+                    let mut args: Vec<&OsStr> = reader.iter().map(AsRef::as_ref).collect();
+                    if reader == ["export"] {
+                        args.extend(["--out".as_ref(), bundle.as_os_str()]);
+                    }
+                    trail.keytrail(&args).success();
+                    if reader == ["export"] {
+                        trail
+                            .keytrail(["verify".as_ref(), "--bundle".as_ref(), bundle.as_os_str()])
+                            .success();
+                    }
+                    times += 1;
+                }
+            });
+        }
+        for i in 4..24 {
+            let input = trail.input(&format!("in/{i}.json"), event(&format!("{i}"), i * 7));
+            trail.run([input]).success();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let manifests = trail.manifests();
+    assert!(manifests.iter().filter(|m| m["kind"] == "compact").count() > 3);
+    assert_eq!(trail.events().len(), 40);
 }

@@ -50,13 +50,16 @@ pub struct Plan {
     pub kept: Vec<(SealedObject, usize)>,
 }
 
-/// What expires at a time. `held` says which of some events an object holds.
+/// Says which of some events an object holds.
+pub type Held<'a> = dyn FnMut(&SealedObject, &BTreeSet<Uid>) -> Result<BTreeSet<Uid>, Fatal> + 'a;
+
+/// What expires at a time.
 pub fn plan(
     readable: &Readable,
     rules: &[Rule],
     holds: &[Hold],
     now: Timestamp,
-    held: &mut dyn FnMut(&SealedObject, &BTreeSet<Uid>) -> Result<BTreeSet<Uid>, Fatal>,
+    held: &mut Held<'_>,
 ) -> Result<Plan, Fatal> {
     let uids: BTreeSet<Uid> = holds.iter().filter_map(|h| h.uid).collect();
     let mut plan =

@@ -3,6 +3,7 @@
 //! Times are CPU times of one thread or one process; two noisy cores give no others that mean anything.
 
 pub mod child;
+pub mod compact;
 pub mod dedup;
 pub mod follow;
 pub mod ingest;
@@ -192,6 +193,11 @@ pub const BENCHES: [Bench; 5] = [
         run: ingest::run,
     },
     Bench { name: "dedup", about: "what deduplication takes of ingest, and its memory", run: dedup::run },
+    Bench {
+        name: "compact",
+        about: "compaction of one day, on one core, with the verify that ends it",
+        run: compact::run,
+    },
     Bench {
         name: "memory",
         about: "peak memory of `keytrail run` on one large object over 400 days and 3 datasets",
