@@ -71,10 +71,7 @@ fn places(given: &[OsString], sources: &[Arc<DeclaredSource>]) -> Result<Vec<OsS
 }
 
 /// The inputs at these places, and the places.
-fn inputs(
-    given: &[OsString],
-    sources: &[Arc<DeclaredSource>],
-) -> Result<(Vec<Input>, Vec<OsString>), Fatal> {
+fn inputs(given: &[OsString], sources: &[Arc<DeclaredSource>]) -> Result<(Vec<Input>, Vec<OsString>), Fatal> {
     let places = places(given, sources)?;
     let mut inputs = if given.is_empty() {
         sources.iter().flat_map(|s| &s.locations).flat_map(Location::inputs).collect()

@@ -263,7 +263,7 @@ impl Service<'_> {
             let more = self.round(&mut archiver, &mut waiting, seals)?;
             let stopping = self.stop.load(Ordering::Relaxed);
             let is_time = last.elapsed() >= self.options.seal_interval || archiver.due();
-            if archiver.has_unsealed() && (stopping || is_time) {
+            if (archiver.has_unsealed() || self.files.unwritten) && (stopping || is_time) {
                 self.seal(&mut archiver, &mut waiting, &mut told, after_seal)?;
                 seals += 1;
                 last = Instant::now();
@@ -463,7 +463,10 @@ impl Service<'_> {
                 file.sealed = file.progress.clone();
             }
         }
+        // Should the store fail now, they are written by the next attempt, whether anything is to be sealed then or not.
+        self.files.unwritten = true;
         position::store(self.trail, &head, self.files.iter().map(|(_, f)| f))?;
+        self.files.unwritten = false;
         let lag = waiting.sealed(Instant::now());
         let sealed = told.since(archiver, head, lag);
         self.observer.sealed(&sealed)?;

@@ -393,17 +393,18 @@ impl Followed {
         let all_read = |this: &mut Self| this.unread_since = None;
         match (&mut self.progress, &part.span) {
             (Progress::Growing(g), Span::On(_)) => {
+                g.keyless |= !copies.is_empty();
+                // Those that the part was given, also where it could not be read.
+                self.copies = copies;
                 let Some(next) = &done.next else { return };
                 g.position = Position { read: g.position.read + records, ..next.clone() };
                 g.had_bad |= g.early && done.bad > 0;
-                g.keyless |= !copies.is_empty();
                 match Print::of(&part.file, g.position.place.offset) {
                     Ok(print) => g.print = print,
                     // It was cut short in this moment: the next look will not know it, and read it anew.
                     Err(_) => g.print.at = u64::MAX,
                 }
                 let rest = g.position.place.offset < self.stat.size;
-                self.copies = copies;
                 self.unread_since = rest.then_some(before);
             }
             // Should it go on after all, its last record is read again from its start, and so are its copies.
