@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keytrail_model::Fatal;
-use keytrail_pipeline::alerts::{Alert, Engine, Options, Place, Receiver, preview};
+use keytrail_pipeline::alerts::{Alert, Engine, Options, Place, Receiver, Undelivered, preview};
 use keytrail_pipeline::config::{DeclaredSource, duration_text};
+use keytrail_pipeline::readable::Readable;
 use keytrail_pipeline::sequence::Gap;
-use keytrail_pipeline::sources;
+use keytrail_pipeline::sources::{self, Account, Accounts};
 use keytrail_pipeline::verify::Report;
-use keytrail_pipeline::{Summary, Trail};
+use keytrail_pipeline::{Finding, Summary, Trail};
 
 use crate::args::AlertsArgs;
 use crate::config;
@@ -72,12 +73,21 @@ fn silence(
     engine: &mut Engine,
     trail: &Trail<'_>,
 ) -> Result<(), Fatal> {
-    if declared.iter().all(|source| source.longest_silence.is_none()) {
+    if all_may_be_silent(declared) {
         return Ok(());
     }
     let readable = folder.readable(&folder.head()?.0)?;
+    note_silent(&sources::account(folder.store(), &readable, declared)?.0, engine, trail)
+}
+
+/// Nobody said for how long sources may be silent.
+fn all_may_be_silent(declared: &[Arc<DeclaredSource>]) -> bool {
+    declared.iter().all(|source| source.longest_silence.is_none())
+}
+
+fn note_silent(accounts: &[Account], engine: &mut Engine, trail: &Trail<'_>) -> Result<(), Fatal> {
     let now = trail.clock.now();
-    for account in sources::account(folder.store(), &readable, declared)?.0 {
+    for account in accounts {
         if let Some(longest) = account.longest_silence.filter(|_| account.is_overdue(now)) {
             let last = account.last_heard.map(|t| t.0);
             engine.silent(trail, &account.name, last, &duration_text(longest))?;
@@ -123,6 +133,68 @@ impl Telling {
                 escape(why),
             ));
         }
+    }
+}
+
+/// How often a service looks for silent sources.
+const SILENCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a service tells its receivers, as it goes on.
+pub struct Watch {
+    telling: Telling,
+    /// Where there are receivers, from the first call on.
+    engine: Option<Engine>,
+    accounts: Accounts,
+    silence_looked: Option<Instant>,
+}
+
+impl Watch {
+    /// Nobody was told of anything yet.
+    pub fn new(telling: Telling) -> Self {
+        Self { telling, engine: None, accounts: Accounts::default(), silence_looked: None }
+    }
+
+    fn engine(&mut self, folder: &Folder, trail: &Trail<'_>) -> Result<Option<&mut Engine>, Fatal> {
+        if self.engine.is_none() && !self.telling.receivers.is_empty() {
+            let size = folder.head()?.0.size;
+            let receivers = std::mem::take(&mut self.telling.receivers);
+            let options = self.telling.options.clone();
+            self.engine = Some(Engine::open(trail, options, place(folder, trail.origin), receivers, size)?);
+        }
+        Ok(self.engine.as_mut())
+    }
+
+    /// Tells of what was sealed, and of what a verify found.
+    pub fn sealed<'f>(
+        &mut self,
+        folder: &Folder,
+        trail: &Trail<'_>,
+        size: u64,
+        findings: impl IntoIterator<Item = &'f Finding>,
+    ) -> Result<(), Fatal> {
+        let Some(engine) = self.engine(folder, trail)? else { return Ok(()) };
+        engine.findings(trail, findings)?;
+        engine.sealed(trail, size)
+    }
+
+    /// Hands over what is due, and looks now and then who is silent. Gives what could not be delivered.
+    pub fn polled(
+        &mut self,
+        folder: &Folder,
+        trail: &Trail<'_>,
+        readable: &Readable,
+    ) -> Result<Vec<Undelivered>, Fatal> {
+        let is_time = self.silence_looked.is_none_or(|t| t.elapsed() >= SILENCE_INTERVAL);
+        let declared = self.telling.sources.clone();
+        if self.engine(folder, trail)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let Some(engine) = &mut self.engine else { return Ok(Vec::new()) };
+        if is_time && !all_may_be_silent(&declared) {
+            self.silence_looked = Some(Instant::now());
+            note_silent(&self.accounts.read(trail.store, readable, &declared)?, engine, trail)?;
+        }
+        engine.deliver(trail, Duration::ZERO)
     }
 }
 

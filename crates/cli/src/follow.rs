@@ -9,15 +9,20 @@ mod server;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keytrail_adapters::local::{SystemClock, open_files};
 use keytrail_model::Fatal;
-use keytrail_pipeline::config::Config;
-use keytrail_pipeline::follow::{self, AfterSeal, Notice, Observer, Sealed, State};
+use keytrail_pipeline::alerts::Undelivered;
+use keytrail_pipeline::compact::Compacted;
+use keytrail_pipeline::follow::{self, Notice, Observer, Sealed, State};
+use keytrail_pipeline::readable::Readable;
+use keytrail_pipeline::sequence::Gap;
+use keytrail_pipeline::{Finding, Trail};
 use keytrail_ports::Clock;
 use serde_json::{Map, Value};
 
+use crate::alerts::{Telling, Watch};
 use crate::args::RunArgs;
 use crate::folder::Folder;
 use crate::terminal::{escape, json_line};
@@ -31,7 +36,7 @@ pub fn follow(
     patterns: Vec<OsString>,
     run_options: keytrail_pipeline::Options,
     args: &RunArgs,
-    config: Config,
+    telling: Telling,
 ) -> Result<ExitCode, Fatal> {
     let (json, args) = (args.json, &args.follow);
     if patterns.iter().any(|p| p == "-") {
@@ -50,17 +55,25 @@ pub fn follow(
     let options = follow::Options {
         run: run_options,
         patterns,
-        sources: config.sources,
+        sources: telling.sources.clone(),
         own: folder.own(),
         poll_interval: args.poll_interval,
         seal_interval: args.seal_interval,
         still: args.still,
         retry_pause: Duration::from_secs(1),
     };
-    let mut service = Service { folder, json, metrics, readiness: Readiness::of_service(), is_ready: false };
-    // What is done after each seal, in this order.
-    let mut after_seal: Vec<Box<AfterSeal<'_>>> = Vec::new();
-    folder.with_trail(|trail| follow::follow(trail, &options, &mut service, &mut after_seal, &stop))?;
+    let mut service = Service {
+        folder,
+        json,
+        metrics,
+        readiness: Readiness::of_service(),
+        is_ready: false,
+        watch: Watch::new(telling),
+        undelivered: Vec::new(),
+        threads: options.run.ingest.threads,
+        verified: None,
+    };
+    folder.with_trail(|trail| follow::follow(trail, &options, &mut service, &stop))?;
     service.readiness.tell("STOPPING=1");
     log(json, "stopped", &[]);
     Ok(ExitCode::SUCCESS)
@@ -73,12 +86,60 @@ struct Service<'a> {
     metrics: Arc<Mutex<Metrics>>,
     readiness: Readiness,
     is_ready: bool,
+    watch: Watch,
+    /// Who could not be told of how many alerts, as far as that was said.
+    undelivered: Vec<(String, u64)>,
+    threads: usize,
+    /// When it was verified last, and up to which size of the log.
+    verified: Option<(Instant, u64)>,
 }
+
+/// How often a service verifies what it sealed since the last time.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Service<'_> {
     fn count(&self, with: impl FnOnce(&mut Metrics)) {
         // A thread that renders does not panic while it holds the lock; if it did, the counts are still sound.
         with(&mut self.metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+impl Service<'_> {
+    /// Verifies what was sealed since the last time, once that is an hour ago.
+    fn verify(&mut self, seal: &Sealed) -> Result<Vec<Finding>, Fatal> {
+        let (last, from) = *self.verified.get_or_insert_with(|| (Instant::now(), seal.first_leaf));
+        if last.elapsed() < VERIFY_INTERVAL {
+            return Ok(Vec::new());
+        }
+        let report = run::verify_new(self.folder, from, self.threads)?;
+        self.verified = Some((Instant::now(), seal.head.size));
+        log(self.json, "verified", &[("objects", report.objects.into()), ("rows", report.rows.into())]);
+        Ok(report.failures().cloned().collect())
+    }
+
+    /// Says once who cannot be told of alerts. What fails here passes: it is tried again.
+    fn tell_undelivered(&mut self, told: Result<Vec<Undelivered>, Fatal>) -> Result<(), Fatal> {
+        let undelivered = match told {
+            Ok(undelivered) => undelivered,
+            Err(e) if e.code.starts_with("Retryable.") => {
+                log(self.json, "alerts-failed", &[("why", e.message.into())]);
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        let failing: Vec<_> = undelivered.iter().filter(|u| !u.error.is_empty()).collect();
+        for u in &failing {
+            if !self.undelivered.iter().any(|(receiver, _)| *receiver == u.receiver) {
+                let fields = [
+                    ("receiver", u.receiver.as_str().into()),
+                    ("alerts", u.alerts.into()),
+                    ("why", u.error.as_str().into()),
+                ];
+                log(self.json, "alerts-undelivered", &fields);
+            }
+        }
+        self.undelivered = failing.iter().map(|u| (u.receiver.clone(), u.alerts)).collect();
+        Ok(())
     }
 }
 
@@ -108,23 +169,31 @@ impl Observer for Service<'_> {
                 log(self.json, "retrying", &fields);
                 self.readiness.tell(&format!("STATUS=waiting: {}", error.code));
             }
-            Notice::AfterSeal { error } => {
-                let fields = [("code", error.code.into()), ("why", error.message.as_str().into())];
-                log(self.json, "after-seal-failed", &fields);
-            }
         }
         self.count(|m| m.notice(notice));
     }
 
-    fn polled(&mut self, state: &State) {
+    fn polled(&mut self, trail: &Trail<'_>, readable: &Readable, state: &State) -> Result<(), Fatal> {
         if !self.is_ready {
             self.is_ready = true;
             self.readiness.tell("READY=1");
         }
         self.count(|m| m.polled(state));
+        let told = self.watch.polled(self.folder, trail, readable);
+        self.tell_undelivered(told)
     }
 
-    fn sealed(&mut self, seal: &Sealed) -> Result<(), Fatal> {
+    fn compacted(&mut self, compacted: &Compacted) {
+        let fields = [
+            ("replaced", compacted.replaced.0.into()),
+            ("made", compacted.made.0.into()),
+            ("rows", compacted.rows.into()),
+            ("skipped", compacted.skipped.len().into()),
+        ];
+        log(self.json, "compacted", &fields);
+    }
+
+    fn sealed(&mut self, trail: &Trail<'_>, seal: &Sealed) -> Result<(), Fatal> {
         self.folder.remember()?;
         let total = seal.total();
         let seconds = |d: Duration| Value::from((d.as_secs_f64() * 1000.0).round() / 1000.0);
@@ -147,7 +216,13 @@ impl Observer for Service<'_> {
         );
         self.readiness.tell(&format!("STATUS=sealed, log size {}", seal.head.size));
         self.count(|m| m.sealed(seal, SystemClock.now()));
-        Ok(())
+        let mut findings: Vec<Finding> = seal.gaps.iter().map(Gap::finding).collect();
+        findings.extend(self.verify(seal)?);
+        for finding in &findings {
+            log(self.json, "finding", &[("finding", finding.to_string().into())]);
+        }
+        let told = self.watch.sealed(self.folder, trail, seal.head.size, &findings).map(|()| Vec::new());
+        self.tell_undelivered(told)
     }
 }
 

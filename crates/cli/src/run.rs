@@ -107,22 +107,7 @@ pub fn run_inputs(
     };
     remembered?;
     let ingested = started.elapsed();
-    let report = verify::verify(
-        folder.store(),
-        &verify::Options {
-            keys: folder.log_keys()?,
-            pinned: true,
-            known: None,
-            from: None,
-            to: None,
-            first_leaf: summary.first_leaf,
-            rederive: None,
-            digests: None,
-            threads: options.ingest.threads,
-            gaps: false,
-            writing: true,
-        },
-    )?;
+    let report = verify_new(folder, summary.first_leaf, options.ingest.threads)?;
     let text =
         if json { as_json(&summary) } else { as_text(&folder.fingerprint()?, &summary, &report, ingested) };
     // What was done and its exit code stand, whoever reads the summary.
@@ -130,6 +115,26 @@ pub fn run_inputs(
     warn(folder, &summary, &report);
     alerts::after_run(folder, telling, &summary, &report);
     Ok(exit_code(&summary, &report))
+}
+
+/// Verifies what was sealed from an entry of the log on.
+pub fn verify_new(folder: &Folder, first_leaf: u64, threads: usize) -> Result<Report, Fatal> {
+    verify::verify(
+        folder.store(),
+        &verify::Options {
+            keys: folder.log_keys()?,
+            pinned: true,
+            known: None,
+            from: None,
+            to: None,
+            first_leaf,
+            rederive: None,
+            digests: None,
+            threads,
+            gaps: false,
+            writing: true,
+        },
+    )
 }
 
 /// The folders of data and of keys are no input, though they may lie in a folder that is: each run would

@@ -18,7 +18,7 @@ use crate::input::{Input, InputSummary, Source};
 use crate::readable::{Readable, TakenIn, add_runs};
 use crate::recover::{Recovered, mark_clean};
 use crate::run::{Options, Summary};
-use crate::sequence::Sequences;
+use crate::sequence::{Gap, Sequences};
 use crate::sink::{Sink, Staged};
 use crate::tally::{Tally, format_of};
 use crate::trail::{Trail, scratch_error};
@@ -232,6 +232,21 @@ impl<'a> Archiver<'a> {
     /// The log's head as of the last seal by this archiver.
     pub fn head(&self) -> Option<&Checkpoint> {
         self.head.as_ref()
+    }
+
+    /// What is sealed.
+    pub fn readable(&self) -> &Readable {
+        &self.readable
+    }
+
+    /// The first gaps that are new since the last call.
+    pub fn take_gaps(&mut self) -> Vec<Gap> {
+        let seen = &self.taken.sequences;
+        let gaps: Vec<_> = seen.new_gaps(&self.sealed_before).take(FIRST_GAPS).collect();
+        if *seen != self.sealed_before {
+            self.sealed_before = seen.clone();
+        }
+        gaps
     }
 
     /// What is sealed, with the entries that others of this process appended to the log since.

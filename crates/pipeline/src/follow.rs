@@ -25,12 +25,15 @@ use keytrail_ledger::Checkpoint;
 use keytrail_model::{Counts, Fatal};
 
 use crate::archiver::Archiver;
+use crate::compact::Compacted;
 use crate::config::{DeclaredSource, claim};
 use crate::ingest::{Reading, Step, ingest};
 use crate::input::part::{Part, PartRead, Span};
 use crate::input::{Input, STOPPED};
+use crate::readable::Readable;
 use crate::recover::recover;
 use crate::run;
+use crate::sequence::Gap;
 use crate::trail::{Trail, scratch_error};
 use file::Due;
 use files::Files;
@@ -92,11 +95,6 @@ pub enum Notice {
         /// The pause.
         pause: Duration,
     },
-    /// What is done after a seal failed, and is tried after the next one.
-    AfterSeal {
-        /// The error.
-        error: Fatal,
-    },
 }
 
 /// How things are between two polls.
@@ -129,6 +127,8 @@ pub struct Sealed {
     pub rejected: BTreeMap<&'static str, u64>,
     /// New archive objects and their bytes.
     pub objects: (u64, u64),
+    /// Numbers that are missing between what was sealed since the last seal and other records.
+    pub gaps: Vec<Gap>,
     /// From the appearance of records to this seal.
     pub lag: Lag,
 }
@@ -146,15 +146,13 @@ impl Sealed {
 pub trait Observer {
     /// Something that a person should know.
     fn notice(&mut self, notice: &Notice);
-    /// A poll is done.
-    fn polled(&mut self, state: &State);
-    /// A seal is done, and positions are written.
-    fn sealed(&mut self, seal: &Sealed) -> Result<(), Fatal>;
+    /// A poll is done. Nothing else writes to the trail meanwhile.
+    fn polled(&mut self, trail: &Trail<'_>, readable: &Readable, state: &State) -> Result<(), Fatal>;
+    /// A seal is done, and positions are written. Nothing else writes to the trail meanwhile.
+    fn sealed(&mut self, trail: &Trail<'_>, seal: &Sealed) -> Result<(), Fatal>;
+    /// Archive objects were made one.
+    fn compacted(&mut self, compacted: &Compacted);
 }
-
-/// What is done after each seal, while the data folder's lock is held and nothing else writes: compaction, alerts.
-/// It may append to the log. `Retryable.*` is told and tried after the next seal; `Fatal.*` ends the service.
-pub type AfterSeal<'a> = dyn FnMut(&Trail<'_>, &Sealed) -> Result<(), Fatal> + 'a;
 
 /// The longest pause before a store that failed is tried again.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -176,7 +174,6 @@ pub fn follow(
     trail: &Trail<'_>,
     options: &Options,
     observer: &mut dyn Observer,
-    after_seal: &mut [Box<AfterSeal<'_>>],
     stop: &AtomicBool,
 ) -> Result<(), Fatal> {
     let mut files = Files::new(&options.patterns, &options.own, options.still, Instant::now());
@@ -185,7 +182,7 @@ pub fn follow(
     loop {
         let began = Instant::now();
         let mut service = Service { trail, options, observer, files: &mut files, stop };
-        let error = match service.run(&mut restored, after_seal) {
+        let error = match service.run(&mut restored) {
             Err(error) if error.code.starts_with("Retryable.") => error,
             ended => return ended,
         };
@@ -246,7 +243,7 @@ struct Turn {
 }
 
 impl Service<'_> {
-    fn run(&mut self, restored: &mut bool, after_seal: &mut [Box<AfterSeal<'_>>]) -> Result<(), Fatal> {
+    fn run(&mut self, restored: &mut bool) -> Result<(), Fatal> {
         let recovered = recover(self.trail)?;
         let mut archiver = Archiver::new(self.trail, recovered, &[], &self.options.run)?;
         archiver.catch_up()?;
@@ -264,7 +261,7 @@ impl Service<'_> {
             let stopping = self.stop.load(Ordering::Relaxed);
             let is_time = last.elapsed() >= self.options.seal_interval || archiver.due();
             if (archiver.has_unsealed() || self.files.unwritten) && (stopping || is_time) {
-                self.seal(&mut archiver, &mut waiting, &mut told, after_seal)?;
+                self.seal(&mut archiver, &mut waiting, &mut told)?;
                 seals += 1;
                 last = Instant::now();
             }
@@ -308,14 +305,15 @@ impl Service<'_> {
         let read_bytes = read?;
         let counts = archiver.counts();
         let heard = |s: &&String| counts.get(*s).map(|c| c.read) != heard_before.get(*s).map(|c| c.read);
-        self.observer.polled(&State {
+        let state = State {
             files: self.files.len() as u64,
             unread_bytes: self.files.iter().map(|(_, f)| f.unread_bytes()).sum(),
             unsealed_records: waiting.records(),
             unsealed_bytes: archiver.unsealed_bytes(),
             read_bytes,
             heard: counts.keys().filter(heard).cloned().collect(),
-        });
+        };
+        self.observer.polled(self.trail, archiver.readable(), &state)?;
         Ok(more)
     }
 
@@ -453,7 +451,6 @@ impl Service<'_> {
         archiver: &mut Archiver<'_>,
         waiting: &mut Waiting,
         told: &mut Told,
-        after_seal: &mut [Box<AfterSeal<'_>>],
     ) -> Result<(), Fatal> {
         archiver.seal()?;
         archiver.forget_inputs();
@@ -469,15 +466,11 @@ impl Service<'_> {
         self.files.unwritten = false;
         let lag = waiting.sealed(Instant::now());
         let sealed = told.since(archiver, head, lag);
-        self.observer.sealed(&sealed)?;
-        // Compaction and alerts go here: one list, in its order.
-        for after in after_seal {
-            match after(self.trail, &sealed) {
-                Err(error) if error.code.starts_with("Retryable.") => {
-                    self.observer.notice(&Notice::AfterSeal { error });
-                }
-                other => other?,
-            }
+        // Alerts look at what is new before compaction puts it elsewhere.
+        self.observer.sealed(self.trail, &sealed)?;
+        let compacted = archiver.compact(self.stop)?;
+        if !compacted.is_nothing() {
+            self.observer.compacted(&compacted);
         }
         archiver.catch_up()?;
         told.size = archiver.head().map_or(0, |h| h.size);
@@ -502,7 +495,7 @@ struct Told {
 }
 
 impl Told {
-    fn since(&mut self, archiver: &Archiver<'_>, head: Checkpoint, lag: Lag) -> Sealed {
+    fn since(&mut self, archiver: &mut Archiver<'_>, head: Checkpoint, lag: Lag) -> Sealed {
         let now = Self {
             sources: archiver.counts(),
             rejected: archiver.rejected().clone(),
@@ -532,6 +525,7 @@ impl Told {
             sources: self.sources.iter().map(counts).collect(),
             rejected: self.rejected.iter().filter_map(rejected).collect(),
             objects: (self.objects.0 - before.objects.0, self.objects.1 - before.objects.1),
+            gaps: archiver.take_gaps(),
             lag,
         }
     }

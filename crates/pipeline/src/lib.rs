@@ -42,7 +42,7 @@ pub mod withhold;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
 pub use config::Config;
-pub use keytrail_ledger::{Checkpoint, Code, LogKeys, VerifierKey};
+pub use keytrail_ledger::{Checkpoint, Code, Finding, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};
 pub use trail::Trail;

@@ -13,6 +13,7 @@ use keytrail_adapters::memory::{
     Fault, Faults, Faulty, ManualClock, MemoryCheckpoint, MemorySigner, MemoryStore,
 };
 use keytrail_model::{Fatal, Timestamp};
+use keytrail_pipeline::compact::Compacted;
 use keytrail_pipeline::follow::{Notice, Observer, Options, Sealed, State, follow};
 use keytrail_pipeline::input::{Input, Limits, Source};
 use keytrail_pipeline::readable::Readable;
@@ -36,15 +37,18 @@ impl Observer for Writer<'_> {
         self.retries += u64::from(matches!(notice, Notice::Retrying { .. }));
     }
 
-    fn polled(&mut self, _: &State) {
+    fn polled(&mut self, _: &Trail<'_>, _: &Readable, _: &State) -> Result<(), Fatal> {
         if !self.pieces.is_empty() {
             let piece = self.pieces.remove(0);
             let mut log = OpenOptions::new().append(true).create(true).open(&self.log).unwrap();
             log.write_all(&piece).unwrap();
         }
+        Ok(())
     }
 
-    fn sealed(&mut self, seal: &Sealed) -> Result<(), Fatal> {
+    fn compacted(&mut self, _: &Compacted) {}
+
+    fn sealed(&mut self, _: &Trail<'_>, seal: &Sealed) -> Result<(), Fatal> {
         let readable = Readable::load(self.store, seal.head.size)?;
         if readable.objects().map(|o| o.rows.count).sum::<u64>() == self.rows {
             self.stop.store(true, Ordering::Relaxed);
@@ -94,7 +98,7 @@ fn followed(at: u64, fault: Fault) -> (u64, u64) {
     let stop = AtomicBool::new(false);
     let pieces = text.as_bytes().chunks(text.len() / 3 + 40).map(<[u8]>::to_vec).collect();
     let mut writer = Writer { log, pieces, store: &store, rows: 30, stop: &stop, retries: 0 };
-    let done = follow(&trail, &options, &mut writer, &mut [], &stop);
+    let done = follow(&trail, &options, &mut writer, &stop);
     // The write that fails may be the very last one.
     assert!(done.is_ok() || writer.retries > 0, "{done:?}");
     let writes = faults.writes();

@@ -49,7 +49,7 @@ impl Metrics {
     /// Something beside the records happened.
     pub fn notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::Retrying { error, .. } | Notice::AfterSeal { error } => {
+            Notice::Retrying { error, .. } => {
                 *self.retries.entry(error.code).or_default() += 1;
             }
             Notice::Vanished { unread_bytes, .. } => self.vanished_bytes += unread_bytes,
