@@ -442,6 +442,11 @@ impl Service<'_> {
             }
             followed.taken(&turn.part, &done, records, copies, before);
         }
+        if self.files.values_mut().fold(false, |any, f| std::mem::take(&mut f.is_new) || any)
+            && let Some(head) = archiver.head()
+        {
+            position::store(self.trail, head, self.files.iter().map(|(_, f)| f))?;
+        }
         Ok(bytes)
     }
 
