@@ -442,7 +442,9 @@ impl Service<'_> {
             }
             followed.taken(&turn.part, &done, records, copies, before);
         }
-        if self.files.values_mut().fold(false, |any, f| std::mem::take(&mut f.is_new) || any)
+        let new =
+            self.files.values_mut().map(|f| std::mem::take(&mut f.is_new)).filter(|is_new| *is_new).count();
+        if new > 0
             && let Some(head) = archiver.head()
         {
             position::store(self.trail, head, self.files.iter().map(|(_, f)| f))?;
