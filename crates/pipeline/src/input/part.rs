@@ -17,10 +17,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::DeclaredSource;
 
-use super::{
-    Buffers, Frames, INFLATE_BYTES, InputSummary, Limits, READ_BYTES, Sink, compression, is_complete,
-    read_from,
-};
+use super::complete::is_complete;
+use super::{Buffers, Frames, INFLATE_BYTES, InputSummary, Limits, READ_BYTES, Sink, compression, read_from};
 
 /// Where reading of a growing file stands: all that has to be known to read on as if it had been read at once, but
 /// for the copies of keyless records.
