@@ -230,6 +230,7 @@ fn a_followed_load_is_that_of_one_run() {
     fs::rename(at("renamed.log"), at("renamed.log.1")).expect("renamed");
     let (first, rest) = renamed_next.split_at(renamed_next.len() / 2);
     append(&at("renamed.log"), first);
+    // From its first record on a file is known, sealed or not.
     let positions = trail.data().join("state/follow");
     until("a position is kept", || fs::read_to_string(&positions).is_ok_and(|p| p.contains("/moved.log")));
     service.kill();

@@ -12,6 +12,7 @@
 mod file;
 mod files;
 mod lag;
+mod observer;
 mod position;
 
 use std::collections::BTreeMap;
@@ -21,24 +22,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use keytrail_ledger::Checkpoint;
-use keytrail_model::{Counts, Fatal};
+use keytrail_model::Fatal;
 
 use crate::archiver::Archiver;
-use crate::compact::Compacted;
 use crate::config::{DeclaredSource, claim};
 use crate::ingest::{Reading, Step, ingest};
 use crate::input::part::{Part, PartRead, Span};
 use crate::input::{Input, STOPPED};
-use crate::readable::Readable;
 use crate::recover::recover;
 use crate::run;
-use crate::sequence::Gap;
 use crate::trail::{Trail, scratch_error};
 use file::Due;
 use files::Files;
 use lag::Waiting;
 pub use lag::{BUCKETS, Lag};
+use observer::Told;
+pub use observer::{Notice, Observer, Sealed, State};
 
 /// How files are followed.
 #[derive(Clone, Debug)]
@@ -59,99 +58,6 @@ pub struct Options {
     pub still: Duration,
     /// The first pause before a store that failed is tried again; it doubles up to a minute.
     pub retry_pause: Duration,
-}
-
-/// What happens beside the records.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Notice {
-    /// A file or folder cannot be read; it is tried again.
-    Unreadable {
-        /// Its name.
-        file: String,
-        /// Why.
-        why: String,
-    },
-    /// A file was cut short or written anew: it is read from its start.
-    WrittenAnew {
-        /// Its name.
-        file: String,
-    },
-    /// A file is gone, and bytes that were seen of it could not be read.
-    Vanished {
-        /// Its name.
-        file: String,
-        /// How many.
-        unread_bytes: u64,
-    },
-    /// Positions of an earlier process are not gone by: everything is read again.
-    NoPositions {
-        /// Why.
-        why: String,
-    },
-    /// The store does not take it: everything since the last seal is read again after a pause.
-    Retrying {
-        /// The error.
-        error: Fatal,
-        /// The pause.
-        pause: Duration,
-    },
-}
-
-/// How things are between two polls.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct State {
-    /// Files that are followed.
-    pub files: u64,
-    /// Bytes seen and not read.
-    pub unread_bytes: u64,
-    /// Records read and not sealed.
-    pub unsealed_records: u64,
-    /// Their bytes, inflated.
-    pub unsealed_bytes: u64,
-    /// Bytes read since the last call, as they came.
-    pub read_bytes: u64,
-    /// Sources of which records were read since the last call.
-    pub heard: Vec<String>,
-}
-
-/// A seal.
-#[derive(Clone, Debug)]
-pub struct Sealed {
-    /// The log's head.
-    pub head: Checkpoint,
-    /// Size of the log before.
-    pub first_leaf: u64,
-    /// Counts since the last seal, by source.
-    pub sources: BTreeMap<String, Counts>,
-    /// Refused records since the last seal, by code.
-    pub rejected: BTreeMap<&'static str, u64>,
-    /// New archive objects and their bytes.
-    pub objects: (u64, u64),
-    /// Numbers that are missing between what was sealed since the last seal and other records.
-    pub gaps: Vec<Gap>,
-    /// From the appearance of records to this seal.
-    pub lag: Lag,
-}
-
-impl Sealed {
-    /// Counts of all sources.
-    pub fn total(&self) -> Counts {
-        let mut total = Counts::default();
-        self.sources.values().for_each(|c| total += *c);
-        total
-    }
-}
-
-/// Is told what happens.
-pub trait Observer {
-    /// Something that a person should know.
-    fn notice(&mut self, notice: &Notice);
-    /// A poll is done. Nothing else writes to the trail meanwhile.
-    fn polled(&mut self, trail: &Trail<'_>, readable: &Readable, state: &State) -> Result<(), Fatal>;
-    /// A seal is done, and positions are written. Nothing else writes to the trail meanwhile.
-    fn sealed(&mut self, trail: &Trail<'_>, seal: &Sealed) -> Result<(), Fatal>;
-    /// Archive objects were made one.
-    fn compacted(&mut self, compacted: &Compacted);
 }
 
 /// The longest pause before a store that failed is tried again.
@@ -253,14 +159,14 @@ impl Service<'_> {
         }
         let mut waiting = Waiting::default();
         let size = archiver.head().map_or(0, |h| h.size);
-        let mut told = Told { size, ..Told::default() };
+        let mut told = Told::from(size);
         let mut last = Instant::now();
         let mut seals = 0;
         loop {
             let more = self.round(&mut archiver, &mut waiting, seals)?;
             let stopping = self.stop.load(Ordering::Relaxed);
             let is_time = last.elapsed() >= self.options.seal_interval || archiver.due();
-            if archiver.has_unsealed() && (stopping || is_time) {
+            if (archiver.has_unsealed() || self.files.unwritten) && (stopping || is_time) {
                 self.seal(&mut archiver, &mut waiting, &mut told)?;
                 seals += 1;
                 last = Instant::now();
@@ -442,6 +348,13 @@ impl Service<'_> {
             }
             followed.taken(&turn.part, &done, records, copies, before);
         }
+        let new =
+            self.files.values_mut().map(|f| std::mem::take(&mut f.is_new)).filter(|is_new| *is_new).count();
+        if new > 0
+            && let Some(head) = archiver.head()
+        {
+            position::store(self.trail, head, self.files.iter().map(|(_, f)| f))?;
+        }
         Ok(bytes)
     }
 
@@ -460,7 +373,10 @@ impl Service<'_> {
                 file.sealed = file.progress.clone();
             }
         }
+        // Should the store fail now, they are written by the next attempt, whether anything is to be sealed then or not.
+        self.files.unwritten = true;
         position::store(self.trail, &head, self.files.iter().map(|(_, f)| f))?;
+        self.files.unwritten = false;
         let lag = waiting.sealed(Instant::now());
         let sealed = told.since(archiver, head, lag);
         // Alerts look at what is new before compaction puts it elsewhere.
@@ -479,51 +395,5 @@ fn tell_trouble(followed: &mut file::Followed, why: &str, notices: &mut Vec<Noti
     if followed.trouble.as_deref() != Some(why) {
         followed.trouble = Some(why.to_owned());
         notices.push(Notice::Unreadable { file: followed.name.clone(), why: why.to_owned() });
-    }
-}
-
-/// What was told of an archiver's counts, which go on from its start.
-#[derive(Default)]
-struct Told {
-    sources: BTreeMap<String, Counts>,
-    rejected: BTreeMap<&'static str, u64>,
-    objects: (u64, u64),
-    size: u64,
-}
-
-impl Told {
-    fn since(&mut self, archiver: &mut Archiver<'_>, head: Checkpoint, lag: Lag) -> Sealed {
-        let now = Self {
-            sources: archiver.counts(),
-            rejected: archiver.rejected().clone(),
-            objects: archiver.written(),
-            size: head.size,
-        };
-        let before = std::mem::replace(self, now);
-        let counts = |(source, now): (&String, &Counts)| {
-            let then = before.sources.get(source).copied().unwrap_or_default();
-            let counts = Counts {
-                read: now.read - then.read,
-                accepted: now.accepted - then.accepted,
-                duplicates: now.duplicates - then.duplicates,
-                rejected: now.rejected - then.rejected,
-                conflicts: now.conflicts - then.conflicts,
-                variants: now.variants - then.variants,
-            };
-            (source.clone(), counts)
-        };
-        let rejected = |(code, now): (&&'static str, &u64)| {
-            let new = now - before.rejected.get(code).copied().unwrap_or_default();
-            (new > 0).then_some((*code, new))
-        };
-        Sealed {
-            head,
-            first_leaf: before.size,
-            sources: self.sources.iter().map(counts).collect(),
-            rejected: self.rejected.iter().filter_map(rejected).collect(),
-            objects: (self.objects.0 - before.objects.0, self.objects.1 - before.objects.1),
-            gaps: archiver.take_gaps(),
-            lag,
-        }
     }
 }

@@ -7,25 +7,28 @@
 //! What cannot be read is no error of the run: it leaves as one bad frame with its reason, as a record
 //! that cannot be read does.
 
+mod complete;
 pub mod part;
+mod raw;
+mod stdin;
 
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
 pub use keytrail_normalize::framing::Limits as FramingLimits;
 use keytrail_normalize::framing::{self, Frame, Splitter};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sha2::{Digest, Sha256};
 
 use crate::config::DeclaredSource;
+use raw::Raw;
+use stdin::Stdin;
 
 /// A gzip file is inflated at once when it is at most this large, and what it holds at most
 /// [`AT_ONCE_INFLATED_BYTES`]: that is faster, and takes the memory of both.
@@ -150,31 +153,6 @@ pub fn read(
 
 /// Code of the error that ends reading when it is asked to stop.
 pub const STOPPED: &str = "Retryable.Stopped";
-
-/// Standard input, until it is to stop: a pipe that nobody writes to would hold the process up for ever.
-struct Stdin<'a> {
-    stop: &'a AtomicBool,
-    stopped: &'a Cell<bool>,
-}
-
-/// How often a wait for standard input looks whether it is to stop.
-const STDIN_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-
-impl Read for Stdin<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let stdin = io::stdin();
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                self.stopped.set(true);
-                return Ok(0);
-            }
-            if poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&STDIN_LOOK))? > 0 {
-                // Not through the buffer of the library: `poll` does not see what is in it.
-                return Ok(rustix::io::read(&stdin, out)?);
-            }
-        }
-    }
-}
 
 /// The inputs that arguments name, in their order: files, folders (all files below, in byte order of
 /// their paths), globs, `-` for standard input.
@@ -380,43 +358,6 @@ fn compression(head: &[u8]) -> Option<Compression> {
     }
 }
 
-/// Whether an input has its end: compressed data inflate to theirs (or to the limit, which no more bytes would
-/// help), a document or the last line is whole.
-fn is_complete(source: impl Read, limits: &Limits, buffers: &mut Buffers) -> bool {
-    let Buffers { raw, inflated } = buffers;
-    let mut raw = Raw::new(Box::new(source), raw);
-    raw.prefill(4);
-    let mut ends = |decoder: &mut dyn Read| {
-        let mut left = limits.max_inflated_bytes;
-        inflated.resize(inflated.len().max(INFLATE_BYTES), 0);
-        loop {
-            match decoder.read(inflated) {
-                Ok(0) => return true,
-                Ok(n) => left = left.saturating_sub(n as u64),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-            if left == 0 {
-                return true;
-            }
-        }
-    };
-    match compression(raw.buffered()) {
-        Some(Compression::Gzip) => ends(&mut flate2::bufread::MultiGzDecoder::new(&mut raw)),
-        Some(Compression::Zstd) => match zstd::stream::read::Decoder::with_buffer(&mut raw) {
-            Ok(mut decoder) => ends(&mut decoder),
-            Err(_) => false,
-        },
-        None => {
-            let mut splitter = Splitter::new(limits.framing);
-            let mut frames =
-                Frames { name: "", sink: &mut |_: Frame<'_>| Ok(()), failed: None, stopped: None };
-            let (rest, _, stop) = split(&mut raw, u64::MAX, inflated, &mut splitter, &mut frames);
-            matches!(stop, Stop::End) && splitter.is_whole(rest)
-        }
-    }
-}
-
 enum Stop {
     End,
     Error(io::Error),
@@ -494,99 +435,6 @@ fn behind_gzip_header(member: &[u8]) -> Option<&[u8]> {
         0 => Some(rest),
         NAME => rest.get(memchr::memchr(0, rest)? + 1..),
         _ => None,
-    }
-}
-
-/// The bytes as they come: hashed and counted, ended by the first end of file or error.
-struct Raw<'a> {
-    source: Box<dyn Read + 'a>,
-    hash: Sha256,
-    bytes: u64,
-    buffer: &'a mut Vec<u8>,
-    at: usize,
-    ended: bool,
-    failed: Option<io::Error>,
-}
-
-impl<'a> Raw<'a> {
-    fn new(source: Box<dyn Read + 'a>, buffer: &'a mut Vec<u8>) -> Self {
-        buffer.clear();
-        Self { source, hash: Sha256::new(), bytes: 0, buffer, at: 0, ended: false, failed: None }
-    }
-
-    /// Reads on until `n` bytes are buffered or the input ends.
-    fn prefill(&mut self, n: usize) {
-        while self.buffer.len() - self.at < n && !self.ended {
-            let from = self.buffer.len();
-            self.buffer.resize(from + READ_BYTES, 0);
-            let got = self.source.read(&mut self.buffer[from..]);
-            self.buffer.truncate(from + *got.as_ref().unwrap_or(&0));
-            match got {
-                Ok(n) => {
-                    self.hash.update(&self.buffer[from..]);
-                    self.bytes += n as u64;
-                    self.ended = n == 0;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    self.failed = Some(e);
-                    self.ended = true;
-                }
-            }
-        }
-    }
-
-    fn buffered(&self) -> &[u8] {
-        &self.buffer[self.at..]
-    }
-
-    /// Whether all of the input was read, without a failure.
-    fn is_at_end(&self) -> bool {
-        self.ended && self.failed.is_none()
-    }
-
-    /// Bytes that a decoder has taken.
-    fn position(&self) -> u64 {
-        self.bytes - self.buffered().len() as u64
-    }
-
-    /// Reads what nobody wants, for the hash.
-    fn drain(&mut self) {
-        while !self.ended {
-            self.buffer.clear();
-            self.at = 0;
-            self.prefill(1);
-        }
-    }
-
-    fn sha256(&self) -> Hash {
-        Hash(self.hash.clone().finalize().into())
-    }
-}
-
-impl BufRead for Raw<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.buffer.len() {
-            self.buffer.clear();
-            self.at = 0;
-            self.prefill(1);
-        }
-        if self.at == self.buffer.len() && self.failed.is_some() {
-            return Err(io::ErrorKind::Other.into());
-        }
-        Ok(&self.buffer[self.at..])
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.at = self.buffer.len().min(self.at + n);
-    }
-}
-
-impl Read for Raw<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.fill_buf()?.read(out)?;
-        self.consume(n);
-        Ok(n)
     }
 }
 

@@ -153,6 +153,8 @@ pub(crate) struct Followed {
     /// Size up to which whole records were read, and incomplete ones looked at.
     examined: Option<Stat>,
     incomplete: Option<Stat>,
+    /// It was not known at the last writing of positions.
+    pub is_new: bool,
     /// Why it cannot be read, once that was told.
     pub trouble: Option<String>,
     /// Its number with the archiver since a seal.
@@ -177,6 +179,7 @@ impl Followed {
             handle: None,
             examined: None,
             incomplete: None,
+            is_new: false,
             trouble: None,
             number: None,
         }
@@ -392,18 +395,25 @@ impl Followed {
         }
         let all_read = |this: &mut Self| this.unread_since = None;
         match (&mut self.progress, &part.span) {
-            (Progress::Growing(g), Span::On(_)) => {
+            (Progress::Growing(g), Span::On(from)) => {
+                g.keyless |= !copies.is_empty();
+                // Those that the part was given, also where it could not be read.
+                self.copies = copies;
                 let Some(next) = &done.next else { return };
                 g.position = Position { read: g.position.read + records, ..next.clone() };
                 g.had_bad |= g.early && done.bad > 0;
-                g.keyless |= !copies.is_empty();
                 match Print::of(&part.file, g.position.place.offset) {
                     Ok(print) => g.print = print,
                     // It was cut short in this moment: the next look will not know it, and read it anew.
                     Err(_) => g.print.at = u64::MAX,
                 }
+                // Nothing of it is sealed, but what it is may be kept: it can lose its name before the first seal.
+                if self.sealed == Progress::Unread && g.position.place.offset > 0 {
+                    let start = Growing { position: from.clone(), early: true, had_bad: false, ..g.clone() };
+                    self.sealed = Progress::Growing(start);
+                    self.is_new = true;
+                }
                 let rest = g.position.place.offset < self.stat.size;
-                self.copies = copies;
                 self.unread_since = rest.then_some(before);
             }
             // Should it go on after all, its last record is read again from its start, and so are its copies.

@@ -46,6 +46,8 @@ pub(crate) struct Files {
     next: u64,
     /// When the last poll was.
     pub polled: Instant,
+    /// A seal covers positions that are not kept yet.
+    pub unwritten: bool,
     told: HashSet<String>,
 }
 
@@ -61,6 +63,7 @@ impl Files {
             by_path: HashMap::new(),
             next: 0,
             polled: now,
+            unwritten: false,
             told: HashSet::new(),
         }
     }

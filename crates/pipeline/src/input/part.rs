@@ -17,10 +17,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::DeclaredSource;
 
-use super::{
-    Buffers, Frames, INFLATE_BYTES, InputSummary, Limits, READ_BYTES, Sink, compression, is_complete,
-    read_from,
-};
+use super::complete::is_complete;
+use super::{Buffers, Frames, INFLATE_BYTES, InputSummary, Limits, READ_BYTES, Sink, compression, read_from};
 
 /// Where reading of a growing file stands: all that has to be known to read on as if it had been read at once, but
 /// for the copies of keyless records.
@@ -39,7 +37,7 @@ pub struct Position {
     pub read: u64,
 }
 
-/// SHA-256 in the course of being computed.
+/// SHA-256 in the course of being computed, over the whole blocks of 64 bytes: it holds none of them as they are.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HashState(Box<SerializedState<Sha256>>);
@@ -47,18 +45,56 @@ pub struct HashState(Box<SerializedState<Sha256>>);
 impl HashState {
     /// Over no bytes.
     pub fn new() -> Self {
-        Self::of(&Sha256::new())
-    }
-
-    fn of(hash: &Sha256) -> Self {
-        Self(Box::new(hash.serialize()))
-    }
-
-    fn hash(&self) -> Sha256 {
-        // What was serialized by this library is read by it; anything else was refused when it was parsed.
-        Sha256::deserialize(&self.0).unwrap_or_default()
+        Hashed::default().state()
     }
 }
+
+/// Bytes that are hashed, the last block of them apart while it is not whole.
+#[derive(Default)]
+struct Hashed {
+    blocks: Sha256,
+    open: Vec<u8>,
+}
+
+impl Hashed {
+    /// A file's first `bytes`, of which `state` is.
+    fn resume(state: &HashState, file: &File, bytes: u64) -> io::Result<Self> {
+        // What was serialized by this library is read by it; anything else was refused when it was parsed.
+        let blocks = Sha256::deserialize(&state.0).unwrap_or_default();
+        let rest = bytes % BLOCK_BYTES as u64;
+        let mut open = vec![0; rest as usize];
+        file.read_exact_at(&mut open, bytes - rest)?;
+        Ok(Self { blocks, open })
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        if !self.open.is_empty() {
+            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.open.len()));
+            self.open.extend_from_slice(first);
+            bytes = rest;
+            if self.open.len() < BLOCK_BYTES {
+                return;
+            }
+            self.blocks.update(&self.open);
+            self.open.clear();
+        }
+        let (whole, rest) = bytes.split_at(bytes.len() / BLOCK_BYTES * BLOCK_BYTES);
+        self.blocks.update(whole);
+        self.open.extend_from_slice(rest);
+    }
+
+    fn state(&self) -> HashState {
+        HashState(Box::new(self.blocks.serialize()))
+    }
+
+    fn finish(mut self) -> Hash {
+        self.blocks.update(&self.open);
+        Hash(self.blocks.finalize().into())
+    }
+}
+
+/// Block of SHA-256 (FIPS 180-4 section 1).
+const BLOCK_BYTES: usize = 64;
 
 impl Default for HashState {
     fn default() -> Self {
@@ -135,6 +171,14 @@ pub struct PartRead {
     pub failed: Option<String>,
 }
 
+impl PartRead {
+    /// Nothing was read behind the first bytes.
+    fn of_nothing(bytes: u64) -> Self {
+        let summary = InputSummary { sha256: Hash::default(), bytes, inflated_bytes: bytes };
+        Self { summary, next: None, bad: 0, incomplete: false, failed: None }
+    }
+}
+
 /// Reads a part and hands on its frames.
 pub fn read(
     part: &Part,
@@ -177,8 +221,7 @@ fn whole(
     sink: &mut dyn Sink,
 ) -> Result<PartRead, Fatal> {
     if only_if_complete && !is_complete(Bytes::of(part, 0), limits, buffers) {
-        let summary = InputSummary { sha256: Hash::default(), bytes: 0, inflated_bytes: 0 };
-        return Ok(PartRead { summary, next: None, bad: 0, incomplete: true, failed: None });
+        return Ok(PartRead { incomplete: true, ..PartRead::of_nothing(0) });
     }
     let mut frames = Frames { name: &part.name, sink, failed: None, stopped: None };
     let summary = read_from(Ok(Box::new(Bytes::of(part, 0))), limits, buffers, &mut frames);
@@ -198,8 +241,11 @@ fn on(
 ) -> Result<PartRead, Fatal> {
     let mut frames = Frames { name: &part.name, sink, failed: None, stopped: None };
     let mut splitter = Splitter::at(limits.framing, &position.place);
-    let mut hash = position.sha256.hash();
     let mut at = position.place.offset;
+    let mut hash = match Hashed::resume(&position.sha256, &part.file, at) {
+        Ok(hash) => hash,
+        Err(e) => return Ok(PartRead { failed: Some(e.to_string()), ..PartRead::of_nothing(at) }),
+    };
     let mut source = Bytes::of(part, at);
     let buffer = &mut buffers.raw;
     let mut held = 0..0;
@@ -225,9 +271,7 @@ fn on(
         at += used as u64;
     }
     let next = match splitter.place() {
-        Some(place) if !to_the_end => {
-            Some(Position { place, sha256: HashState::of(&hash), ..position.clone() })
-        }
+        Some(place) if !to_the_end => Some(Position { place, sha256: hash.state(), ..position.clone() }),
         _ => None,
     };
     if to_the_end && failed.is_none() {
@@ -239,7 +283,7 @@ fn on(
     if let Some(fatal) = frames.failed {
         return Err(fatal);
     }
-    let summary = InputSummary { sha256: Hash(hash.finalize().into()), bytes: at, inflated_bytes: at };
+    let summary = InputSummary { sha256: hash.finish(), bytes: at, inflated_bytes: at };
     Ok(PartRead { summary, next, bad: 0, incomplete: false, failed })
 }
 
@@ -262,7 +306,9 @@ pub fn beginning(head: &[u8], limits: &Limits) -> Beginning {
     match Splitter::beginning(limits.framing, head) {
         framing::Beginning::Records(place) => {
             let before = usize::try_from(place.offset).unwrap_or(usize::MAX).min(head.len());
-            let sha256 = HashState::of(&Sha256::new_with_prefix(&head[..before]));
+            let mut hash = Hashed::default();
+            hash.update(&head[..before]);
+            let sha256 = hash.state();
             Beginning::Growing(Position { place, format: None, in_containers: false, sha256, read: 0 })
         }
         framing::Beginning::Document => Beginning::Whole,
@@ -289,5 +335,30 @@ impl Read for Bytes<'_> {
         let n = self.part.file.read_at(&mut out[..room], self.at)?;
         self.at += n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_goes_on_where_it_was_put_down_and_holds_no_bytes() {
+        let bytes: Vec<u8> = (0..1_000u32).map(|n| (n % 251) as u8).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, &bytes).unwrap();
+        let file = File::open(&path).unwrap();
+        for cut in [0, 1, 63, 64, 65, 500, 1_000] {
+            let mut hash = Hashed::default();
+            bytes[..cut].chunks(7).for_each(|piece| hash.update(piece));
+            let text = String::from(hash.state());
+            assert!(text.ends_with(&"0".repeat(2 * BLOCK_BYTES)), "{text}");
+            let state = HashState::try_from(text).unwrap();
+            let mut again = Hashed::resume(&state, &file, cut as u64).unwrap();
+            again.update(&bytes[cut..]);
+            assert_eq!(again.finish(), Hash::of(&bytes), "{cut}");
+        }
+        assert!(HashState::try_from("00".to_owned()).is_err());
     }
 }
