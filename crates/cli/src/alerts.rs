@@ -146,12 +146,14 @@ pub struct Watch {
     engine: Option<Engine>,
     accounts: Accounts,
     silence_looked: Option<Instant>,
+    /// Size of the log up to which it was told.
+    seen: u64,
 }
 
 impl Watch {
     /// Nobody was told of anything yet.
     pub fn new(telling: Telling) -> Self {
-        Self { telling, engine: None, accounts: Accounts::default(), silence_looked: None }
+        Self { telling, engine: None, accounts: Accounts::default(), silence_looked: None, seen: 0 }
     }
 
     fn engine(&mut self, folder: &Folder, trail: &Trail<'_>) -> Result<Option<&mut Engine>, Fatal> {
@@ -174,7 +176,9 @@ impl Watch {
     ) -> Result<(), Fatal> {
         let Some(engine) = self.engine(folder, trail)? else { return Ok(()) };
         engine.findings(trail, findings)?;
-        engine.sealed(trail, size)
+        engine.sealed(trail, size)?;
+        self.seen = size;
+        Ok(())
     }
 
     /// Hands over what is due, and looks now and then who is silent. Gives what could not be delivered.
@@ -190,6 +194,11 @@ impl Watch {
             return Ok(Vec::new());
         }
         let Some(engine) = &mut self.engine else { return Ok(Vec::new()) };
+        // What a killed process sealed, or one that could not write down its positions, was not told.
+        if self.seen < readable.size {
+            engine.sealed(trail, readable.size)?;
+            self.seen = readable.size;
+        }
         if is_time && !all_may_be_silent(&declared) {
             self.silence_looked = Some(Instant::now());
             note_silent(&self.accounts.read(trail.store, readable, &declared)?, engine, trail)?;

@@ -26,7 +26,6 @@ const ORIGIN: &str = "example.org/trail";
 struct Writer<'a> {
     log: PathBuf,
     pieces: Vec<Vec<u8>>,
-    store: &'a MemoryStore,
     rows: u64,
     stop: &'a AtomicBool,
     retries: u64,
@@ -37,22 +36,22 @@ impl Observer for Writer<'_> {
         self.retries += u64::from(matches!(notice, Notice::Retrying { .. }));
     }
 
-    fn polled(&mut self, _: &Trail<'_>, _: &Readable, _: &State) -> Result<(), Fatal> {
+    fn polled(&mut self, _: &Trail<'_>, readable: &Readable, _: &State) -> Result<(), Fatal> {
         if !self.pieces.is_empty() {
             let piece = self.pieces.remove(0);
             let mut log = OpenOptions::new().append(true).create(true).open(&self.log).unwrap();
             log.write_all(&piece).unwrap();
+        }
+        // A seal whose position could not be written is told of by what is readable after it.
+        if readable.objects().map(|o| o.rows.count).sum::<u64>() == self.rows {
+            self.stop.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
     fn compacted(&mut self, _: &Compacted) {}
 
-    fn sealed(&mut self, _: &Trail<'_>, seal: &Sealed) -> Result<(), Fatal> {
-        let readable = Readable::load(self.store, seal.head.size)?;
-        if readable.objects().map(|o| o.rows.count).sum::<u64>() == self.rows {
-            self.stop.store(true, Ordering::Relaxed);
-        }
+    fn sealed(&mut self, _: &Trail<'_>, _: &Sealed) -> Result<(), Fatal> {
         Ok(())
     }
 }
@@ -97,7 +96,7 @@ fn followed(at: u64, fault: Fault) -> (u64, u64) {
     };
     let stop = AtomicBool::new(false);
     let pieces = text.as_bytes().chunks(text.len() / 3 + 40).map(<[u8]>::to_vec).collect();
-    let mut writer = Writer { log, pieces, store: &store, rows: 30, stop: &stop, retries: 0 };
+    let mut writer = Writer { log, pieces, rows: 30, stop: &stop, retries: 0 };
     let done = follow(&trail, &options, &mut writer, &stop);
     // The write that fails may be the very last one.
     assert!(done.is_ok() || writer.retries > 0, "{done:?}");
