@@ -6,8 +6,10 @@ mod metrics;
 mod readiness;
 mod server;
 
+use std::env;
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -77,6 +79,19 @@ pub fn follow(
     service.readiness.tell("STOPPING=1");
     log(json, "stopped", &[]);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the process again, in its place, with one arena of the C library's memory.
+///
+/// glibc gives threads arenas of their own and keeps what was freed in each. Following starts threads at every look, and
+/// with up to 8 arenas a core resident memory grew four times as large as with one. The library reads its setting when a
+/// process starts, and never after.
+pub fn with_one_arena() {
+    const SETTING: &str = "MALLOC_ARENA_MAX";
+    if let (None, Ok(own)) = (env::var_os(SETTING), env::current_exe()) {
+        // It returns only where it failed: then it goes on with more memory.
+        let _failed = Command::new(own).args(env::args_os().skip(1)).env(SETTING, "1").exec();
+    }
 }
 
 /// Passes on what happens.

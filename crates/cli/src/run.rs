@@ -21,7 +21,7 @@ use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
 use crate::config;
 use crate::folder::Folder;
-use crate::follow::follow;
+use crate::follow::{follow, with_one_arena};
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print_bytes, tell};
 
@@ -46,6 +46,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
     let telling = |sources| Telling { options: config.alerts, receivers, sources };
     let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
     if args.follow.follow {
+        with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
         return follow(&open()?, places, options, &args, telling(config.sources));
     }
