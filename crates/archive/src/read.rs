@@ -3,7 +3,7 @@
 //! What is read may be hostile: an object can be rewritten and signed again by who holds the key, so
 //! neither its footer nor its pages are believed. The schema must be exactly that of its version
 //! ([`crate::schema::columns`]; what an older one lacks has no value), statistics are used by
-//! [`Selection::Time`] and [`crate::census`] alone, and a panic inside the decoder is caught at this module's
+//! [`Selection::Time`] and [`crate::census()`] alone, and a panic inside the decoder is caught at this module's
 //! boundary and told as damage (`parquet` checks much, but indexes and asserts on the way; this needs
 //! `panic = "unwind"`). Whoever can should compare the object's SHA-256 with its manifest first.
 

@@ -1,8 +1,8 @@
 //! Compaction: small objects of a partition become one, when it pays.
 //!
-//! Each object that it makes is at least [`FACTOR`] times as large as the largest of those that it replaces,
+//! Each object that it makes is at least `FACTOR` times as large as the largest of those that it replaces,
 //! so an event is written again at most log4(target size / size of its first object) times, and a partition
-//! is left with less than [`FACTOR`] objects of each size. Late events of past days count as all others: the
+//! is left with less than `FACTOR` objects of each size. Late events of past days count as all others: the
 //! whole readable set is looked at. Rows and objects of one rewrite are bounded, which bounds the detail
 //! object and the memory of whoever verifies it.
 

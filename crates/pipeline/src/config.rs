@@ -6,7 +6,7 @@
 //!
 //! A part of the file is a module below this one. It has a struct of typed values, `read`, which asks a
 //! [`Section`] for each of its keys, and `TEMPLATE`, its part of what `keytrail config init` writes. [`Config`]
-//! has a field for it, [`Config::read`] a line, and [`template`] another one. What nobody asks for is an
+//! has a field for it, `Config::read` a line, and [`template`] another one. What nobody asks for is an
 //! unknown key.
 
 pub mod alerts;
