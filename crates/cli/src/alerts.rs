@@ -105,14 +105,14 @@ pub fn after_failure(folder: &Folder, telling: Telling, fatal: &Fatal) {
 
 impl Telling {
     /// Lets `note` tell the engine, and delivers.
-    fn tell(self, folder: &Folder, note: impl FnOnce(&mut Engine, &Trail<'_>) -> Result<(), Fatal>) {
+    fn tell(mut self, folder: &Folder, note: impl FnOnce(&mut Engine, &Trail<'_>) -> Result<(), Fatal>) {
         if self.receivers.is_empty() {
             return;
         }
         let told = folder.with_trail(|trail| {
             let size = folder.head()?.0.size;
             let place = place(folder, trail.origin);
-            let mut engine = Engine::open(trail, self.options, place, self.receivers, size)?;
+            let mut engine = Engine::open(trail, self.options, place, &mut self.receivers, size)?;
             let noted = note(&mut engine, trail);
             let undelivered = engine.deliver(trail, WAIT)?;
             noted.map(|()| undelivered)
@@ -159,8 +159,7 @@ impl Watch {
     fn engine(&mut self, folder: &Folder, trail: &Trail<'_>) -> Result<Option<&mut Engine>, Fatal> {
         if self.engine.is_none() && !self.telling.receivers.is_empty() {
             let size = folder.head()?.0.size;
-            let receivers = std::mem::take(&mut self.telling.receivers);
-            let options = self.telling.options.clone();
+            let (options, receivers) = (self.telling.options.clone(), &mut self.telling.receivers);
             self.engine = Some(Engine::open(trail, options, place(folder, trail.origin), receivers, size)?);
         }
         Ok(self.engine.as_mut())
@@ -179,6 +178,25 @@ impl Watch {
         engine.sealed(trail, size)?;
         self.seen = size;
         Ok(())
+    }
+
+    /// Tells of what ends the service, if it will not pass by itself, and waits for receivers.
+    pub fn ended(&mut self, folder: &Folder, trail: &Trail<'_>, fatal: &Fatal) -> Result<(), Fatal> {
+        if let Some(engine) = self.engine(folder, trail)?
+            && fatal.code.starts_with("Fatal.")
+        {
+            engine.failed(trail, fatal)?;
+            engine.deliver(trail, WAIT)?;
+        }
+        Ok(())
+    }
+
+    /// Tells of a verify that could not do its work.
+    pub fn not_verified(&mut self, folder: &Folder, trail: &Trail<'_>, why: &Fatal) -> Result<(), Fatal> {
+        match self.engine(folder, trail)? {
+            Some(engine) => engine.failed(trail, why),
+            None => Ok(()),
+        }
     }
 
     /// Hands over what is due, and looks now and then who is silent. Gives what could not be delivered.

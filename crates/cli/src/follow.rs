@@ -72,10 +72,18 @@ pub fn follow(
         is_ready: false,
         watch: Watch::new(telling),
         undelivered: Vec::new(),
+        alerts_failed: None,
         threads: options.run.ingest.threads,
         verified: None,
     };
-    folder.with_trail(|trail| follow::follow(trail, &options, &mut service, &stop))?;
+    folder.with_trail(|trail| {
+        let ended = follow::follow(trail, &options, &mut service, &stop);
+        if let Err(fatal) = &ended {
+            let told = service.watch.ended(folder, trail, fatal);
+            service.told(told);
+        }
+        ended
+    })?;
     service.readiness.tell("STOPPING=1");
     log(json, "stopped", &[]);
     Ok(ExitCode::SUCCESS)
@@ -103,7 +111,9 @@ struct Service<'a> {
     is_ready: bool,
     watch: Watch,
     /// Who could not be told of how many alerts, as far as that was said.
-    undelivered: Vec<(String, u64)>,
+    undelivered: Vec<String>,
+    /// Why alerts could not be made, as far as that was said.
+    alerts_failed: Option<String>,
     threads: usize,
     /// When it was verified last, and up to which size of the log.
     verified: Option<(Instant, u64)>,
@@ -120,41 +130,61 @@ impl Service<'_> {
 }
 
 impl Service<'_> {
-    /// Verifies what was sealed since the last time, once that is an hour ago.
-    fn verify(&mut self, seal: &Sealed) -> Result<Vec<Finding>, Fatal> {
+    /// Verifies what was sealed since the last time, once that is an hour ago. A verify that fails is told of; the
+    /// archive goes on.
+    fn verify(&mut self, trail: &Trail<'_>, seal: &Sealed) -> Vec<Finding> {
         let (last, from) = *self.verified.get_or_insert_with(|| (Instant::now(), seal.first_leaf));
         if last.elapsed() < VERIFY_INTERVAL {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let report = run::verify_new(self.folder, from, self.threads)?;
-        self.verified = Some((Instant::now(), seal.head.size));
-        log(self.json, "verified", &[("objects", report.objects.into()), ("rows", report.rows.into())]);
-        Ok(report.failures().cloned().collect())
+        match run::verify_new(self.folder, from, self.threads) {
+            Ok(report) => {
+                self.verified = Some((Instant::now(), seal.head.size));
+                let fields = [("objects", report.objects.into()), ("rows", report.rows.into())];
+                log(self.json, "verified", &fields);
+                report.failures().cloned().collect()
+            }
+            Err(e) => {
+                self.verified = Some((Instant::now(), from));
+                let fields = [("code", e.code.into()), ("why", e.message.as_str().into())];
+                log(self.json, "not-verified", &fields);
+                let told = self.watch.not_verified(self.folder, trail, &e);
+                self.told(told);
+                Vec::new()
+            }
+        }
     }
 
-    /// Says once who cannot be told of alerts. What fails here passes: it is tried again.
-    fn tell_undelivered(&mut self, told: Result<Vec<Undelivered>, Fatal>) -> Result<(), Fatal> {
-        let undelivered = match told {
-            Ok(undelivered) => undelivered,
-            Err(e) if e.code.starts_with("Retryable.") => {
-                log(self.json, "alerts-failed", &[("why", e.message.into())]);
-                return Ok(());
+    /// Says once why alerts cannot be made. It is tried again at each look; the archive does not wait for it.
+    fn told<T>(&mut self, told: Result<T, Fatal>) -> Option<T> {
+        match told {
+            Ok(told) => {
+                self.alerts_failed = None;
+                Some(told)
             }
-            Err(e) => return Err(e),
-        };
-        let failing: Vec<_> = undelivered.iter().filter(|u| !u.error.is_empty()).collect();
-        for u in &failing {
-            if !self.undelivered.iter().any(|(receiver, _)| *receiver == u.receiver) {
-                let fields = [
-                    ("receiver", u.receiver.as_str().into()),
-                    ("alerts", u.alerts.into()),
-                    ("why", u.error.as_str().into()),
-                ];
-                log(self.json, "alerts-undelivered", &fields);
+            Err(e) => {
+                if self.alerts_failed.as_deref() != Some(&e.message) {
+                    let fields = [("code", e.code.into()), ("why", e.message.as_str().into())];
+                    log(self.json, "alerts-failed", &fields);
+                    self.alerts_failed = Some(e.message);
+                }
+                None
             }
         }
-        self.undelivered = failing.iter().map(|u| (u.receiver.clone(), u.alerts)).collect();
-        Ok(())
+    }
+
+    /// Says once who cannot be told of alerts.
+    fn tell_undelivered(&mut self, undelivered: &[Undelivered]) {
+        let failing: Vec<_> = undelivered.iter().filter(|u| !u.error.is_empty()).collect();
+        for u in failing.iter().filter(|u| !self.undelivered.contains(&u.receiver)) {
+            let fields = [
+                ("receiver", u.receiver.as_str().into()),
+                ("alerts", u.alerts.into()),
+                ("why", u.error.as_str().into()),
+            ];
+            log(self.json, "alerts-undelivered", &fields);
+        }
+        self.undelivered = failing.iter().map(|u| u.receiver.clone()).collect();
     }
 }
 
@@ -195,7 +225,10 @@ impl Observer for Service<'_> {
         }
         self.count(|m| m.polled(state));
         let told = self.watch.polled(self.folder, trail, readable);
-        self.tell_undelivered(told)
+        if let Some(undelivered) = self.told(told) {
+            self.tell_undelivered(&undelivered);
+        }
+        Ok(())
     }
 
     fn compacted(&mut self, compacted: &Compacted) {
@@ -232,12 +265,13 @@ impl Observer for Service<'_> {
         self.readiness.tell(&format!("STATUS=sealed, log size {}", seal.head.size));
         self.count(|m| m.sealed(seal, SystemClock.now()));
         let mut findings: Vec<Finding> = seal.gaps.iter().map(Gap::finding).collect();
-        findings.extend(self.verify(seal)?);
+        findings.extend(self.verify(trail, seal));
         for finding in &findings {
             log(self.json, "finding", &[("finding", finding.to_string().into())]);
         }
-        let told = self.watch.sealed(self.folder, trail, seal.head.size, &findings).map(|()| Vec::new());
-        self.tell_undelivered(told)
+        let told = self.watch.sealed(self.folder, trail, seal.head.size, &findings);
+        self.told(told);
+        Ok(())
     }
 }
 

@@ -7,12 +7,12 @@ use clap::Args;
 use keytrail_model::{Fatal, Uid};
 use keytrail_pipeline::compact::{self, Compacted};
 use keytrail_pipeline::renormalize::{self, Selected};
-use keytrail_pipeline::verify::{self, Report};
+use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::withhold;
 
 use crate::args::{DataArgs, KeyArgs, size, time};
 use crate::folder::Folder;
-use crate::run::{stop_on_signals, threads};
+use crate::run::{stop_on_signals, threads, verify_new};
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print, print_bytes, tell};
 
@@ -303,20 +303,5 @@ pub fn compacted_json(done: &Compacted) -> serde_json::Value {
 /// Keeps the head, and verifies what is new.
 fn finished(folder: &Folder, first_leaf: u64, threads: usize) -> Result<Report, Fatal> {
     folder.remember()?;
-    verify::verify(
-        folder.store(),
-        &verify::Options {
-            keys: folder.log_keys()?,
-            pinned: true,
-            known: None,
-            from: None,
-            to: None,
-            first_leaf,
-            rederive: None,
-            digests: None,
-            threads,
-            gaps: false,
-            writing: true,
-        },
-    )
+    verify_new(folder, first_leaf, threads)
 }

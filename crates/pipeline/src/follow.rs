@@ -31,6 +31,7 @@ use crate::input::part::{Part, PartRead, Span};
 use crate::input::{Input, STOPPED};
 use crate::recover::recover;
 use crate::run;
+use crate::sources;
 use crate::trail::{Trail, scratch_error};
 use file::Due;
 use files::Files;
@@ -381,6 +382,7 @@ impl Service<'_> {
         let sealed = told.since(archiver, head, lag);
         // Alerts look at what is new before compaction puts it elsewhere.
         self.observer.sealed(self.trail, &sealed)?;
+        sources::remember(self.trail, &sealed.sources)?;
         let compacted = archiver.compact(self.stop)?;
         if !compacted.is_nothing() {
             self.observer.compacted(&compacted);

@@ -107,8 +107,9 @@ impl World {
         self.with_trail(|trail| {
             let size = trail.log().recover().unwrap().size;
             let place = Place { trail: ORIGIN.into(), data: "trail".into() };
-            let receivers = vec![Receiver::new("target", "target", least, self.receiver.clone())];
-            let mut engine = Engine::open(trail, AlertOptions::default(), place, receivers, size).unwrap();
+            let mut receivers = vec![Receiver::new("target", "target", least, self.receiver.clone())];
+            let mut engine =
+                Engine::open(trail, AlertOptions::default(), place, &mut receivers, size).unwrap();
             engine.sealed(trail, size).unwrap();
             engine.deliver(trail, Duration::from_secs(10)).unwrap()
         })

@@ -39,19 +39,20 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Takes up what is remembered of each receiver. `size` is that of the sealed log.
+    /// Takes up what is remembered of each receiver. `size` is that of the sealed log. After an error the
+    /// receivers are where they were.
     pub fn open(
         trail: &Trail<'_>,
         options: Options,
         place: Place,
-        mut receivers: Vec<Receiver>,
+        receivers: &mut Vec<Receiver>,
         size: u64,
     ) -> Result<Self, Fatal> {
         let since = trail.clock.now().0.saturating_sub(LOOK_BACK);
-        for receiver in &mut receivers {
+        for receiver in receivers.iter_mut() {
             receiver.resume(trail.store, trail.masker, size, &|| archived_since(trail.store, size, since))?;
         }
-        Ok(Self { options, place, receivers, readable: Readable::default() })
+        Ok(Self { options, place, receivers: std::mem::take(receivers), readable: Readable::default() })
     }
 
     /// Looks at what was sealed since the last call, up to a log of `size`. What it finds is remembered, not
