@@ -165,7 +165,8 @@ impl Notifier for WebhookNotifier {
                 (NotifyError::Retryable(_), Some(wait)) => wait.max(asked.unwrap_or_default()),
                 _ => return Err(error),
             };
-            if began.elapsed() + wait > PATIENCE {
+            // A receiver may ask for any time.
+            if began.elapsed().saturating_add(wait) > PATIENCE {
                 return Err(error);
             }
             thread::sleep(wait);

@@ -14,6 +14,9 @@ mod files;
 mod lag;
 mod observer;
 mod position;
+#[cfg(test)]
+mod tests;
+mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -66,8 +69,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Bytes read between two polls: other files, seals and the end have their turn.
 const ROUND_BYTES: u64 = 256 << 20;
-/// Parts of files, likewise.
-const ROUND_PARTS: usize = 4_096;
+/// Parts of files, likewise. Each has its file open, and a process may have 1,024.
+const ROUND_PARTS: usize = 512;
 
 /// How often a wait looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -245,23 +248,33 @@ impl Service<'_> {
             }
             let Some(followed) = self.files.get_mut(id) else { continue };
             if followed.declared.is_none() {
-                let mut input = [Input::path(&followed.path)];
-                claim(&mut input, &self.options.sources)?;
+                let mut input = [Input::path(&followed.first_path)];
+                match claim(&mut input, &self.options.sources) {
+                    Ok(()) => {}
+                    // A link that somebody put there must not end the service for all others.
+                    Err(e) if e.code == "Config.Location" => {
+                        tell_trouble(followed, &e.message, notices);
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                }
                 let [input] = input;
                 followed.declared = Some(input.declared);
             }
-            let opened = followed.open();
+            let opened = followed.open().and_then(|file| Ok((followed.is_same(&file)?, file)));
             let part = match &opened {
-                Ok(file) if !followed.is_same(file) => {
+                Ok((false, _)) => {
                     self.files.written_anew(id, now, notices);
                     continue;
                 }
-                Ok(file) => followed.part(due, file, limits),
+                Ok((true, file)) => followed.part(due, file, limits),
                 Err(e) => Err(std::io::Error::new(e.kind(), e.to_string())),
             };
             match part {
                 Ok(part) => {
-                    followed.trouble = None;
+                    if part.is_none() {
+                        followed.trouble = None;
+                    }
                     if let Some(part) = part {
                         let number = match followed.number {
                             Some((of, number)) if of == seals => number,
@@ -285,7 +298,7 @@ impl Service<'_> {
                         };
                         turns.push(Turn { file: id, number, part, before });
                     }
-                    if let Ok(file) = opened {
+                    if let Ok((_, file)) = opened {
                         self.files.hold(id, &file);
                     }
                 }
@@ -344,7 +357,6 @@ impl Service<'_> {
                 Span::Whole { .. } => done.summary.bytes,
             };
             if let Some(why) = &done.failed {
-                followed.handle = None;
                 tell_trouble(followed, why, notices);
             }
             followed.taken(&turn.part, &done, records, copies, before);
