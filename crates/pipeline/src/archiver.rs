@@ -363,7 +363,7 @@ impl<'a> Archiver<'a> {
             version: 1,
         };
         let store = self.trail.store;
-        let puts = concurrent::each(&staged, |s| objects::put(store, s))?;
+        let puts = concurrent::each(&staged, |s| objects::put(store, s, &[]))?;
         let mut manifests = Vec::new();
         for (s, object) in staged.into_iter().zip(puts) {
             self.written.0 += 1;

@@ -26,7 +26,8 @@ pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
 
 use crate::alerts::Options;
-use crate::expire::{Hold, Rule};
+use crate::expire::Rule;
+use crate::holds::Hold;
 
 /// The name of the file where none is given.
 pub const FILE: &str = "keytrail.toml";

@@ -18,6 +18,7 @@ pub mod expire;
 pub mod explain;
 pub mod export;
 pub mod follow;
+pub mod holds;
 pub mod ingest;
 pub mod input;
 mod lineage;

@@ -59,6 +59,11 @@ impl ObjectCheck<'_> {
         let key = &sealed.object.key;
         let finding = |code, message: String| Finding::new(code, key.clone(), message);
         let ObjectRef { bytes, sha256, .. } = &sealed.object;
+        let place = format!("archive/dataset={}/day={}/", sealed.rows.dataset, sealed.rows.day);
+        if key.strip_prefix(&place).is_none_or(|name| name.contains('/')) {
+            // Readers of the folder take dataset and day from its name.
+            checked.findings.push(finding(Code::ObjectMismatch, format!("it does not lie in `{place}`")));
+        }
         let Some(object) = objects::object(self.store, key)? else {
             let gone = format!("it is not there; sealed were {bytes} bytes with the SHA-256 {sha256}");
             checked.findings.push(finding(Code::FileMissing, gone));

@@ -46,6 +46,8 @@ pub struct Retired {
     pub by: u64,
     /// Its kind.
     pub kind: ManifestKind,
+    /// When that was sealed, microseconds since 1970.
+    pub at: i64,
 }
 
 /// The sealed objects of a trail, by partition.
@@ -92,13 +94,18 @@ impl Readable {
     /// Adds a sealed manifest: its object is readable from now on, those that it retires are not.
     ///
     /// # Errors
-    /// `Fatal.LogEntry`: the manifest names no day, or retires what is not there to be retired: no object,
+    /// `Fatal.LogEntry`: the manifest names no day, says of a detail object what one before does not, or retires what is not there to be retired: no object,
     /// one of another partition, or one that was retired before. Nothing is retired then.
     pub fn add(&mut self, leaf: u64, manifest: Manifest) -> Result<(), Fatal> {
         let wrong = |what: String| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {what}"));
         let Manifest { detail, kind, object, replaces, rows, .. } = manifest;
         self.size = self.size.max(leaf + 1);
-        self.details.insert(detail.key.clone(), detail.clone());
+        match self.details.get(&detail.key) {
+            Some(before) if *before != detail => {
+                return Err(wrong(format!("it says of `{}` what an entry before does not", detail.key)));
+            }
+            _ => self.details.insert(detail.key.clone(), detail.clone()),
+        };
         let partition = match &rows {
             None => None,
             Some(rows) => {
@@ -113,7 +120,9 @@ impl Readable {
             self.rewrites.insert(detail.key.clone());
             archived = retired.iter().map(|o| o.archived).max().unwrap_or(archived);
             if let Some(history) = &mut self.history {
-                history.extend(retired.into_iter().map(|o| (o.leaf, Retired { object: o, by: leaf, kind })));
+                let at = manifest.archived;
+                history
+                    .extend(retired.into_iter().map(|o| (o.leaf, Retired { object: o, by: leaf, kind, at })));
             }
         }
         if matches!(kind, ManifestKind::Withhold | ManifestKind::Expire) {

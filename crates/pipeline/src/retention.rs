@@ -30,7 +30,9 @@ pub(crate) fn check(
         if !wanted(object) {
             continue;
         }
-        let rule = rules.get(&leaf).and_then(Option::as_ref).filter(|d| allows(d, object));
+        let sealed = Timestamp(retired.at);
+        let rule = rules.get(&leaf).and_then(Option::as_ref);
+        let rule = rule.filter(|d| names(d, object) && allows(d, object, sealed));
         let (code, message) = match rule {
             Some(rule) => (
                 Code::Expired,
@@ -46,8 +48,14 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Whether an object's events and their archiving are of days before the decision's.
-pub(crate) fn allows(decision: &Decision, object: &SealedObject) -> bool {
+/// Whether a decision is of an object's dataset.
+pub(crate) fn names(decision: &Decision, object: &SealedObject) -> bool {
+    decision.dataset.as_ref().is_none_or(|dataset| *dataset == object.rows.dataset)
+}
+
+/// Whether an object's events and their archiving are of days before the decision's, which was over when it
+/// was made.
+pub(crate) fn allows(decision: &Decision, object: &SealedObject, made: Timestamp) -> bool {
     let Some(before) = decision.before.as_deref().and_then(Day::parse) else { return false };
     let event = match Day::parse(&object.rows.day) {
         Some(Day::Undated) => decision.undated,
@@ -55,5 +63,5 @@ pub(crate) fn allows(decision: &Decision, object: &SealedObject) -> bool {
         None => false,
     };
     let Day::Dated(before) = before else { return false };
-    event && Timestamp(object.archived).days() < before
+    event && Timestamp(object.archived).days() < before && before <= made.days()
 }

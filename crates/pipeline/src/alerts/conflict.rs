@@ -62,7 +62,7 @@ pub(super) fn of_new(
 /// Groups of new rows that another row of the partition has.
 fn shared(trail: &Trail<'_>, old: &[&SealedObject], new: &[&SealedObject]) -> Result<BTreeSet<u64>, Fatal> {
     let mut shared = BTreeSet::new();
-    let count: u64 = new.iter().map(|o| o.rows.count).sum();
+    let count: u64 = new.iter().map(|o| objects::rows_at_most(trail.store, o)).sum();
     let passes = count.div_ceil(ROWS_AT_ONCE).max(1);
     let projection = Projection::Columns(vec![Column::KeytrailGroup, Column::KeytrailScope]);
     for pass in 0..passes {
