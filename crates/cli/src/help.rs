@@ -71,13 +71,13 @@ Codes are explained in schemas/manifest.md. Exit codes: 0 listed, 64 usage, 70 f
 pub const QUARANTINE_SHOW: &str = "\
 Examples:
   keytrail quarantine show 6c1fe452 --data ./trail    by the first digits
-  keytrail quarantine show 6c1fe452 --raw > record    verbatim: it may hold secrets
+  keytrail quarantine show 6c1fe452 --raw > record    verbatim, with secrets
 
 Exit codes: 0 shown, 64 there is no such entry, or more than one, 70 fatal.";
 
 pub const QUARANTINE_REPLAY: &str = "\
 Examples:
-  keytrail quarantine replay --data ./trail    after an update, or a new declaration
+  keytrail quarantine replay --data ./trail    after an update of keytrail
   keytrail quarantine replay 6c1fe452          one entry
 
 Entries stay where they are: a replay of what is archived by now adds nothing. Exit codes: as those of \
@@ -93,14 +93,14 @@ Original bytes are in the bundle, secrets included. Exit codes: 0 written, 64 us
 
 pub const LOG_KEY: &str = "\
 Examples:
-  keytrail log key --data ./trail > log.keys    keep it outside of the data folder
+  keytrail log key --data ./trail > log.keys    keep it elsewhere
   keytrail log key --all                        after a rotation
 
 Exit codes: 0 printed, 64 usage, 70 fatal.";
 
 pub const LOG_CHECKPOINT: &str = "\
 Examples:
-  keytrail log checkpoint --data ./trail > head    what `verify --known` is given
+  keytrail log checkpoint --data ./trail > head    for `verify --known`
 
 Exit codes: 0 printed, 64 usage, 70 fatal.";
 
@@ -162,7 +162,7 @@ Exit codes: 0 good, 64 usage, 70 fatal or findings, 75 try again later, 78 confi
 
 pub const SOURCES: &str = "\
 Examples:
-  keytrail sources --data ./trail            declared ones first, then the others
+  keytrail sources --data ./trail    declared ones first
   keytrail sources --config /etc/keytrail.toml --json
 
 Heard is when an event was archived; the rate is over the 24 hours up to a source's newest event. Duplicates are not \
