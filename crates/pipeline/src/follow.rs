@@ -398,6 +398,7 @@ impl Service<'_> {
             }
         }
         archiver.catch_up()?;
+        archiver.remember()?;
         told.size = archiver.head().map_or(0, |h| h.size);
         Ok(())
     }

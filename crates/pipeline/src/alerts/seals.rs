@@ -106,7 +106,8 @@ pub(super) fn look(
             let is_new = manifest.kind == ManifestKind::Add;
             let partition = (rows.dataset, rows.day);
             if is_new {
-                seal.rows += rows.count;
+                // A manifest may claim any number.
+                seal.rows = seal.rows.saturating_add(rows.count);
             }
             if live.contains(object.key.as_str()) && (is_new || replaced.contains(&partition)) {
                 // By the log and not by a clock, which may have been put back.
