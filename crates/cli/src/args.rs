@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::expire::ExpireArgs;
+use crate::help;
 use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
 pub use run::{FollowArgs, NotifyArgs, RunArgs};
-use value::time;
+use value::{cores, time};
 
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
 #[derive(Parser, Debug)]
@@ -29,6 +30,7 @@ pub enum Command {
     /// Check the log and the archive against each other, without trust in who runs them
     Verify(VerifyArgs),
     /// Show one event: its fields, its original bytes, where it came from, and its inclusion proof
+    #[command(after_help = help::EXPLAIN)]
     Explain(ExplainArgs),
     /// Make one archive object of many small ones, where it pays
     Compact(CompactArgs),
@@ -39,6 +41,7 @@ pub enum Command {
     /// Say what expires by retention; with --apply, delete it
     Expire(ExpireArgs),
     /// Show events that share their producer's key and differ
+    #[command(after_help = help::CONFLICTS)]
     Conflicts(ReadArgs),
     /// Show what the rules of alerts find in the archive; nobody is told
     Alerts(AlertsArgs),
@@ -46,6 +49,7 @@ pub enum Command {
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
     /// Write a bundle that verifies on a machine that has this binary alone
+    #[command(after_help = help::EXPORT)]
     Export(ExportArgs),
     /// Show or rotate the log's key, show its checkpoint
     #[command(subcommand)]
@@ -86,20 +90,10 @@ pub struct ConfigArgs {
 #[derive(Subcommand, Debug)]
 pub enum ConfigCommand {
     /// Write every key with its default and an example, all commented out
-    #[command(after_help = "\
-Examples:
-  keytrail config init                       keytrail.toml in the current folder
-  keytrail config init --out - | less        look at it
-
-A file that is there is not overwritten. Exit codes: 0 written, 64 there is one already.")]
+    #[command(after_help = help::CONFIG_INIT)]
     Init(ConfigInitArgs),
     /// Tell everything that is wrong in a configuration, or what it declares and how many files lie there
-    #[command(after_help = "\
-Examples:
-  keytrail config check                      keytrail.toml in the current folder
-  keytrail config check /etc/keytrail.toml --json
-
-Exit codes: 0 good, 78 problems (each with its line, key and what was expected).")]
+    #[command(after_help = help::CONFIG_CHECK)]
     Check(ConfigCheckArgs),
 }
 
@@ -124,14 +118,7 @@ pub struct ConfigCheckArgs {
 
 /// `keytrail sources`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail sources --data ./trail                     declared sources first, then undeclared formats
-  keytrail sources --config /etc/keytrail.toml --json
-
-Heard is when an event was archived; the rate is over the 24 hours up to a source's newest event. Duplicates
-are not in the archive: runs count them in state/, since the date that is shown. Exit code: 0, also where a
-source is overdue.")]
+#[command(after_help = help::SOURCES)]
 pub struct SourcesArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -144,19 +131,7 @@ pub struct SourcesArgs {
 
 /// `keytrail verify`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail verify --data ./trail                                  consistency only
-  keytrail verify --data ./trail --keys log.keys --known head     authenticity, and no rollback
-  keytrail verify --bundle ./bundle --keys log.keys               an exported bundle, no network
-  keytrail verify --data ./trail --from 2023-07-10 --to 2023-07-11 --rederive
-  aws s3 sync s3://BUCKET mirror && aws cloudtrail list-public-keys > aws.keys
-  keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
-                                                                  was each log file ingested that AWS delivered?
-
-Numbers that are missing between records of one key-operation epoch or of one HSM are findings (GAP).
-Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count),
-1 findings, 2 could not verify.")]
+#[command(after_help = help::VERIFY)]
 pub struct VerifyArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -192,7 +167,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
 }
 
@@ -210,13 +185,7 @@ pub struct ReadArgs {
 
 /// `keytrail alerts`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail alerts --data ./trail                       all that would have been told, newest last
-  keytrail alerts --from 2026-11-01 --json             of what was archived since then, for programs
-
-Findings of verify and silent sources are not in the archive: `run` tells of them. Exit code 0, whatever
-is found. schemas/alerts.md says what each rule means.")]
+#[command(after_help = help::ALERTS)]
 pub struct AlertsArgs {
     #[command(flatten)]
     pub read: ReadArgs,
@@ -248,10 +217,13 @@ pub struct ExplainArgs {
 #[derive(Subcommand, Debug)]
 pub enum QuarantineCommand {
     /// One line an entry: id, code, bytes, input and offset, reason
+    #[command(after_help = help::QUARANTINE_LIST)]
     List(ReadArgs),
     /// One entry with its bytes, masked and escaped
+    #[command(after_help = help::QUARANTINE_SHOW)]
     Show(QuarantineShowArgs),
     /// Try all entries again, or those named: what is good now is archived
+    #[command(after_help = help::QUARANTINE_REPLAY)]
     Replay(ReplayArgs),
 }
 
@@ -305,10 +277,13 @@ pub struct ExportArgs {
 #[derive(Subcommand, Debug)]
 pub enum LogCommand {
     /// Print the log's verifier key (C2SP signed-note): the newest, or all of the key file
+    #[command(after_help = help::LOG_KEY)]
     Key(LogKeyArgs),
     /// Print the newest checkpoint (C2SP tlog-checkpoint)
+    #[command(after_help = help::LOG_CHECKPOINT)]
     Checkpoint(DataArgs),
     /// Make a new signing key; both sign until `--finish` retires the old one
+    #[command(after_help = help::LOG_ROTATE_KEY)]
     RotateKey(RotateArgs),
 }
 

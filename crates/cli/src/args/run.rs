@@ -8,28 +8,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use keytrail_pipeline::Format;
 
-use super::value::{duration, size};
+use super::value::{cores, duration, size};
 use super::{ConfigArgs, DataArgs, KeyArgs};
+use crate::help;
 
 /// `keytrail run`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail run logs/ --data ./trail                 a folder, recursively; formats are detected
-  keytrail run 'logs/**/*.json.gz' vault.log        a glob and a file
-  zcat old.gz | keytrail run - --source vault       standard input, format given
-  keytrail run --config /etc/keytrail.toml          all locations of the declared sources
-  keytrail run logs/ --notify 'mail -s keytrail-alert security@example.com'
-  keytrail run --follow /var/log/vault/ --metrics 127.0.0.1:9464
-                                                    a service: what is written there, sealed every minute;
-                                                    [follow] and [metrics] of keytrail.toml say the same
-
-Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]},
-{\"records\":[...]}, {\"entries\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of
-CloudWatch Logs, EventBridge, Lambda events and diagnostic logs of AKS, too.
-Reading the same input again adds nothing. Exit codes: 0 good (also with rejected records, which are in
-quarantine; --follow: after a signal), 65 every record was rejected, 70 fatal or findings, 75 try again later (the folder is in use,
-the disk is full, the run was stopped), 78 configuration, 64 usage.")]
+#[command(after_help = help::RUN)]
 pub struct RunArgs {
     /// Files, folders, globs, or `-` for standard input [default: what the configuration declares]
     #[arg(value_name = "INPUT")]
@@ -49,7 +34,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
     /// Size at which an archive object is closed
     #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]

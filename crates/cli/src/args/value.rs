@@ -27,6 +27,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// Reads a number of cores.
+pub fn cores(text: &str) -> Result<usize, String> {
+    let cores = text.parse().ok().filter(|n| *n > 0);
+    cores.ok_or_else(|| format!("`{text}` is no number of cores, expected a whole number above 0"))
+}
+
 /// Reads RFC 3339 or a date (its first moment, UTC).
 pub fn time(text: &str) -> Result<i64, String> {
     keytrail_model::Timestamp::parse(text)
