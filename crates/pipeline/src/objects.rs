@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
+use keytrail_archive::{Digests, ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
 use keytrail_model::manifest::ObjectRef;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
@@ -140,8 +140,9 @@ pub(crate) fn at(key: &str, error: ReadError) -> Fatal {
 /// originals) and over row digests.
 pub(crate) fn roots(reader: &ObjectReader) -> Result<(Hash, Hash), ReadError> {
     let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
+    let mut digests = Digests::default();
     for batch in reader.batches(&Projection::All, Selection::All) {
-        for leaf in batch?.leaves() {
+        for leaf in batch?.leaves(&mut digests) {
             if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
                 return Err(ReadError::Damaged(format!(
                     "row {}: `event_hash` is not that of `event_original`",
