@@ -77,7 +77,7 @@ impl Digests {
     ) -> Vec<Hash> {
         let mut of_facets: [Vec<&(Column, Values)>; FACETS.len()] = Default::default();
         let mut others = Vec::with_capacity(derived.len());
-        for column in derived {
+        for column in derived.iter().filter(|(column, _)| column.derived()) {
             match facet_of(column.0) {
                 Some(facet) => of_facets[facet].push(column),
                 None => others.push(column),

@@ -73,6 +73,18 @@ pub const FACETS: [ColumnSet; 2] = [
     ]),
 ];
 
+/// The columns that digests are over.
+const DERIVED: ColumnSet = {
+    let (mut set, mut i) = (ColumnSet::of(&[]), 0);
+    while i < COUNT {
+        if Column::ALL[i].derived() {
+            set.insert(Column::ALL[i]);
+        }
+        i += 1;
+    }
+    set
+};
+
 /// Bytes of the hashes of the facets.
 pub const FACETS_BYTES: usize = FACETS.len() * 32;
 
@@ -175,11 +187,11 @@ struct Gathered {
 
 impl Gathered {
     fn gather(&mut self, encoded: &[u8]) {
-        self.set = split_set(encoded).0;
+        self.set = split_set(encoded).0.within(DERIVED);
         self.facets.iter_mut().for_each(Vec::clear);
         self.values.clear();
         self.values.resize(FACETS_BYTES, 0);
-        for (column, value) in values(encoded) {
+        for (column, value) in values(encoded).filter(|(column, _)| DERIVED.contains(*column)) {
             let out = self.facets.get_mut(FACET_OF[column.index()]).unwrap_or(&mut self.values);
             out.extend_from_slice(&(value.len() as u32).to_be_bytes());
             out.extend_from_slice(value);

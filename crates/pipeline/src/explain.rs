@@ -87,8 +87,8 @@ fn check(
         let message = format!("{what}: `keytrail verify` says what was changed");
         Err(Fatal::new("Fatal.ArchiveDamaged", message))
     };
-    let roots = objects::roots(&objects::open(store, key)?).map_err(|e| objects::at(key, e))?;
-    if roots != (object.rows.events_root, object.rows.rows_root) {
+    let contents = objects::contents(&objects::open(store, key)?).map_err(|e| objects::at(key, e))?;
+    if contents.roots != (object.rows.events_root, object.rows.rows_root) {
         return differs(&format!("`{key}` has other rows than were sealed"));
     }
     let mut leaf = None;
