@@ -31,6 +31,7 @@ pub mod uids;
 mod values;
 
 pub use census::{Rows, census};
+pub use digest::Digests;
 pub use kept::Kept;
 pub use name::object_key;
 pub use object::{Finished, ObjectWriter};
