@@ -31,7 +31,7 @@ fn a_start_reads_the_detail_objects_that_are_new() {
     assert!(size >= 300);
     let old = trail.store.list("detail/").unwrap();
     let few = input("few", crate::memory::keyless(1) + "{\"torn\n");
-    let grown = trail.run(&[few.clone()]).unwrap().checkpoint.size;
+    let grown = trail.run(std::slice::from_ref(&few)).unwrap().checkpoint.size;
     assert!(grown > size);
     // None of what is old is read; what is new is: nothing is named twice.
     old.iter().for_each(|key| trail.store.delete(key).unwrap());
@@ -46,7 +46,7 @@ fn a_start_reads_the_detail_objects_that_are_new() {
             true => forged.store.replace("state/taken", text.as_bytes()).unwrap(),
             false => forged.store.delete("state/taken").unwrap(),
         }
-        assert_eq!(forged.run(&[few.clone()]).unwrap_err().code, "Fatal.ObjectMissing");
+        assert_eq!(forged.run(std::slice::from_ref(&few)).unwrap_err().code, "Fatal.ObjectMissing");
     }
 }
 
