@@ -50,6 +50,17 @@ fn a_start_reads_the_detail_objects_that_are_new() {
     }
 }
 
+/// Of an archive that is older than that file, also by a run that finds nothing new.
+#[test]
+fn a_run_with_nothing_new_makes_the_next_start_cheap() {
+    let trail = Memory::new();
+    trail.run(&[year()]).unwrap();
+    trail.store.delete("state/taken").unwrap();
+    trail.run(&[year()]).unwrap();
+    delete(&trail, "detail/");
+    assert_eq!(trail.run(&[year()]).unwrap().total.accepted, 0);
+}
+
 #[test]
 fn what_another_log_lists_is_not_believed() {
     let (trail, other) = (Memory::new(), Memory::new());
