@@ -10,6 +10,7 @@ mod event;
 mod expire;
 mod folder;
 mod follow;
+mod help;
 mod log;
 mod notify;
 mod quarantine;
