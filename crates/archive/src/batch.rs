@@ -52,6 +52,8 @@ pub struct StoredRow<'a> {
     pub input: Option<&'a str>,
     /// The derived columns in the row encoding: what [`keytrail_model::digest::of_row`] takes.
     pub columns: &'a [u8],
+    /// What tables said of it: the enrichment columns in the row encoding.
+    pub enrichment: &'a [u8],
     /// `event_original`; `None` also where it is withheld.
     pub original: Option<&'a [u8]>,
 }
@@ -89,15 +91,17 @@ pub struct Batch {
     datasets: Option<StringViewArray>,
     /// The derived columns that have a value in some row, by ascending name.
     derived: Vec<(Column, Values)>,
+    /// Likewise, the enrichment columns.
+    enriched: Vec<(Column, Values)>,
     encoded: OnceLock<Encoded>,
 }
 
-/// The derived columns of a batch in the row encoding.
+/// The columns of a batch in the row encoding.
 #[derive(Clone, Debug)]
 struct Encoded {
     bytes: Vec<u8>,
-    /// End of each row in `bytes`.
-    ends: Vec<usize>,
+    /// End of each row's derived columns in `bytes`, and of its enrichment behind them.
+    ends: Vec<(usize, usize)>,
 }
 
 impl Batch {
@@ -113,6 +117,7 @@ impl Batch {
             originals: None,
             datasets: None,
             derived: Vec::with_capacity(batch.num_columns()),
+            enriched: Vec::new(),
             encoded: OnceLock::new(),
         };
         for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
@@ -131,6 +136,7 @@ impl Batch {
                 Column::KeytrailInput => out.inputs = Some(array.as_string_view().clone()),
                 Column::KeytrailGroup => out.groups = Some(array.as_primitive().clone()),
                 _ if array.null_count() == array.len() => {}
+                _ if column.enriched() => out.enriched.push((column, Values::new(column.kind(), array))),
                 _ => out.derived.push((column, Values::new(column.kind(), array))),
             }
             match column {
@@ -173,7 +179,8 @@ impl Batch {
     }
 
     fn row<'a>(&'a self, i: usize, encoded: &'a Encoded) -> StoredRow<'a> {
-        let start = if i == 0 { 0 } else { encoded.ends[i - 1] };
+        let start = if i == 0 { 0 } else { encoded.ends[i - 1].1 };
+        let (middle, end) = encoded.ends[i];
         StoredRow {
             number: self.number(i),
             uid: self.uids[i],
@@ -182,7 +189,8 @@ impl Batch {
             group: self.groups.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i).cast_unsigned()),
             ingested: value_of(&self.ingested, i),
             input: self.inputs.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
-            columns: &encoded.bytes[start..encoded.ends[i]],
+            columns: &encoded.bytes[start..middle],
+            enrichment: &encoded.bytes[middle..end],
             original: self.original(i),
         }
     }
@@ -202,11 +210,17 @@ impl Batch {
     fn encode(&self) -> Encoded {
         let mut out = Encoded { bytes: Vec::new(), ends: Vec::with_capacity(self.len()) };
         for row in 0..self.len() {
-            let values = self.derived.iter().filter_map(|(c, values)| Some((*c, values.get(row)?)));
-            encode(&mut out.bytes, values);
-            out.ends.push(out.bytes.len());
+            let middle = Self::encode_row(&self.derived, row, &mut out.bytes);
+            let end = Self::encode_row(&self.enriched, row, &mut out.bytes);
+            out.ends.push((middle, end));
         }
         out
+    }
+
+    /// Appends a row's values of these columns; gives their end.
+    fn encode_row(columns: &[(Column, Values)], row: usize, out: &mut Vec<u8>) -> usize {
+        encode(out, columns.iter().filter_map(|(c, values)| Some((*c, values.get(row)?))));
+        out.len()
     }
 }
 

@@ -70,6 +70,8 @@ impl From<ReadError> for Fatal {
 pub enum Projection {
     /// All of them.
     All,
+    /// All but enrichment: what roots, identity and provenance are of.
+    Bound,
     /// These.
     Columns(Vec<Column>),
 }
@@ -84,6 +86,7 @@ impl Projection {
         column == Column::KeytrailUid
             || match self {
                 Self::All => true,
+                Self::Bound => !column.enriched(),
                 Self::Columns(list) => list.contains(&column),
             }
     }

@@ -54,6 +54,9 @@ pub enum Command {
     /// Write a commented keytrail.toml, or check one
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check the tables that new events are enriched with
+    #[command(subcommand)]
+    Enrich(EnrichCommand),
 }
 
 /// The data folder.

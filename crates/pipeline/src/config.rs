@@ -14,6 +14,7 @@ pub mod location;
 mod retention;
 mod section;
 pub mod source;
+mod tables;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use alerts::{DeclaredReceiver, Target};
 pub use location::Location;
 pub use section::{Problem, Section, Text, duration_text};
 pub use source::{DeclaredSource, claim};
+pub use tables::DeclaredTable;
 
 use crate::alerts::Options;
 use crate::expire::{Hold, Rule};
@@ -34,6 +36,8 @@ pub const FILE: &str = "keytrail.toml";
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
+    /// `[[tables]]`: what new events are enriched with.
+    pub tables: Vec<DeclaredTable>,
     /// `[alerts]`: what is alerted.
     pub alerts: Options,
     /// `[[notify]]`: who is told.
@@ -56,6 +60,7 @@ impl Config {
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         Self {
             sources: source::read(top, folder),
+            tables: tables::read(top, folder),
             alerts: alerts::options(top),
             notify: alerts::receivers(top, folder),
             retention: retention::rules(top),
@@ -66,7 +71,7 @@ impl Config {
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, tables::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
 }
 
 const HEAD: &str = "\

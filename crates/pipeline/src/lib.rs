@@ -35,6 +35,7 @@ pub mod seal;
 pub mod sequence;
 mod sink;
 pub mod sources;
+pub mod tables;
 mod tally;
 pub mod trail;
 pub mod verify;
@@ -42,6 +43,7 @@ pub mod withhold;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
 pub use config::Config;
+pub use keytrail_enrich::{Enricher, Tables};
 pub use keytrail_ledger::{Checkpoint, Code, Finding, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};

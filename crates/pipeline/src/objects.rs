@@ -140,7 +140,7 @@ pub(crate) fn at(key: &str, error: ReadError) -> Fatal {
 /// originals) and over row digests.
 pub(crate) fn roots(reader: &ObjectReader) -> Result<(Hash, Hash), ReadError> {
     let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
-    for batch in reader.batches(&Projection::All, Selection::All) {
+    for batch in reader.batches(&Projection::Bound, Selection::All) {
         for leaf in batch?.leaves() {
             if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
                 return Err(ReadError::Damaged(format!(
@@ -172,6 +172,8 @@ pub struct StoredEvent {
     pub input: String,
     /// Derived columns, encoded as [`keytrail_model::row::columns`] reads them.
     pub columns: Vec<u8>,
+    /// Enrichment columns, in the same encoding.
+    pub enrichment: Vec<u8>,
     /// The bytes as they came; `None` where withheld.
     pub original: Option<Vec<u8>>,
 }
@@ -248,6 +250,7 @@ fn copied(row: &StoredRow<'_>) -> StoredEvent {
         ingested: row.ingested.map(|t| t.0),
         input: row.input.unwrap_or_default().to_owned(),
         columns: row.columns.to_vec(),
+        enrichment: row.enrichment.to_vec(),
         original: row.original.map(<[u8]>::to_vec),
     }
 }

@@ -85,7 +85,7 @@ impl<'a> Rewriter<'a> {
                 sorter.push(rows, &mut |_, _| Ok(()))
             })?;
         }
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, inputs)?;
         sorter.finish(&mut |_, rows| output.append(rows))?;
         self.put(output, ManifestKind::Compact, inputs, None)
     }
@@ -102,7 +102,7 @@ impl<'a> Rewriter<'a> {
     ) -> Result<Option<Manifest>, Fatal> {
         let dataset = dataset(partition)?;
         let key = &input.object.key;
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, std::slice::from_ref(input))?;
         let (mut columns, mut scratch, mut same) = (Vec::new(), Vec::new(), true);
         self.read(input, &mut |batch| {
             let mut rows = RowBuffer::new();
@@ -171,10 +171,11 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    fn output(&self, partition: &Partition) -> Result<Output, Fatal> {
+    fn output(&self, partition: &Partition, inputs: &[SealedObject]) -> Result<Output, Fatal> {
         let path = self.trail.scratch.join("rewrite.tmp");
         let file = File::create(&path).map_err(|e| scratch_error("create", &path, &e))?;
-        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?;
+        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?
+            .enriched_with(inputs.iter().flat_map(|input| &input.rows.tables));
         Ok(Output { writer, path, runs: Vec::new(), dropped: Vec::new(), last: None, columns: Vec::new() })
     }
 
@@ -193,7 +194,7 @@ impl<'a> Rewriter<'a> {
         let mut lineage = Lineage::of_new(&rows, kind, inputs, &detail);
         let file = File::open(&output.path).map_err(|e| scratch_error("open", &output.path, &e))?;
         let reader = ObjectReader::open(Arc::new(file))?;
-        for batch in reader.batches(&Projection::All, Selection::All) {
+        for batch in reader.batches(&Projection::Bound, Selection::All) {
             for leaf in batch?.leaves() {
                 lineage.push(leaf_hash(&leaf.hash.0), leaf_hash(&leaf.digest.0));
             }
