@@ -18,6 +18,7 @@ mod dictionary;
 mod digest;
 mod enrichment;
 mod error;
+mod hybrid;
 pub mod kept;
 pub mod name;
 pub mod object;
@@ -29,6 +30,7 @@ pub mod sort;
 mod spill;
 pub mod table;
 pub mod uids;
+mod values;
 
 pub use census::{Rows, census};
 pub use enrichment::Enrichment;

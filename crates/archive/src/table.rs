@@ -38,26 +38,24 @@ pub enum TableError<E> {
 ///
 /// # Errors
 /// What is wrong with the file, or what `each` gave.
-pub fn read<E>(
-    file: Vec<u8>,
-    each: &mut dyn FnMut(&Record) -> Result<(), E>,
-) -> Result<(), TableError<E>> {
+pub fn read<E>(file: Vec<u8>, each: &mut dyn FnMut(&Record) -> Result<(), E>) -> Result<(), TableError<E>> {
     // What the closure leaves behind after a panic is dropped by its caller.
     catch_unwind(AssertUnwindSafe(|| rows(file.into(), each)))
         .unwrap_or_else(|_| Err(TableError::Damaged("the decoder failed on what the file holds".into())))
 }
 
-fn rows<E>(
-    file: Bytes,
-    each: &mut dyn FnMut(&Record) -> Result<(), E>,
-) -> Result<(), TableError<E>> {
-    let damaged = |e: &dyn std::fmt::Display| TableError::Damaged(format!("no Parquet that can be read: {e}"));
+fn rows<E>(file: Bytes, each: &mut dyn FnMut(&Record) -> Result<(), E>) -> Result<(), TableError<E>> {
+    let damaged =
+        |e: &dyn std::fmt::Display| TableError::Damaged(format!("no Parquet that can be read: {e}"));
     // Types as Parquet has them: those that a writer embeds may be of any kind.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(&e))?;
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(&e))?;
     let bytes: i64 = reader.metadata().row_groups().iter().map(|g| g.total_byte_size().max(0)).sum();
     if bytes > MAX_BYTES {
-        return Err(TableError::Damaged(format!("expected at most {MAX_BYTES} bytes inflated, found {bytes}")));
+        return Err(TableError::Damaged(format!(
+            "expected at most {MAX_BYTES} bytes inflated, found {bytes}"
+        )));
     }
     let mut number = 0;
     for batch in reader.with_batch_size(BATCH_ROWS).build().map_err(|e| damaged(&e))? {
@@ -80,7 +78,8 @@ fn cell(array: &dyn Array, row: usize) -> Cell {
     {
         Cell::Text(array.as_primitive::<T>().value(row).to_string())
     }
-    let time = |micros: Option<i64>| micros.map_or(Cell::Other("a time out of range"), |t| Cell::Time(Timestamp(t)));
+    let time =
+        |micros: Option<i64>| micros.map_or(Cell::Other("a time out of range"), |t| Cell::Time(Timestamp(t)));
     if array.is_null(row) {
         return Cell::Null;
     }

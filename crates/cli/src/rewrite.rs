@@ -10,7 +10,7 @@ use keytrail_pipeline::renormalize::{self, Selected};
 use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::withhold;
 
-use crate::args::{DataArgs, KeyArgs, size, time};
+use crate::args::{ConfigArgs, DataArgs, KeyArgs, size, time};
 use crate::folder::Folder;
 use crate::run::{stop_on_signals, threads, verify_new};
 use crate::terminal::{bytes, count, escape};
@@ -91,9 +91,10 @@ Examples:
 There is no way back: the bytes are deleted from the archive. Columns, uid and hash of the event stay, so all
 proofs stay good; `verify` says WITHHELD with the reason, and reading the same log again does not bring the
 bytes back. The log keeps the reason for ever: name no person in it. Other copies of the bytes are yours to
-delete: input files, exported bundles, backups, quarantine.
-Exit codes: 0 good, 64 usage, also when an event is not in the archive, 70 fatal or findings, 75 try again
-later, 78 configuration.")]
+delete: input files, exported bundles, backups, quarantine. An event that [[holds]] of keytrail.toml name keeps its
+bytes: the whole command is refused, and says which hold it is.
+Exit codes: 0 good, 64 usage, also when an event is not in the archive or under a legal hold, 70 fatal, a damaged
+object or findings, 75 try again later, 78 configuration.")]
 pub struct WithholdArgs {
     /// `keytrail_uid` of each event, in full
     #[arg(required = true, value_name = "UID", value_parser = uid)]
@@ -101,6 +102,8 @@ pub struct WithholdArgs {
     /// Why
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
@@ -138,7 +141,7 @@ pub fn renormalize(args: &RenormalizeArgs) -> Result<ExitCode, Fatal> {
         let folder = Folder::open_for_reading(&args.data.data, args.keys.key_dir.as_deref())?;
         let (checkpoint, _) = folder.head()?;
         let objects = renormalize::plan(&folder.readable(&checkpoint)?, &selected)?;
-        let rows: u64 = objects.iter().map(|(_, o)| o.rows.count).sum();
+        let rows = objects.iter().map(|(_, o)| o.rows.count).fold(0, u64::saturating_add);
         print(&if args.json {
             format!("{}\n", serde_json::json!({"objects": objects.len(), "rows": rows}))
         } else {
@@ -173,17 +176,18 @@ pub fn renormalize(args: &RenormalizeArgs) -> Result<ExitCode, Fatal> {
 
 /// Takes original bytes out of the archive.
 pub fn withhold(args: &WithholdArgs) -> Result<ExitCode, Fatal> {
+    let holds = crate::config::load(&args.config)?.holds;
     let folder = Folder::open_for_writing_to(&args.data.data, args.keys.key_dir.as_deref())?;
     let threads = threads(args.threads);
     let uids = args.uids.iter().copied().collect();
     let (first_leaf, done) =
-        folder.with_trail(|trail| withhold::withhold(trail, &uids, &args.reason, threads))?;
+        folder.with_trail(|trail| withhold::withhold(trail, &uids, &args.reason, &holds, threads))?;
     let text = match done.rows {
         0 => "withheld already".to_owned(),
         n => format!("{} events withheld, {} objects replaced", count(n), count(done.objects)),
     };
-    let json = serde_json::json!({"events": done.rows, "objects": done.objects});
-    told(&folder, first_leaf, threads, args.json, Done { json, text, skipped: Vec::new() })
+    let json = serde_json::json!({"events": done.rows, "objects": done.objects, "skipped": done.skipped});
+    told(&folder, first_leaf, threads, args.json, Done { json, text, skipped: done.skipped })
 }
 
 /// What a command did.

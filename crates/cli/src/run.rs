@@ -51,7 +51,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
     if args.follow.follow {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
-        return follow(&open()?, places, options, &args, telling(config.sources));
+        let service = (config.follow, config.metrics);
+        return follow(&open()?, places, options, &args, service, telling(config.sources));
     }
     let (mut inputs, places) = inputs(&args.inputs, &config.sources)?;
     let telling = telling(config.sources);

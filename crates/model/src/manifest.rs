@@ -242,6 +242,8 @@ impl From<DroppedRow> for [u32; 3] {
 pub struct Decision {
     /// Events and their archiving are of days before this one, `YYYY-MM-DD`; of [`ManifestKind::Expire`].
     pub before: Option<String>,
+    /// Events of this dataset alone; of [`ManifestKind::Expire`]. Null is every dataset.
+    pub dataset: Option<String>,
     /// Why, in words: of a withholding as it was given, of an expiry the rule, of a renormalization the
     /// normalizers before and after.
     pub reason: String,
@@ -378,6 +380,7 @@ mod tests {
             copies: vec!["u".into()],
             decision: Some(Decision {
                 before: Some("2024-01-01".into()),
+                dataset: Some("d".into()),
                 reason: "r".into(),
                 uids: vec!["u".into()],
                 undated: false,

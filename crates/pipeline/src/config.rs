@@ -10,6 +10,7 @@
 //! unknown key.
 
 pub mod alerts;
+mod follow;
 pub mod location;
 mod retention;
 mod section;
@@ -20,13 +21,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use alerts::{DeclaredReceiver, Target};
+pub use follow::{Following, Listen};
 pub use location::Location;
-pub use section::{Problem, Section, Text, duration_text};
+pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
 pub use tables::DeclaredTable;
 
 use crate::alerts::Options;
-use crate::expire::{Hold, Rule};
+use crate::expire::Rule;
+use crate::holds::Hold;
 
 /// The name of the file where none is given.
 pub const FILE: &str = "keytrail.toml";
@@ -38,6 +41,10 @@ pub struct Config {
     pub sources: Vec<Arc<DeclaredSource>>,
     /// `[[tables]]`: what new events are enriched with.
     pub tables: Vec<DeclaredTable>,
+    /// `[follow]`: how a service goes about it.
+    pub follow: Following,
+    /// `[metrics]`: where it serves them.
+    pub metrics: Listen,
     /// `[alerts]`: what is alerted.
     pub alerts: Options,
     /// `[[notify]]`: who is told.
@@ -61,6 +68,8 @@ impl Config {
         Self {
             sources: source::read(top, folder),
             tables: tables::read(top, folder),
+            follow: follow::following(top),
+            metrics: follow::listen(top),
             alerts: alerts::options(top),
             notify: alerts::receivers(top, folder),
             retention: retention::rules(top),
@@ -71,7 +80,8 @@ impl Config {
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, tables::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, tables::TEMPLATE, follow::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE]
+        .concat()
 }
 
 const HEAD: &str = "\

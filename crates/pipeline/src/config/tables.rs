@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use keytrail_enrich::{Format, Validity, time};
-use keytrail_model::table::{MAX_NAME_BYTES, MAX_TABLES};
 use keytrail_model::TableKind;
+use keytrail_model::table::{MAX_NAME_BYTES, MAX_TABLES};
 
 use super::section::{Section, list};
 
@@ -106,7 +106,10 @@ fn one(section: &mut Section<'_, '_>, folder: &Path) -> Option<DeclaredTable> {
             let extension = Path::new(path).extension().and_then(|e| e.to_str());
             let format = extension.and_then(Format::of_extension);
             if format.is_none() {
-                section.problem("format", format!("missing, expected one of {formats}: the file's name does not say it"));
+                section.problem(
+                    "format",
+                    format!("missing, expected one of {formats}: the file's name does not say it"),
+                );
             }
             format
         }),
@@ -120,7 +123,8 @@ fn one(section: &mut Section<'_, '_>, folder: &Path) -> Option<DeclaredTable> {
         || kind.map(|k| k.name().to_owned()),
         |text| {
             let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-            let good = !text.text.is_empty() && text.text.len() <= MAX_NAME_BYTES && text.text.chars().all(fits);
+            let good =
+                !text.text.is_empty() && text.text.len() <= MAX_NAME_BYTES && text.text.chars().all(fits);
             if !good {
                 let expected = format!("up to {MAX_NAME_BYTES} small letters, digits, `-` and `.`");
                 section.problem("name", format!("expected {expected}, found `{}`", text.text));
