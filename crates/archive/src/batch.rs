@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use keytrail_model::row::join;
 use keytrail_model::{Column, Hash, Timestamp, Uid};
 
-use crate::digest::{digests, written};
+use crate::digest::{Digests, written};
 use crate::read::ReadError;
 use crate::values::{Texts, Values};
 
@@ -147,9 +147,9 @@ impl Batch {
         })
     }
 
-    /// What binds the rows. Each call hashes them.
-    pub fn leaves(&self) -> impl ExactSizeIterator<Item = Leaf<'_>> {
-        let digests = digests(&self.uids, self.hashes.as_deref(), &self.derived);
+    /// What binds the rows. Each call hashes them; `digests` may be of batches before.
+    pub fn leaves(&self, digests: &mut Digests) -> impl ExactSizeIterator<Item = Leaf<'_>> + use<'_> {
+        let digests = digests.of_batch(&self.uids, self.hashes.as_deref(), &self.derived);
         let times = self.times();
         let datasets = match self.derived(Column::EventDataset) {
             Some(Values::Text(texts)) => Some(texts),
@@ -196,7 +196,8 @@ impl Batch {
             return out;
         }
         out.ends.reserve_exact(self.len());
-        written(self.len(), columns, |_, rows| {
+        let columns: Vec<_> = columns.iter().collect();
+        written(self.len(), 0, &columns, |_, rows| {
             for row in rows {
                 join(&mut out.bytes, row.set(), row.values());
                 out.ends.push(out.bytes.len());

@@ -33,6 +33,7 @@ pub mod uids;
 mod values;
 
 pub use census::{Rows, census};
+pub use digest::Digests;
 pub use enrichment::Enrichment;
 pub use kept::Kept;
 pub use name::object_key;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use arrow_array::ArrayRef;
-use keytrail_model::digest;
+use keytrail_model::digest::Digests;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::merkle::RootBuilder;
 use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, TableRef, Timestamp, Uid};
@@ -48,6 +48,7 @@ pub struct ObjectWriter<W: Write + Send> {
     open: Option<OpenGroup>,
     events: RootBuilder,
     rows: RootBuilder,
+    digests: Digests,
     normalizers: BTreeSet<String>,
     tables: BTreeSet<TableRef>,
     time_min: Option<i64>,
@@ -96,6 +97,7 @@ impl<W: Write + Send> ObjectWriter<W> {
             open: None,
             events: RootBuilder::new(),
             rows: RootBuilder::new(),
+            digests: Digests::default(),
             normalizers: BTreeSet::new(),
             tables: BTreeSet::new(),
             time_min: None,
@@ -183,7 +185,7 @@ impl<W: Write + Send> ObjectWriter<W> {
                     group.append_column(&pages, result).map_err(at)?;
                 }
                 Done::ClosedOther(chunk) => chunk.append_to_row_group(&mut group).map_err(at)?,
-                Done::Chunk(..) | Done::Other(..) | Done::Digests(_) => {}
+                Done::Chunk(..) | Done::Other(..) | Done::Digests(..) => {}
             }
         }
         group.close().map_err(at)?;
@@ -320,13 +322,16 @@ impl<W: Write + Send> ObjectWriter<W> {
                 _ => None,
             });
         }
-        jobs.push(Job::Digest(rows));
+        jobs.push(Job::Digest(rows, Box::new(std::mem::take(&mut self.digests))));
         let mut digests = Vec::new();
         for done in run(jobs, self.threads).map_err(at)? {
             match done {
                 Done::Chunk(column, chunk) => group.chunks[column.index()] = Some(chunk),
                 Done::Other(column, writer) => group.others[column.index()] = Some(writer),
-                Done::Digests(all) => digests = all,
+                Done::Digests(all, remembered) => {
+                    digests = all;
+                    self.digests = *remembered;
+                }
                 Done::ClosedChunk(_) | Done::ClosedOther(_) => {}
             }
         }
@@ -410,7 +415,7 @@ enum Job<'a> {
     /// The next rows' original bytes; the first is the group's row `from`.
     Originals { column: Column, chunk: Box<ChunkWriter>, rows: &'a [Row<'a>], added: Added<'a>, from: u64 },
     /// The rows' digests.
-    Digest(&'a [Row<'a>]),
+    Digest(&'a [Row<'a>], Box<Digests>),
     /// Nothing comes after the rows that were written, so many.
     CloseChunk(Box<ChunkWriter>, u64),
     /// Nothing comes after what was written.
@@ -423,7 +428,7 @@ enum Done {
     Other(Column, Box<ArrowColumnWriter>),
     ClosedChunk(Box<Chunk>),
     ClosedOther(Box<ArrowColumnChunk>),
-    Digests(Vec<Hash>),
+    Digests(Vec<Hash>, Box<Digests>),
 }
 
 impl Job<'_> {
@@ -450,7 +455,7 @@ impl Job<'_> {
                 }
                 Ok(Done::Chunk(column, chunk))
             }
-            Self::Digest(rows) => Ok(Done::Digests(digest::of_rows(rows))),
+            Self::Digest(rows, mut digests) => Ok(Done::Digests(digests.of_rows(rows), digests)),
             Self::CloseChunk(chunk, rows) => Ok(Done::ClosedChunk(Box::new(chunk.close(rows)?))),
             Self::CloseOther(writer) => Ok(Done::ClosedOther(Box::new(writer.close()?))),
         }
@@ -464,7 +469,7 @@ fn run(jobs: Vec<Job<'_>>, threads: usize) -> Result<Vec<Done>, ParquetError> {
     }
     let mut jobs: Vec<(usize, Job<'_>)> = jobs.into_iter().enumerate().collect();
     // The largest go first: the last of the list is taken first.
-    jobs.sort_by_key(|(_, job)| matches!(job, Job::Originals { .. } | Job::Digest(_)));
+    jobs.sort_by_key(|(_, job)| matches!(job, Job::Originals { .. } | Job::Digest(..)));
     let jobs = Mutex::new(jobs);
     // A poisoned lock means that a thread panicked, which the join below reports.
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();

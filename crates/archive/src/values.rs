@@ -82,6 +82,8 @@ impl Distinct {
     }
 
     fn new(page: Bytes, texts: u32, check: bool) -> Result<Self> {
+        // What is ASCII with the lengths between the texts is UTF-8 as well.
+        let check = check && !page.is_ascii();
         let mut page = page.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         let mut places = Vec::with_capacity(texts as usize);
         let mut at = 0;
@@ -182,6 +184,8 @@ enum Stored {
 struct PlainPage {
     page: Bytes,
     at: usize,
+    /// Whether its texts have to be looked at.
+    check: bool,
 }
 
 impl ColumnReader {
@@ -266,6 +270,9 @@ impl ColumnReader {
         loop {
             match self.pages.get_next_page()? {
                 None => return Ok(None),
+                Some(Page::DictionaryPage { .. }) if self.dictionary.is_some() => {
+                    return Err(damaged("it has two dictionaries"));
+                }
                 Some(Page::DictionaryPage { buf, num_values, .. }) => {
                     self.dictionary = Some(match kind {
                         Kind::Bool => return Err(damaged("flags have no dictionary")),
@@ -287,7 +294,7 @@ impl ColumnReader {
                     rep_level_encoding,
                     ..
                 }) if kind != Kind::List || rep_level_encoding == Encoding::RLE => {
-                    return OpenPage::new(kind, buf, num_values as usize, encoding).map(Some);
+                    return OpenPage::new(self.column, buf, num_values as usize, encoding).map(Some);
                 }
                 Some(_) => return Err(damaged("a page is of another version than 1")),
             }
@@ -299,9 +306,9 @@ impl ColumnReader {
         let mut left = rows;
         while left > 0 {
             let n = self.rows()?.min(left);
-            let Self { column, dictionary, open: Some(page), .. } = self else { break };
+            let Self { dictionary, open: Some(page), .. } = &mut *self else { break };
             if let Shape::Flat(levels) = &mut page.shape {
-                page.values.texts(n, Some(levels), dictionary.as_ref(), is_text(*column), &mut out)?;
+                page.values.texts(n, Some(levels), dictionary.as_ref(), &mut out)?;
             }
             page.rows -= n;
             left -= n;
@@ -314,7 +321,7 @@ impl ColumnReader {
         let mut left = rows;
         while left > 0 {
             let n = self.rows()?.min(left);
-            let Self { column, dictionary, open: Some(page), .. } = self else { break };
+            let Self { dictionary, open: Some(page), .. } = &mut *self else { break };
             if let Shape::Lists(counts) = &mut page.shape {
                 let start = end;
                 for count in counts.take(n) {
@@ -327,7 +334,7 @@ impl ColumnReader {
                     });
                 }
                 let number = (end - start) as usize;
-                page.values.texts(number, None, dictionary.as_ref(), is_text(*column), &mut items)?;
+                page.values.texts(number, None, dictionary.as_ref(), &mut items)?;
             }
             page.rows -= n;
             left -= n;
@@ -394,7 +401,8 @@ impl ColumnReader {
 }
 
 impl OpenPage {
-    fn new(kind: Kind, mut page: Bytes, values: usize, encoding: Encoding) -> Result<Self> {
+    fn new(column: Column, mut page: Bytes, values: usize, encoding: Encoding) -> Result<Self> {
+        let kind = column.kind();
         let (shape, rows) = if kind == Kind::List {
             let (mut repetition, mut definition) = (Vec::new(), Vec::new());
             Hybrid::new(behind_length(&mut page)?, 1)?.read(values, &mut repetition)?;
@@ -406,7 +414,11 @@ impl OpenPage {
             (Shape::Flat(Hybrid::new(behind_length(&mut page)?, 1)?), values)
         };
         let values = match encoding {
-            Encoding::PLAIN => Stored::Plain(PlainPage { page, at: 0 }),
+            Encoding::PLAIN => {
+                // What is ASCII with the lengths between the texts is UTF-8 as well.
+                let check = is_text(column) && !page.is_ascii();
+                Stored::Plain(PlainPage { page, at: 0, check })
+            }
             #[allow(deprecated)]
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY if kind != Kind::Bool => {
                 // A page of nulls may have no width.
@@ -463,7 +475,6 @@ impl Stored {
         n: usize,
         levels: Option<&mut Hybrid>,
         dictionary: Option<&Dictionary>,
-        check: bool,
         out: &mut Option<Texts>,
     ) -> Result<()> {
         match self {
@@ -504,7 +515,7 @@ impl Stored {
                 flat(n, levels, none, places, |n, out| {
                     for _ in 0..n {
                         let (start, end) = self::plain(&plain.page, plain.at)?;
-                        if check {
+                        if plain.check {
                             utf8(&plain.page[start..end])?;
                         }
                         plain.at = end;
@@ -575,7 +586,8 @@ fn flat<T: Copy>(
 
 /// Whether a column's values have to be UTF-8. Those that are read as hex digits are looked at then.
 fn is_text(column: Column) -> bool {
-    !matches!(column, Column::EventOriginal | Column::EventHash | Column::KeytrailUid)
+    matches!(column.kind(), Kind::Text | Kind::List)
+        && !matches!(column, Column::EventHash | Column::KeytrailUid)
 }
 
 /// Where a text that begins with its length at `at` begins itself, and ends.

@@ -11,6 +11,7 @@ mod event;
 mod expire;
 mod folder;
 mod follow;
+mod help;
 mod log;
 mod notify;
 mod quarantine;

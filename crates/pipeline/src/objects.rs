@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
+use keytrail_archive::{Digests, ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
 use keytrail_model::manifest::ObjectRef;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
@@ -159,8 +159,9 @@ pub(crate) struct Contents {
 /// Reads all rows of an object.
 pub(crate) fn contents(reader: &ObjectReader) -> Result<Contents, ReadError> {
     let (mut events, mut rows, mut withheld) = (RootBuilder::new(), RootBuilder::new(), Vec::new());
+    let mut digests = Digests::default();
     for batch in reader.batches(&Projection::Bound, Selection::All) {
-        for leaf in batch?.leaves() {
+        for leaf in batch?.leaves(&mut digests) {
             match leaf.original {
                 None => withheld.push(leaf.number),
                 Some(original) if Hash::of(original) == leaf.hash => {}

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use keytrail_archive::kept::{self, Kept, Origin};
 use keytrail_archive::{
-    Batch, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
+    Batch, Digests, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
 };
 use keytrail_model::manifest::{Decision, DroppedRow, ManifestKind, RowRun};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
@@ -149,9 +149,10 @@ impl<'a> Rewriter<'a> {
         }
         let reader = object.reader(key)?;
         let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
+        let mut digests = Digests::default();
         for batch in reader.batches(&Projection::All, Selection::All) {
             let batch = batch.map_err(|e| objects::at(key, e))?;
-            for leaf in batch.leaves() {
+            for leaf in batch.leaves(&mut digests) {
                 if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
                     return Err(damaged(&format!(
                         "has an original in row {} that its hash does not fit",
@@ -202,11 +203,12 @@ impl<'a> Rewriter<'a> {
         let mut lineage = Lineage::of_new(&rows, kind, inputs, &detail);
         let file = File::open(&output.path).map_err(|e| scratch_error("open", &output.path, &e))?;
         let reader = ObjectReader::open(Arc::new(file))?;
+        let mut digests = Digests::default();
         let refused =
             |what: &str| Fatal::new("Fatal.Rewrite", format!("`{}` was not put: {what}", object.key));
         let mut withheld = output.withheld.iter();
         for batch in reader.batches(&Projection::Bound, Selection::All) {
-            for leaf in batch?.leaves() {
+            for leaf in batch?.leaves(&mut digests) {
                 lineage.push(leaf_hash(&leaf.hash.0), leaf_hash(&leaf.digest.0));
                 // No root is over the original bytes, and the inputs go.
                 let kept = match leaf.original {
