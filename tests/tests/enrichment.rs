@@ -137,7 +137,8 @@ fn what_is_wrong_in_tables_stops_the_start_and_is_told_whole() {
     let trail = Trail::new();
     let input = trail.input("in.json", event("e", 0));
     let config = one_table(&trail, "keys", "keys.csv", "id,owner,valid_from\na,\u{1b}[31m,soon\n,x,\n");
-    let more = fs::read_to_string(&config).expect("there") + "[[tables]]\nkind = \"networks\"\npath = \"gone.csv\"\n";
+    let more = fs::read_to_string(&config).expect("there")
+        + "[[tables]]\nkind = \"networks\"\npath = \"gone.csv\"\n";
     fs::write(&config, more).expect("written");
     let run = trail.run([input.to_str().expect("UTF-8"), "--config", &config]);
     assert_eq!(run.code, Some(78));
@@ -157,7 +158,10 @@ fn what_is_wrong_in_tables_stops_the_start_and_is_told_whole() {
     let check = trail.keytrail(["enrich", "check", "--json", "--config", &config]);
     assert_eq!(check.code, Some(78));
     let problems = check.json();
-    assert_eq!((&problems["problems"][1]["column"], &problems["problems"][1]["row"]), (&"id".into(), &2.into()));
+    assert_eq!(
+        (&problems["problems"][1]["column"], &problems["problems"][1]["row"]),
+        (&"id".into(), &2.into())
+    );
     // Nothing was begun.
     assert!(!trail.data().exists());
     one_table(&trail, "keys", "keys.csv", keys("Ana"));
@@ -167,12 +171,18 @@ fn what_is_wrong_in_tables_stops_the_start_and_is_told_whole() {
 #[test]
 fn tables_are_checked_against_an_archive() {
     let trail = Trail::new();
-    let input = trail.input("in.json", event("a", 0) + &event("b", 1).replace("1234abcd-12ab", "0000abcd-12ab"));
+    let input =
+        trail.input("in.json", event("a", 0) + &event("b", 1).replace("1234abcd-12ab", "0000abcd-12ab"));
     trail.run([&input]).success();
     let config = one_table(&trail, "keys", "keys.csv", keys("Ana") + "x,,\n");
     let bad = trail.keytrail(["enrich", "check", "--config", &config]);
     assert_eq!(bad.code, Some(78), "{}", bad.stdout);
-    let config = one_table(&trail, "keys", "keys.csv", "arn,owner,valid_from,cost_centre\n".to_owned() + ARN + ",Ana,2024-01-01,17\n");
+    let config = one_table(
+        &trail,
+        "keys",
+        "keys.csv",
+        "arn,owner,valid_from,cost_centre\n".to_owned() + ARN + ",Ana,2024-01-01,17\n",
+    );
     let data = trail.data();
     let args = ["enrich", "check", "--config", &config, "--data", data.to_str().expect("UTF-8")];
     let said = trail.keytrail(args).success().stdout;
@@ -180,7 +190,8 @@ fn tables_are_checked_against_an_archive() {
     let shares = said.lines().find(|l| l.ends_with("events (50.0 %)")).expect("shares");
     assert!(shares.starts_with("keys "), "{said}");
     let uid = trail.query("select keytrail_uid as uid from {archive} where event_id = 'a'");
-    let said = trail.keytrail(args.iter().copied().chain(["--event", &text(&uid[0]["uid"])])).success().stdout;
+    let said =
+        trail.keytrail(args.iter().copied().chain(["--event", &text(&uid[0]["uid"])])).success().stdout;
     assert!(said.contains("keytrail.key.owner               Ana"), "{said}");
 }
 

@@ -16,7 +16,8 @@ fn problems(kind: TableKind, format: Format, text: &str) -> Vec<String> {
 }
 
 fn tables(csv: &[(TableKind, &str)]) -> Tables {
-    Tables::new(csv.iter().map(|(kind, text)| table(*kind, Format::Csv, text)).collect()).expect("good tables")
+    Tables::new(csv.iter().map(|(kind, text)| table(*kind, Format::Csv, text)).collect())
+        .expect("good tables")
 }
 
 /// What tables say of an event of that dataset and time, `column=value` by ascending column.
@@ -45,7 +46,10 @@ fn owner(tables: &Tables, dataset: &'static str, at: &str, set: &[(Column, &'sta
 const ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 const ARN: &str = "arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const CT: &str = "aws.cloudtrail";
-use Column::{CloudAccountId, CloudProjectId, CloudRegion, KeytrailKeyAlias, KeytrailKeyArn, KeytrailKeyId, KeytrailKeyStore};
+use Column::{
+    CloudAccountId, CloudProjectId, CloudRegion, KeytrailKeyAlias, KeytrailKeyArn, KeytrailKeyId,
+    KeytrailKeyStore,
+};
 
 #[test]
 fn every_format_gives_the_same_rows() {
@@ -82,16 +86,56 @@ fn all_problems_are_told_with_row_column_and_what_was_expected() {
     );
     let one = |kind, format, text: &str| problems(kind, format, text).remove(0);
     for (kind, format, text, expected) in [
-        (TableKind::Networks, Format::Csv, "network,zone\n10.0.0.1/8,x\n", "row 1 (line 2), column `network`: expected the network's first address, as in `10.0.0.0/8`, found `10.0.0.1/8`"),
-        (TableKind::Principals, Format::Json, "[{\"principal\":\"a\",\"privileged\":\"yes\"}]", "row 1, column `privileged`: expected `true` or `false`, found `yes`"),
-        (TableKind::Accounts, Format::Yaml, "- id: 1\n- name: x\n", "row 2 (line 2), column `id`: missing, expected an account, project or subscription"),
-        (TableKind::Accounts, Format::Yaml, "- id: &a 1\n- id: *a\n", "row 1 (line 1): anchors and aliases are not read, expected plain values"),
-        (TableKind::Accounts, Format::Yaml, "id: 1\n", "line 1: expected a list of rows, each with `column: value`"),
-        (TableKind::Accounts, Format::Csv, "id,id\n1,2\n", "line 1, column `id`: stands twice in the first line, expected once"),
-        (TableKind::Accounts, Format::Csv, "id\n1,2\n", "row 1 (line 2): expected 1 values as in the first line, found 2"),
+        (
+            TableKind::Networks,
+            Format::Csv,
+            "network,zone\n10.0.0.1/8,x\n",
+            "row 1 (line 2), column `network`: expected the network's first address, as in `10.0.0.0/8`, found `10.0.0.1/8`",
+        ),
+        (
+            TableKind::Principals,
+            Format::Json,
+            "[{\"principal\":\"a\",\"privileged\":\"yes\"}]",
+            "row 1, column `privileged`: expected `true` or `false`, found `yes`",
+        ),
+        (
+            TableKind::Accounts,
+            Format::Yaml,
+            "- id: 1\n- name: x\n",
+            "row 2 (line 2), column `id`: missing, expected an account, project or subscription",
+        ),
+        (
+            TableKind::Accounts,
+            Format::Yaml,
+            "- id: &a 1\n- id: *a\n",
+            "row 1 (line 1): anchors and aliases are not read, expected plain values",
+        ),
+        (
+            TableKind::Accounts,
+            Format::Yaml,
+            "id: 1\n",
+            "line 1: expected a list of rows, each with `column: value`",
+        ),
+        (
+            TableKind::Accounts,
+            Format::Csv,
+            "id,id\n1,2\n",
+            "line 1, column `id`: stands twice in the first line, expected once",
+        ),
+        (
+            TableKind::Accounts,
+            Format::Csv,
+            "id\n1,2\n",
+            "row 1 (line 2): expected 1 values as in the first line, found 2",
+        ),
         (TableKind::Accounts, Format::Csv, "", "expected a first line with the columns' names"),
         (TableKind::Geoip, Format::Mmdb, "no database", "expected a MaxMind DB file (.mmdb):"),
-        (TableKind::Keys, Format::Json, "[{\"id\":\"a\",\"id\":\"b\"}]", "row 1 (line 1): expected an array of objects, or one object a line: `id` stands twice"),
+        (
+            TableKind::Keys,
+            Format::Json,
+            "[{\"id\":\"a\",\"id\":\"b\"}]",
+            "row 1 (line 1): expected an array of objects, or one object a line: `id` stands twice",
+        ),
     ] {
         let found = one(kind, format, text);
         assert!(found.starts_with(expected), "{found}");
@@ -108,7 +152,8 @@ fn rows_that_hold_at_the_same_time_name_each_other() {
     let overlapping = format!("{text}10.0.0.0/8,c,2023-12-31,2024-01-01\n");
     let networks = table(TableKind::Networks, Format::Csv, &overlapping);
     let keys = table(TableKind::Keys, Format::Csv, "arn,id\narn:aws:kms:r:1:key/a,\n");
-    let more = read(TableKind::Keys, "more", Format::Csv, b"arn\narn:aws:kms:r:1:key/a\n", Validity::default());
+    let more =
+        read(TableKind::Keys, "more", Format::Csv, b"arn\narn:aws:kms:r:1:key/a\n", Validity::default());
     let found = Tables::new(vec![networks, keys, more.unwrap()]).unwrap_err();
     let told: Vec<_> = found.iter().map(|(n, p)| format!("{n} {p}")).collect();
     assert_eq!(
@@ -116,7 +161,12 @@ fn rows_that_hold_at_the_same_time_name_each_other() {
         "0 row 3 (line 4): `10.0.0.0/8` is also in row 1 (line 2), which holds at the same time, expected \
          `valid_from` and `valid_to` apart"
     );
-    assert!(told[1].starts_with("2 row 1 (line 2): `arn:aws:kms:r:1:key/a` is also in row 1 (line 2) of the table `keys`"), "{told:?}");
+    assert!(
+        told[1].starts_with(
+            "2 row 1 (line 2): `arn:aws:kms:r:1:key/a` is also in row 1 (line 2) of the table `keys`"
+        ),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -140,14 +190,26 @@ fn keys_are_known_by_arn_id_and_alias_within_their_account_and_region() {
     assert_eq!(owner(CT, &[&at("eu-west-1")[..], &[(KeytrailKeyId, ID)]].concat()), Some("dublin".into()));
     // Another account's key of the same id, another region's alias of the same name.
     let other = "arn:aws:kms:us-west-2:999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-    assert_eq!(owner(CT, &[&at("us-west-2")[..], &[(KeytrailKeyArn, other), (KeytrailKeyId, ID)]].concat()), None);
+    assert_eq!(
+        owner(CT, &[&at("us-west-2")[..], &[(KeytrailKeyArn, other), (KeytrailKeyId, ID)]].concat()),
+        None
+    );
     assert_eq!(owner(CT, &[&at("eu-west-1")[..], &[(KeytrailKeyAlias, "alias/app")]].concat()), None);
     assert_eq!(owner(CT, &[(KeytrailKeyId, ID)]), None);
-    assert_eq!(owner(CT, &[&at("x")[..], &[(KeytrailKeyId, "anywhere")]].concat()), Some("everywhere".into()));
+    assert_eq!(
+        owner(CT, &[&at("x")[..], &[(KeytrailKeyId, "anywhere")]].concat()),
+        Some("everywhere".into())
+    );
     let vault = |store| [(KeytrailKeyId, "orders"), (KeytrailKeyStore, store)];
     assert_eq!(owner("vault.audit", &vault("transit/")), Some("vault".into()));
     assert_eq!(owner("vault.audit", &vault("other/")), None);
-    let google = [(CloudAccountId, "o"), (CloudProjectId, "p"), (CloudRegion, "l"), (KeytrailKeyId, "k"), (KeytrailKeyStore, "r")];
+    let google = [
+        (CloudAccountId, "o"),
+        (CloudProjectId, "p"),
+        (CloudRegion, "l"),
+        (KeytrailKeyId, "k"),
+        (KeytrailKeyStore, "r"),
+    ];
     assert_eq!(owner("gcp.audit", &google), Some("google".into()));
     let azure = [(KeytrailKeyId, "ORDERS"), (KeytrailKeyStore, "contoso")];
     assert_eq!(owner("azure.keyvault", &azure), Some("azure".into()));
@@ -181,21 +243,23 @@ fn a_name_that_its_caller_chose_makes_nobody_a_person() {
         all.iter().find_map(|s| s.strip_prefix("actor_person=")).map(str::to_owned)
     };
     let session = |issuer| {
-        [(KeytrailActorType, "AssumedRole"), (UserName, "alice@example.com"), (KeytrailActorIssuerArn, issuer)]
+        [
+            (KeytrailActorType, "AssumedRole"),
+            (UserName, "alice@example.com"),
+            (KeytrailActorIssuerArn, issuer),
+        ]
     };
     assert_eq!(person(CT, &session("arn:aws:iam::1:role/Admins")), Some("administrators".into()));
     assert_eq!(person(CT, &session("arn:aws:iam::1:role/Other")), None);
-    let sso = "arn:aws:iam::1:role/aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_Admins_0123456789abcdef";
+    let sso =
+        "arn:aws:iam::1:role/aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_Admins_0123456789abcdef";
     assert_eq!(person(CT, &session(sso)), Some("Alice".into()));
     assert_eq!(person("gcp.audit", &[(UserName, "ALICE@example.com")]), Some("Alice".into()));
     assert_eq!(person("kubernetes.audit", &[(UserName, "bob")]), Some("Bob".into()));
     assert_eq!(person("vault.audit", &[(UserName, "bob")]), None);
     assert_eq!(person("kubernetes.audit", &[(UserName, "Bob")]), None);
     let id = [(KeytrailActorArn, "x"), (UserId, "d9da5048-2737-4770-bd64-1234567890ab")];
-    assert_eq!(
-        said(&tables, "azure.keyvault", "", &id),
-        ["actor_person=Carol", "actor_privileged=false"]
-    );
+    assert_eq!(said(&tables, "azure.keyvault", "", &id), ["actor_person=Carol", "actor_privileged=false"]);
 }
 
 #[test]
@@ -207,7 +271,13 @@ fn networks_and_accounts_are_joined() {
     let set = [(Column::SourceIp, "10.1.2.3"), (CloudAccountId, "012345678901")];
     assert_eq!(
         said(&tables, CT, "2024-01-01", &set),
-        ["cloud_account_name=prod", "account_owner=Ana", "account_tier=production", "source_site=Frankfurt", "source_zone=hsm"]
+        [
+            "cloud_account_name=prod",
+            "account_owner=Ana",
+            "account_tier=production",
+            "source_site=Frankfurt",
+            "source_zone=hsm"
+        ]
     );
     assert_eq!(said(&tables, CT, "", &[(Column::SourceIp, "::ffff:10.200.0.1")]), ["source_zone=internal"]);
     assert_eq!(said(&tables, CT, "", &[(Column::SourceIp, "AWS Internal")]), Vec::<String>::new());

@@ -68,7 +68,8 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
         }
     }
     let rate = |seconds: f64| EVENTS as f64 / seconds / 1e3;
-    let figure = |name: &str, value, unit, baseline, bar| Figure { name: name.to_owned(), value, unit, baseline, bar };
+    let figure =
+        |name: &str, value, unit, baseline, bar| Figure { name: name.to_owned(), value, unit, baseline, bar };
     Ok(vec![
         figure(
             "enrich: ingest with tables, once they are read",
@@ -77,7 +78,13 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
             Some(rate(plain)),
             Some(Bar::AtLeast(0.9)),
         ),
-        figure("enrich: ingest with the reading of tables", rate(enriched), "k events/s", Some(rate(plain)), None),
+        figure(
+            "enrich: ingest with the reading of tables",
+            rate(enriched),
+            "k events/s",
+            Some(rate(plain)),
+            None,
+        ),
         figure("enrich: tables of 170,000 rows read", loading, "s", None, None),
     ])
 }
