@@ -102,6 +102,12 @@ def order(path, data):
 
 # What the row digest leaves out.
 UNBOUND = {"event_original", "event_hash", "keytrail_uid", "event_ingested", "keytrail_group", "keytrail_input"}
+# ... because tables said it, not the producer.
+UNBOUND |= {"cloud_account_name", "keytrail_account_owner", "keytrail_account_tier", "keytrail_actor_person"}
+UNBOUND |= {"keytrail_actor_privileged", "keytrail_actor_role", "keytrail_actor_service", "keytrail_actor_team"}
+UNBOUND |= {"keytrail_key_declared_alias", "keytrail_key_declared_id", "keytrail_key_owner", "keytrail_key_purpose"}
+UNBOUND |= {"keytrail_key_team", "keytrail_key_tier", "keytrail_source_site", "keytrail_source_zone", "keytrail_tables"}
+UNBOUND |= {"source_as_number", "source_as_organization_name", "source_geo_city_name", "source_geo_country_iso_code"}
 
 
 def behind_length(part):

@@ -14,7 +14,7 @@ use arrow_array::ArrayRef;
 use keytrail_model::digest::Digests;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::merkle::RootBuilder;
-use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp, Uid};
+use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, TableRef, Timestamp, Uid};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::chunk::{Chunk, ChunkWriter};
 use crate::columns::{Added, Built, Cell, build};
+use crate::enrichment::Enrichment;
 use crate::error::from_parquet;
 use crate::kept::Kept;
 use crate::name::{NameParts, object_key};
@@ -49,6 +50,7 @@ pub struct ObjectWriter<W: Write + Send> {
     rows: RootBuilder,
     digests: Digests,
     normalizers: BTreeSet<String>,
+    tables: BTreeSet<TableRef>,
     time_min: Option<i64>,
     time_max: Option<i64>,
 }
@@ -97,9 +99,18 @@ impl<W: Write + Send> ObjectWriter<W> {
             rows: RootBuilder::new(),
             digests: Digests::default(),
             normalizers: BTreeSet::new(),
+            tables: BTreeSet::new(),
             time_min: None,
             time_max: None,
         })
+    }
+
+    /// Records tables that rows are enriched with: the manifest and the object's name say so, in whatever order
+    /// they come.
+    #[must_use]
+    pub fn enriched_with<'t>(mut self, tables: impl IntoIterator<Item = &'t TableRef>) -> Self {
+        self.tables.extend(tables.into_iter().cloned());
+        self
     }
 
     /// Writes a slice: rows of this partition in ascending [`sort_key`](keytrail_model::row::Head::sort_key)
@@ -109,9 +120,28 @@ impl<W: Write + Send> ObjectWriter<W> {
     /// `Fatal.Archive` for rows of another partition or out of order (nothing of the slice is written);
     /// `Fatal.Store` or `Retryable.StoreFull` when the write fails. The object is useless after the latter.
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
-        self.check(rows, inputs.len())?;
+        self.append_all(rows, Added::New { ingested, inputs, enrichment: None, offset: 0 }, inputs.len())
+    }
+
+    /// As [`append`](Self::append), with what tables say of each row.
+    pub fn append_enriched(
+        &mut self,
+        rows: &[Row<'_>],
+        enrichment: &Enrichment,
+        ingested: Timestamp,
+        inputs: &[String],
+    ) -> Result<(), Fatal> {
+        let added = Added::New { ingested, inputs, enrichment: Some(enrichment), offset: 0 };
+        self.append_all(rows, added, inputs.len())
+    }
+
+    fn append_all(&mut self, rows: &[Row<'_>], mut added: Added<'_>, inputs: usize) -> Result<(), Fatal> {
+        self.check(rows, inputs)?;
         for step in steps(rows) {
-            self.step(step, Added::New { ingested, inputs })?;
+            self.step(step, added)?;
+            if let Added::New { offset, .. } = &mut added {
+                *offset += step.len();
+            }
         }
         Ok(())
     }
@@ -215,16 +245,18 @@ impl<W: Write + Send> ObjectWriter<W> {
             normalizers: self.normalizers.into_iter().collect(),
             rows_root: self.rows.root(),
             schema: SCHEMA_VERSION,
+            tables: self.tables.into_iter().collect(),
             time_max: self.time_max,
             time_min: self.time_min,
         };
+        let tables: Vec<String> = rows.tables.iter().map(TableRef::version).collect();
         let parts = NameParts {
             kind: kind.name(),
             events_root: rows.events_root,
             rows_root: rows.rows_root,
             normalizers: &rows.normalizers,
             schema: rows.schema,
-            tables: &[],
+            tables: &tables,
             replaces,
         };
         let object = ObjectRef {

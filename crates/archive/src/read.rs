@@ -67,6 +67,8 @@ impl From<ReadError> for Fatal {
 pub enum Projection {
     /// All of them.
     All,
+    /// All but enrichment: what roots, identity and provenance are of.
+    Bound,
     /// These.
     Columns(Vec<Column>),
 }
@@ -81,6 +83,7 @@ impl Projection {
         column == Column::KeytrailUid
             || match self {
                 Self::All => true,
+                Self::Bound => !column.enriched(),
                 Self::Columns(list) => list.contains(&column),
             }
     }

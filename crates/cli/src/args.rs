@@ -59,6 +59,9 @@ pub enum Command {
     /// Write a commented keytrail.toml, or check one
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check the tables that new events are enriched with
+    #[command(subcommand)]
+    Enrich(EnrichCommand),
 }
 
 /// The data folder.
@@ -95,6 +98,30 @@ pub enum ConfigCommand {
     /// Tell everything that is wrong in a configuration, or what it declares and how many files lie there
     #[command(after_help = help::CONFIG_CHECK)]
     Check(ConfigCheckArgs),
+}
+
+/// `keytrail enrich`.
+#[derive(Subcommand, Debug)]
+pub enum EnrichCommand {
+    /// Read the tables that the configuration names: rows, hash, when they hold; or everything that is wrong
+    #[command(after_help = help::ENRICH_CHECK)]
+    Check(EnrichCheckArgs),
+}
+
+/// `keytrail enrich check`.
+#[derive(Args, Debug)]
+pub struct EnrichCheckArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Count which events of this data folder the tables know
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Show what the tables say of an archived event, by enough of its uid's first digits
+    #[arg(long, value_name = "UID", requires = "data")]
+    pub event: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `keytrail config init`.

@@ -116,7 +116,7 @@ impl ObjectCheck<'_> {
             other => other,
         };
         let mut lineage = Lineage::of(sealed, self.history, &mut details).map_err(ReadError::Io)?;
-        for batch in reader.batches(&Projection::All, Selection::All) {
+        for batch in reader.batches(&Projection::Bound, Selection::All) {
             let batch = batch?;
             let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
             let leaves: Vec<Leaf<'_>> = batch.leaves(&mut digests).collect();

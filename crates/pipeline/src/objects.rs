@@ -160,7 +160,7 @@ pub(crate) struct Contents {
 pub(crate) fn contents(reader: &ObjectReader) -> Result<Contents, ReadError> {
     let (mut events, mut rows, mut withheld) = (RootBuilder::new(), RootBuilder::new(), Vec::new());
     let mut digests = Digests::default();
-    for batch in reader.batches(&Projection::All, Selection::All) {
+    for batch in reader.batches(&Projection::Bound, Selection::All) {
         for leaf in batch?.leaves(&mut digests) {
             match leaf.original {
                 None => withheld.push(leaf.number),
@@ -196,6 +196,8 @@ pub struct StoredEvent {
     pub input: String,
     /// Derived columns, encoded as [`keytrail_model::row::columns`] reads them.
     pub columns: Vec<u8>,
+    /// Enrichment columns, in the same encoding.
+    pub enrichment: Vec<u8>,
     /// The bytes as they came; `None` where withheld.
     pub original: Option<Vec<u8>>,
 }
@@ -272,6 +274,7 @@ fn copied(row: &StoredRow<'_>) -> StoredEvent {
         ingested: row.ingested.map(|t| t.0),
         input: row.input.unwrap_or_default().to_owned(),
         columns: row.columns.to_vec(),
+        enrichment: row.enrichment.to_vec(),
         original: row.original.map(<[u8]>::to_vec),
     }
 }

@@ -85,7 +85,7 @@ impl<'a> Rewriter<'a> {
                 sorter.push(rows, &mut |_, _| Ok(()))
             })?;
         }
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, inputs)?;
         sorter.finish(&mut |_, rows| output.append(rows))?;
         self.put(output, ManifestKind::Compact, inputs, None)
     }
@@ -102,7 +102,7 @@ impl<'a> Rewriter<'a> {
     ) -> Result<Option<Manifest>, Fatal> {
         let dataset = dataset(partition)?;
         let key = &input.object.key;
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, std::slice::from_ref(input))?;
         let (mut columns, mut scratch, mut same) = (Vec::new(), Vec::new(), true);
         self.read(input, &mut |batch| {
             let mut rows = RowBuffer::new();
@@ -172,10 +172,11 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    fn output(&self, partition: &Partition) -> Result<Output, Fatal> {
+    fn output(&self, partition: &Partition, inputs: &[SealedObject]) -> Result<Output, Fatal> {
         let path = self.trail.scratch.join("rewrite.tmp");
         let file = File::create(&path).map_err(|e| scratch_error("create", &path, &e))?;
-        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?;
+        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?
+            .enriched_with(inputs.iter().flat_map(|input| &input.rows.tables));
         Ok(Output {
             writer,
             path,
@@ -206,7 +207,7 @@ impl<'a> Rewriter<'a> {
         let refused =
             |what: &str| Fatal::new("Fatal.Rewrite", format!("`{}` was not put: {what}", object.key));
         let mut withheld = output.withheld.iter();
-        for batch in reader.batches(&Projection::All, Selection::All) {
+        for batch in reader.batches(&Projection::Bound, Selection::All) {
             for leaf in batch?.leaves(&mut digests) {
                 lineage.push(leaf_hash(&leaf.hash.0), leaf_hash(&leaf.digest.0));
                 // No root is over the original bytes, and the inputs go.
