@@ -170,6 +170,18 @@ in the archive: runs count them in state/, since the date that is shown.
 
 Exit codes: 0, also where a source is overdue, 64 usage, 70 fatal, 78 configuration.";
 
+pub const ENRICH_CHECK: &str = "\
+Examples:
+  keytrail enrich check                        tables of ./keytrail.toml
+  keytrail enrich check --config FILE --json   for programs
+  keytrail enrich check --data ./trail         how many events they know
+  keytrail enrich check --data ./trail --event 89e3c1f6
+                                               what they say of it today
+
+Archived events keep what tables said when they came; schemas/tables.md says what tables hold.
+
+Exit codes: 0 good, 78 problems (each with its file, row and column, and what was expected).";
+
 pub const CONFIG_INIT: &str = "\
 Examples:
   keytrail config init                   keytrail.toml in the current folder

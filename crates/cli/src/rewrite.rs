@@ -10,7 +10,8 @@ use keytrail_pipeline::renormalize::{self, Selected};
 use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::withhold;
 
-use crate::args::{ConfigArgs, DataArgs, KeyArgs, cores, size, time};
+use crate::args::value::{cores, size, time};
+use crate::args::{ConfigArgs, DataArgs, KeyArgs};
 use crate::folder::Folder;
 use crate::help;
 use crate::run::{stop_on_signals, threads, verify_new};

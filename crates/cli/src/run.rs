@@ -20,6 +20,7 @@ use keytrail_pipeline::{Options, Progress, Summary, ingest};
 use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
 use crate::config;
+use crate::enrich;
 use crate::folder::Folder;
 use crate::follow::{follow, with_one_arena};
 use crate::terminal::{bytes, count, escape};
@@ -42,9 +43,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
+    let tables = enrich::tables(&config.tables)?;
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
     let telling = |sources| Telling { options: config.alerts, receivers, sources };
     let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
+    let open = || open().map(|folder| folder.enriched_with(tables));
     if args.follow.follow {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;

@@ -15,6 +15,7 @@ pub mod location;
 mod retention;
 mod section;
 pub mod source;
+mod tables;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use follow::{Following, Listen};
 pub use location::Location;
 pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
+pub use tables::DeclaredTable;
 
 use crate::alerts::Options;
 use crate::expire::Rule;
@@ -37,6 +39,8 @@ pub const FILE: &str = "keytrail.toml";
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
+    /// `[[tables]]`: what new events are enriched with.
+    pub tables: Vec<DeclaredTable>,
     /// `[follow]`: how a service goes about it.
     pub follow: Following,
     /// `[metrics]`: where it serves them.
@@ -63,6 +67,7 @@ impl Config {
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         Self {
             sources: source::read(top, folder),
+            tables: tables::read(top, folder),
             follow: follow::following(top),
             metrics: follow::listen(top),
             alerts: alerts::options(top),
@@ -75,7 +80,8 @@ impl Config {
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, follow::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, tables::TEMPLATE, follow::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE]
+        .concat()
 }
 
 const HEAD: &str = "\
