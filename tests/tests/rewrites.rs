@@ -138,13 +138,39 @@ fn withheld_bytes_do_not_come_back() {
 }
 
 #[test]
+fn an_event_under_a_legal_hold_keeps_its_bytes() {
+    let (trail, _) = trail_of(2);
+    let events = trail.events();
+    let config =
+        trail.input("keytrail.toml", format!("[[holds]]\nreason = \"case 17\"\nuid = \"{}\"\n", events[0].0));
+    let before = trail.files();
+    let withhold = |uids: &[&str]| {
+        let args = ["withhold", "--reason", "request 17", "--config", config.to_str().expect("UTF-8")];
+        trail.keytrail([&args, uids].concat())
+    };
+    let refused = withhold(&[&events[1].0, &events[0].0]).exits(64);
+    assert!(refused.stderr.contains("is under the legal hold `case 17`"), "{}", refused.stderr);
+    trail.verify().success();
+    let archive = |files: &std::collections::BTreeMap<String, String>| {
+        files
+            .iter()
+            .filter(|(name, _)| name.starts_with("archive/"))
+            .map(|(_, hash)| hash.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(archive(&trail.files()), archive(&before));
+    withhold(&[&events[1].0]).success();
+    trail.keytrail(["expire", "--older-than", "1d", "--config", "nowhere.toml"]).exits(78);
+}
+
+#[test]
 fn what_expires_is_said_before_it_goes() {
     let (trail, inputs) = trail_of(2);
     let plan = |args: &[&str]| trail.keytrail(["expire", "--json"].iter().chain(args)).success().json();
     trail.keytrail(["expire"]).exits(64);
     let files = trail.files();
     // Its events are of 2024, but it was archived today.
-    assert_eq!(plan(&["--older-than", "1d"]), serde_json::json!({"expired": [], "held": []}));
+    assert_eq!(plan(&["--older-than", "1d"]), serde_json::json!({"expired": [], "held": [], "skipped": []}));
     assert_eq!(trail.files(), files);
     let said = trail.keytrail(["expire", "--older-than", "1d", "--apply"]).success().stdout;
     assert!(said.starts_with("expired: 0 objects of 0 days, 0 rows"), "{said}");

@@ -1,4 +1,4 @@
-//! The pages of one row group, as `parquet`'s array readers ask for them.
+//! The pages of one row group, column by column.
 //!
 //! What it is: the row group's column chunks read in windows instead of a header and a page at a time, and
 //! inflated with one zstd context a thread: `parquet`'s own page reader makes a compressor and a
@@ -8,16 +8,14 @@
 //! batches, whatever the pages claim: their values are not copied out of them, so a batch holds its pages.
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::RowGroups;
 use parquet::basic::Compression;
-use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
+use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
@@ -63,13 +61,11 @@ pub(crate) struct GroupPages {
     pub budget: Budget,
 }
 
-impl RowGroups for GroupPages {
-    fn num_rows(&self) -> usize {
-        usize::try_from(self.metadata.row_group(self.group).num_rows()).unwrap_or(0)
-    }
-
-    fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>> {
-        let chunk = self.metadata.row_group(self.group).column(column);
+impl GroupPages {
+    /// The pages of a column, by its place in the file.
+    pub fn column(&self, column: usize) -> Result<Pages> {
+        let group = self.metadata.row_group(self.group);
+        let chunk = group.column(column);
         let inflate = matches!(chunk.compression(), Compression::ZSTD(_));
         // Stored pages are handed over as they are: inflating them is this module's part.
         let stored = if inflate {
@@ -85,44 +81,22 @@ impl RowGroups for GroupPages {
             end: start.saturating_add(len).min(self.source.len()),
             held: Mutex::default(),
         };
-        let pages = Pages {
+        Ok(Pages {
             stored: SerializedPageReader::new(
                 Arc::new(window),
                 &stored,
-                self.num_rows(),
+                usize::try_from(group.num_rows()).unwrap_or(0),
                 places.map(|p| p.page_locations.clone()),
             )?,
             inflate,
             repeated: chunk.column_descr().max_rep_level() > 0,
             budget: self.budget.clone(),
-        };
-        Ok(Box::new(Chunk(Some(Box::new(pages)))))
-    }
-
-    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
-        Box::new(std::iter::once(self.metadata.row_group(self.group)))
-    }
-
-    fn metadata(&self) -> &ParquetMetaData {
-        &self.metadata
+        })
     }
 }
-
-/// The one column chunk of a column in a row group.
-struct Chunk(Option<Box<dyn PageReader>>);
-
-impl Iterator for Chunk {
-    type Item = Result<Box<dyn PageReader>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.take().map(Ok)
-    }
-}
-
-impl PageIterator for Chunk {}
 
 /// The pages of a column chunk.
-struct Pages {
+pub(crate) struct Pages {
     stored: SerializedPageReader<Window>,
     inflate: bool,
     repeated: bool,
@@ -141,20 +115,11 @@ impl PageReader for Pages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let Some(mut page) = self.stored.get_next_page()? else { return Ok(None) };
         if self.inflate {
-            // Levels of a page of version 2 are never compressed, its values need not be.
-            let packed = match &mut page {
-                Page::DataPage { buf, .. } | Page::DictionaryPage { buf, .. } => Some((buf, 0)),
-                Page::DataPageV2 {
-                    buf,
-                    def_levels_byte_len,
-                    rep_levels_byte_len,
-                    is_compressed: true,
-                    ..
-                } => Some((buf, u64::from(*def_levels_byte_len) + u64::from(*rep_levels_byte_len))),
-                Page::DataPageV2 { .. } => None,
-            };
-            if let Some((buf, levels)) = packed {
-                *buf = inflated(buf, levels, &self.budget)?;
+            match &mut page {
+                Page::DataPage { buf, .. } => *buf = inflated(buf, &self.budget, true)?,
+                Page::DictionaryPage { buf, .. } => *buf = inflated(buf, &self.budget, false)?,
+                // Who reads the pages refuses it.
+                Page::DataPageV2 { .. } => {}
             }
         }
         check(&page, self.repeated, &self.budget)?;
@@ -187,15 +152,44 @@ fn check(page: &Page, repeated: bool, budget: &Budget) -> Result<()> {
     Ok(())
 }
 
-/// A page's bytes: the first `plain` of them as they are, the rest inflated.
-fn inflated(page: &Bytes, plain: u64, budget: &Budget) -> Result<Bytes> {
-    thread_local! {
-        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+/// Memory of pages that is used again: of so many bytes, and so many pieces a thread.
+const SPARE_BYTES: usize = 320 << 10;
+const SPARE_PIECES: usize = 32;
+
+/// A page of less takes memory of its own.
+const SMALL_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A page whose memory is used again.
+struct Lent(Vec<u8>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
-    let parts = usize::try_from(plain).ok().and_then(|plain| page.split_at_checked(plain));
-    let (plain, packed) = parts.ok_or_else(|| damaged("the levels of a page are longer than the page"))?;
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let page = std::mem::take(&mut self.0);
+        // Where a thread ends there is no more use for it.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_PIECES {
+                spare.push(page);
+            }
+        });
+    }
+}
+
+/// A page's bytes, in memory that may be `lent`.
+fn inflated(packed: &Bytes, budget: &Budget, lent: bool) -> Result<Bytes> {
     if packed.is_empty() {
-        return Ok(page.clone());
+        return Ok(packed.clone());
     }
     let size = zstd::zstd_safe::get_frame_content_size(packed)
         .ok()
@@ -203,23 +197,22 @@ fn inflated(page: &Bytes, plain: u64, budget: &Budget) -> Result<Bytes> {
         .ok_or_else(|| damaged("a page is no zstd frame that tells its size"))?;
     budget.take(size)?;
     let size = usize::try_from(size).map_err(|_| damaged("a page is larger than memory"))?;
-    let mut out = Vec::new();
-    out.try_reserve_exact(plain.len().saturating_add(size))
+    let lent = lent && (SMALL_BYTES..=SPARE_BYTES).contains(&size);
+    let mut out = if lent { SPARE.with_borrow_mut(Vec::pop).unwrap_or_default() } else { Vec::new() };
+    out.clear();
+    out.try_reserve_exact(if lent { SPARE_BYTES } else { size })
         .map_err(|_| damaged(&format!("a page tells {size} bytes, more than there is memory for")))?;
-    out.extend_from_slice(plain);
-    let mut rest = io::Cursor::new(&mut out);
-    rest.set_position(plain.len() as u64);
     ZSTD.with_borrow_mut(|zstd| {
         let zstd = match zstd {
             Some(zstd) => zstd,
             None => zstd.insert(zstd::bulk::Decompressor::new()?),
         };
-        zstd.decompress_to_buffer(packed, &mut rest)
+        zstd.decompress_to_buffer(packed, &mut out)
     })?;
-    if out.len() != plain.len() + size {
-        return Err(damaged("a page is shorter than its zstd frame tells"));
+    if out.len() != size {
+        return Err(damaged("a page is shorter or longer than its zstd frame tells"));
     }
-    Ok(out.into())
+    Ok(if lent { Bytes::from_owner(Lent(out)) } else { out.into() })
 }
 
 fn damaged(what: &str) -> ParquetError {
@@ -299,30 +292,33 @@ mod tests {
     #[test]
     fn pages_take_no_more_than_they_may() {
         let budget = Budget::default();
-        assert_eq!(inflated(&frame(512 << 10), 0, &budget).unwrap().len(), 512 << 10);
+        assert_eq!(inflated(&frame(512 << 10), &budget, true).unwrap().len(), 512 << 10);
         for wrong in [1, 511 << 10, 513 << 10, BUDGET, BUDGET + 1, u64::MAX - 1] {
             budget.reset();
-            inflated(&frame(wrong), 0, &budget).unwrap_err();
+            inflated(&frame(wrong), &budget, true).unwrap_err();
         }
         budget.reset();
         let pages = BUDGET / (512 << 10);
         for _ in 0..pages {
             budget.take(512 << 10).unwrap();
         }
-        let e = inflated(&frame(512 << 10), 0, &budget).unwrap_err();
+        let e = inflated(&frame(512 << 10), &budget, true).unwrap_err();
         assert!(e.to_string().contains("more than 2147483647 bytes"), "{e}");
         budget.reset();
-        inflated(&frame(512 << 10), 0, &budget).unwrap();
+        inflated(&frame(512 << 10), &budget, true).unwrap();
     }
 
+    /// What was lent comes back, and says nothing of what it held before.
     #[test]
-    fn levels_stay_as_they_are() {
-        let page: Bytes = [&b"levels"[..], &zstd::bulk::compress(b"values", 1).unwrap()].concat().into();
+    fn memory_is_used_again() {
+        let packed = |byte: u8, len: usize| Bytes::from(zstd::bulk::compress(&vec![byte; len], 1).unwrap());
         let budget = Budget::default();
-        assert_eq!(inflated(&page, 6, &budget).unwrap(), &b"levelsvalues"[..]);
-        assert_eq!(inflated(&page, page.len() as u64, &budget).unwrap(), page);
-        inflated(&page, page.len() as u64 + 1, &budget).unwrap_err();
-        inflated(&page, 5, &budget).unwrap_err();
+        for (byte, len) in [(b'a', SPARE_BYTES), (b'b', SMALL_BYTES), (b'c', SPARE_BYTES - 1), (b'd', 7)] {
+            let pages: Vec<_> =
+                (0..3).map(|_| inflated(&packed(byte, len), &budget, true).unwrap()).collect();
+            assert!(pages.iter().all(|page| page.len() == len && page.iter().all(|b| *b == byte)));
+        }
+        assert_eq!(SPARE.with_borrow(Vec::len), 3);
     }
 
     #[test]

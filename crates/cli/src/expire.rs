@@ -7,31 +7,23 @@ use std::process::ExitCode;
 use clap::Args;
 use keytrail_adapters::local::SystemClock;
 use keytrail_model::{Day, Fatal};
-use keytrail_pipeline::expire::{self, Hold, Plan, Rule};
+use keytrail_pipeline::expire::{self, Plan, Rule};
+use keytrail_pipeline::holds::Hold;
 use keytrail_pipeline::readable::SealedObject;
 use keytrail_pipeline::withhold::held;
 use keytrail_ports::Clock;
 
 use crate::args::{ConfigArgs, DataArgs, KeyArgs};
 use crate::folder::Folder;
-use crate::print;
+use crate::help;
 use crate::rewrite::{Done, told, uid};
 use crate::run::threads;
 use crate::terminal::{bytes, count, escape, json_line};
+use crate::{print, tell};
 
 /// `keytrail expire`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail expire --older-than 400d --data ./trail           what would go, and what holds keep
-  keytrail expire --older-than 400d --hold dataset=aws.cloudtrail,from=2024-01-01,to=2024-03-31 --apply
-  keytrail expire --apply                                    by [[retention]] and [[holds]] of keytrail.toml
-
-An archive object goes when all of its events, and their archiving, are of days before the limit. The log says
-by which rule; `verify` tells what expired (EXPIRED) from what is missing (FILE_MISSING). Holds of the
-configuration count beside those given. An expired event is forgotten: reading its log again archives it again,
-and it is kept anew. Quarantine entries and the log's own files stay.
-Exit codes: 0 good, 64 usage, 70 fatal or findings, 75 try again later, 78 configuration.")]
+#[command(after_help = help::EXPIRE)]
 pub struct ExpireArgs {
     /// Age in days, as in 400d, in place of the rules of the configuration
     #[arg(long, value_name = "DAYS", value_parser = days)]
@@ -108,6 +100,9 @@ pub fn expire(args: &ExpireArgs) -> Result<ExitCode, Fatal> {
         let plan = expire::plan(&readable, &rules, &holds, SystemClock.now(), held)?;
         let (json, text) = (as_json(&plan, &holds), as_text(&plan, &holds, "would expire"));
         print(&if args.json { json_line(&json) } else { text + "nothing was deleted: --apply does it\n" });
+        plan.skipped
+            .iter()
+            .for_each(|why| tell(&format!("warning: would be left as it is: {}", escape(why))));
         return Ok(ExitCode::SUCCESS);
     }
     let folder = Folder::open_for_writing_to(&args.data.data, key_dir)?;
@@ -119,7 +114,7 @@ pub fn expire(args: &ExpireArgs) -> Result<ExitCode, Fatal> {
         first_leaf,
         threads(None),
         args.json,
-        Done { json: as_json(&plan, &holds), text, skipped: Vec::new() },
+        Done { json: as_json(&plan, &holds), text, skipped: plan.skipped },
     )
 }
 
@@ -143,8 +138,8 @@ fn as_text(plan: &Plan, holds: &[Hold], what: &str) -> String {
         "{what}: {} objects of {} days, {} rows, {}; held: {} objects",
         count(all().count() as u64),
         count(days.len() as u64),
-        count(all().map(|o| o.rows.count).sum()),
-        bytes(all().map(|o| o.object.bytes).sum()),
+        count(all().map(|o| o.rows.count).fold(0, u64::saturating_add)),
+        bytes(all().map(|o| o.object.bytes).fold(0, u64::saturating_add)),
         count(plan.kept.len() as u64),
     );
     out
@@ -180,7 +175,7 @@ fn as_json(plan: &Plan, holds: &[Hold]) -> serde_json::Value {
             serde_json::json!({"reason": why, "object": object(o)})
         })
         .collect();
-    serde_json::json!({"expired": expired, "held": held})
+    serde_json::json!({"expired": expired, "held": held, "skipped": plan.skipped})
 }
 
 #[cfg(test)]

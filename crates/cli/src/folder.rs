@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use keytrail_adapters::local::{FolderLock, KeyFile, LocalCheckpoint, LocalStore, SystemClock, secret};
 use keytrail_model::{Fatal, Hash};
 use keytrail_pipeline::readable::Readable;
-use keytrail_pipeline::{Checkpoint, LogKeys, Masker, Trail, VerifierKey};
+use keytrail_pipeline::{Checkpoint, LogKeys, Masker, Tables, Trail, VerifierKey};
 use keytrail_ports::{BlobStore, Clock, Signer};
 
 const KEYS: &str = "keys/log.keys";
@@ -28,6 +28,7 @@ pub struct Folder {
     checkpoint: LocalCheckpoint,
     writing: Option<Writing>,
     key_dir: Option<PathBuf>,
+    tables: Tables,
 }
 
 /// What only a writer has.
@@ -74,6 +75,7 @@ impl Folder {
             store,
             writing: Some(Writing { _lock: lock, keys, secrets, signers, masker, scratch }),
             key_dir: Some(key_dir),
+            tables: Tables::default(),
         })
     }
 
@@ -97,7 +99,13 @@ impl Folder {
             store,
             writing: None,
             key_dir: key_dir_or_default(key_dir).ok(),
+            tables: Tables::default(),
         })
+    }
+
+    /// The folder, with tables that new rows are enriched with.
+    pub fn enriched_with(self, tables: Tables) -> Self {
+        Self { tables, ..self }
     }
 
     /// The folder.
@@ -186,6 +194,7 @@ impl Folder {
             origin: w.keys.origin(),
             clock: &SystemClock,
             masker: &w.masker,
+            tables: &self.tables,
             scratch: &w.scratch,
         })
     }

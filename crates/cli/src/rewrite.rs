@@ -10,24 +10,17 @@ use keytrail_pipeline::renormalize::{self, Selected};
 use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::withhold;
 
-use crate::args::{DataArgs, KeyArgs, size, time};
+use crate::args::value::{cores, size, time};
+use crate::args::{ConfigArgs, DataArgs, KeyArgs};
 use crate::folder::Folder;
+use crate::help;
 use crate::run::{stop_on_signals, threads, verify_new};
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print, print_bytes, tell};
 
 /// `keytrail compact`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail compact --data ./trail --dry-run       what would become one object
-  keytrail compact --data ./trail                 do it
-
-`run` does the same at its end. No event changes: `verify` puts every object that was replaced together
-again from the new one. It pays where the new object is four times as large as the largest that it replaces;
-reading the same logs again adds nothing, before and after.
-Exit codes: 0 good, also when nothing pays, 70 fatal, a damaged object or findings, 75 try again later,
-78 configuration, 64 usage.")]
+#[command(after_help = help::COMPACT)]
 pub struct CompactArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -43,20 +36,13 @@ pub struct CompactArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
 }
 
 /// `keytrail renormalize`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail renormalize --dataset aws.cloudtrail --from 2023-01-01 --data ./trail
-  keytrail renormalize --dataset vault.audit --data ./trail --dry-run
-
-Rows that this version's normalizer made stay as they are. So do events whose bytes are withheld, and those
-that it refuses; uid, dataset, day and hash of an event never change. `verify --rederive` checks the result.
-Exit codes: as those of `keytrail compact`.")]
+#[command(after_help = help::RENORMALIZE)]
 pub struct RenormalizeArgs {
     /// `event.dataset`, e.g. aws.cloudtrail
     #[arg(long, value_name = "DATASET")]
@@ -78,22 +64,13 @@ pub struct RenormalizeArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
 }
 
 /// `keytrail withhold`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail withhold 89e3c1f6... --reason 'GDPR request 2024-17' --data ./trail
-
-There is no way back: the bytes are deleted from the archive. Columns, uid and hash of the event stay, so all
-proofs stay good; `verify` says WITHHELD with the reason, and reading the same log again does not bring the
-bytes back. The log keeps the reason for ever: name no person in it. Other copies of the bytes are yours to
-delete: input files, exported bundles, backups, quarantine.
-Exit codes: 0 good, 64 usage, also when an event is not in the archive, 70 fatal or findings, 75 try again
-later, 78 configuration.")]
+#[command(after_help = help::WITHHOLD)]
 pub struct WithholdArgs {
     /// `keytrail_uid` of each event, in full
     #[arg(required = true, value_name = "UID", value_parser = uid)]
@@ -102,6 +79,8 @@ pub struct WithholdArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
     #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub keys: KeyArgs,
@@ -109,7 +88,7 @@ pub struct WithholdArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
 }
 
@@ -138,7 +117,7 @@ pub fn renormalize(args: &RenormalizeArgs) -> Result<ExitCode, Fatal> {
         let folder = Folder::open_for_reading(&args.data.data, args.keys.key_dir.as_deref())?;
         let (checkpoint, _) = folder.head()?;
         let objects = renormalize::plan(&folder.readable(&checkpoint)?, &selected)?;
-        let rows: u64 = objects.iter().map(|(_, o)| o.rows.count).sum();
+        let rows = objects.iter().map(|(_, o)| o.rows.count).fold(0, u64::saturating_add);
         print(&if args.json {
             format!("{}\n", serde_json::json!({"objects": objects.len(), "rows": rows}))
         } else {
@@ -173,17 +152,18 @@ pub fn renormalize(args: &RenormalizeArgs) -> Result<ExitCode, Fatal> {
 
 /// Takes original bytes out of the archive.
 pub fn withhold(args: &WithholdArgs) -> Result<ExitCode, Fatal> {
+    let holds = crate::config::load(&args.config)?.holds;
     let folder = Folder::open_for_writing_to(&args.data.data, args.keys.key_dir.as_deref())?;
     let threads = threads(args.threads);
     let uids = args.uids.iter().copied().collect();
     let (first_leaf, done) =
-        folder.with_trail(|trail| withhold::withhold(trail, &uids, &args.reason, threads))?;
+        folder.with_trail(|trail| withhold::withhold(trail, &uids, &args.reason, &holds, threads))?;
     let text = match done.rows {
         0 => "withheld already".to_owned(),
         n => format!("{} events withheld, {} objects replaced", count(n), count(done.objects)),
     };
-    let json = serde_json::json!({"events": done.rows, "objects": done.objects});
-    told(&folder, first_leaf, threads, args.json, Done { json, text, skipped: Vec::new() })
+    let json = serde_json::json!({"events": done.rows, "objects": done.objects, "skipped": done.skipped});
+    told(&folder, first_leaf, threads, args.json, Done { json, text, skipped: done.skipped })
 }
 
 /// What a command did.

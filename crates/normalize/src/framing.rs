@@ -19,6 +19,7 @@
 //! memory stays near twice [`Limits::max_record_bytes`].
 
 mod blocks;
+mod container;
 mod document;
 mod first_keys;
 mod lines;

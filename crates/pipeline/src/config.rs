@@ -10,21 +10,26 @@
 //! unknown key.
 
 pub mod alerts;
+mod follow;
 pub mod location;
 mod retention;
 mod section;
 pub mod source;
+mod tables;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use alerts::{DeclaredReceiver, Target};
+pub use follow::{Following, Listen};
 pub use location::Location;
-pub use section::{Problem, Section, Text, duration_text};
+pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
+pub use tables::DeclaredTable;
 
 use crate::alerts::Options;
-use crate::expire::{Hold, Rule};
+use crate::expire::Rule;
+use crate::holds::Hold;
 
 /// The name of the file where none is given.
 pub const FILE: &str = "keytrail.toml";
@@ -34,6 +39,12 @@ pub const FILE: &str = "keytrail.toml";
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
+    /// `[[tables]]`: what new events are enriched with.
+    pub tables: Vec<DeclaredTable>,
+    /// `[follow]`: how a service goes about it.
+    pub follow: Following,
+    /// `[metrics]`: where it serves them.
+    pub metrics: Listen,
     /// `[alerts]`: what is alerted.
     pub alerts: Options,
     /// `[[notify]]`: who is told.
@@ -56,6 +67,9 @@ impl Config {
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         Self {
             sources: source::read(top, folder),
+            tables: tables::read(top, folder),
+            follow: follow::following(top),
+            metrics: follow::listen(top),
             alerts: alerts::options(top),
             notify: alerts::receivers(top, folder),
             retention: retention::rules(top),
@@ -66,7 +80,8 @@ impl Config {
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, tables::TEMPLATE, follow::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE]
+        .concat()
 }
 
 const HEAD: &str = "\

@@ -42,7 +42,7 @@ pub fn find(
     each: &mut dyn FnMut(Conflict) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
     let objects: Vec<&SealedObject> = readable.objects().filter(|o| wanted(o)).collect();
-    let rows: u64 = objects.iter().map(|o| o.rows.count).sum();
+    let rows: u64 = objects.iter().map(|o| objects::rows_at_most(store, o)).sum();
     let passes = rows.div_ceil(GROUPS_AT_ONCE).max(1);
     for pass in 0..passes {
         let shared = shared_groups(store, &objects, pass, passes)?;

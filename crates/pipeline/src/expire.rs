@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use keytrail_model::manifest::{Decision, MAX_REPLACED, ManifestKind};
 use keytrail_model::{Day, Detail, Fatal, Manifest, Timestamp, Uid};
 
+use crate::holds::Hold;
 use crate::readable::{Readable, SealedObject};
 use crate::retention;
 use crate::rewrite::{self, Sealer};
@@ -26,21 +27,6 @@ pub struct Rule {
     pub undated: bool,
 }
 
-/// What is kept whatever the rules say. A hold that names nothing keeps everything.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Hold {
-    /// Why, in words.
-    pub reason: String,
-    /// Of this dataset.
-    pub dataset: Option<String>,
-    /// Of this day and later ones.
-    pub from: Option<Day>,
-    /// Of this day and earlier ones.
-    pub to: Option<Day>,
-    /// The objects that hold this event.
-    pub uid: Option<Uid>,
-}
-
 /// What expires.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
@@ -48,6 +34,8 @@ pub struct Plan {
     pub expired: Vec<(Decision, Vec<SealedObject>)>,
     /// What holds keep, and which hold, by its place.
     pub kept: Vec<(SealedObject, usize)>,
+    /// Why objects stay of which nobody can say whether a hold names an event in them.
+    pub skipped: Vec<String>,
 }
 
 /// Says which of some events an object holds.
@@ -62,14 +50,25 @@ pub fn plan(
     held: &mut Held<'_>,
 ) -> Result<Plan, Fatal> {
     let uids: BTreeSet<Uid> = holds.iter().filter_map(|h| h.uid).collect();
-    let mut plan =
-        Plan { expired: rules.iter().map(|r| (r.decision(now), Vec::new())).collect(), kept: Vec::new() };
+    let expired = rules.iter().map(|r| (r.decision(now), Vec::new())).collect();
+    let mut plan = Plan { expired, kept: Vec::new(), skipped: Vec::new() };
     for object in readable.objects() {
-        let applies = |rule: &Rule| rule.dataset.as_ref().is_none_or(|d| *d == object.rows.dataset);
-        let by = rules.iter().zip(&plan.expired);
-        let by = by.enumerate().find(|(_, (r, (d, _)))| applies(r) && retention::allows(d, object));
-        let Some((by, _)) = by else { continue };
-        let inside = if uids.is_empty() { BTreeSet::new() } else { held(object, &uids)? };
+        // The first rule that names its dataset counts, also where a later one is shorter.
+        let of = |decision: &Decision| retention::names(decision, object);
+        let by = plan.expired.iter().position(|(decision, _)| of(decision));
+        let Some(by) = by.filter(|by| retention::allows(&plan.expired[*by].0, object, now)) else { continue };
+        let inside = match uids.is_empty() {
+            true => Ok(BTreeSet::new()),
+            false => held(object, &uids),
+        };
+        let inside = match inside {
+            Ok(inside) => inside,
+            Err(e) if rewrite::is_damage(&e) => {
+                plan.skipped.push(e.message);
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
         match holds.iter().position(|h| h.keeps(object, &inside)) {
             Some(hold) => plan.kept.push((object.clone(), hold)),
             None => plan.expired[by].1.push(object.clone()),
@@ -118,18 +117,13 @@ impl Rule {
             "older than {} days: {of}, events and their archiving before {before}{undated}",
             self.days
         );
-        Decision { before: Some(before), reason, uids: Vec::new(), undated: self.undated }
-    }
-}
-
-impl Hold {
-    fn keeps(&self, object: &SealedObject, inside: &BTreeSet<Uid>) -> bool {
-        // Of what has no day nobody knows that it lies outside.
-        let day = Day::parse(&object.rows.day).filter(|day| *day != Day::Undated);
-        self.dataset.as_ref().is_none_or(|d| *d == object.rows.dataset)
-            && self.from.is_none_or(|from| day.is_none_or(|day| day >= from))
-            && self.to.is_none_or(|to| day.is_none_or(|day| day <= to))
-            && self.uid.is_none_or(|uid| inside.contains(&uid))
+        Decision {
+            before: Some(before),
+            dataset: self.dataset.clone(),
+            reason,
+            uids: Vec::new(),
+            undated: self.undated,
+        }
     }
 }
 
@@ -154,6 +148,7 @@ mod tests {
                 normalizers: Vec::new(),
                 rows_root: Hash::default(),
                 schema: 1,
+                tables: Vec::new(),
                 time_max: None,
                 time_min: None,
             };
@@ -200,6 +195,9 @@ mod tests {
         assert_eq!(expired(&objects, &[Rule { dataset: Some("b".into()), ..rule(0) }], &[]).0, [4]);
         let two = [Rule { dataset: Some("b".into()), ..rule(0) }, rule(10)];
         assert_eq!(expired(&objects, &two, &[]).0, [0, 4]);
+        // The first that names its dataset counts, also where a later one is shorter.
+        let longer = [Rule { dataset: Some("a".into()), ..rule(10_000) }, rule(10)];
+        assert_eq!(expired(&objects, &longer, &[]).0, [4]);
     }
 
     #[test]

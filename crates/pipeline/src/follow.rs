@@ -14,6 +14,9 @@ mod files;
 mod lag;
 mod observer;
 mod position;
+#[cfg(test)]
+mod tests;
+mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,7 +28,7 @@ use std::time::{Duration, Instant};
 use keytrail_model::Fatal;
 
 use crate::archiver::Archiver;
-use crate::config::{DeclaredSource, claim};
+use crate::config::{DeclaredSource, Following, claim};
 use crate::ingest::{Reading, Step, ingest};
 use crate::input::part::{Part, PartRead, Span};
 use crate::input::{Input, STOPPED};
@@ -51,12 +54,8 @@ pub struct Options {
     pub sources: Vec<Arc<DeclaredSource>>,
     /// Folders that are no input, wherever they lie.
     pub own: Vec<PathBuf>,
-    /// Time between two looks at the files.
-    pub poll_interval: Duration,
-    /// Time between two seals, when there is something to seal.
-    pub seal_interval: Duration,
-    /// A record or document whose end does not come is taken as it is when its file has been still for so long.
-    pub still: Duration,
+    /// When what is done. Verifying is the observer's.
+    pub following: Following,
     /// The first pause before a store that failed is tried again; it doubles up to a minute.
     pub retry_pause: Duration,
 }
@@ -66,8 +65,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Bytes read between two polls: other files, seals and the end have their turn.
 const ROUND_BYTES: u64 = 256 << 20;
-/// Parts of files, likewise.
-const ROUND_PARTS: usize = 4_096;
+/// Parts of files, likewise. Each has its file open, and a process may have 1,024.
+const ROUND_PARTS: usize = 512;
 
 /// How often a wait looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -83,7 +82,7 @@ pub fn follow(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<(), Fatal> {
-    let mut files = Files::new(&options.patterns, &options.own, options.still, Instant::now());
+    let mut files = Files::new(&options.patterns, &options.own, options.following.still, Instant::now());
     let mut restored = false;
     let mut pause = options.retry_pause;
     loop {
@@ -166,7 +165,7 @@ impl Service<'_> {
         loop {
             let more = self.round(&mut archiver, &mut waiting, seals)?;
             let stopping = self.stop.load(Ordering::Relaxed);
-            let is_time = last.elapsed() >= self.options.seal_interval || archiver.due();
+            let is_time = last.elapsed() >= self.options.following.seal_interval || archiver.due();
             if (archiver.has_unsealed() || self.files.unwritten) && (stopping || is_time) {
                 self.seal(&mut archiver, &mut waiting, &mut told)?;
                 seals += 1;
@@ -176,7 +175,7 @@ impl Service<'_> {
                 return archiver.mark_clean();
             }
             if !more {
-                wait(self.options.poll_interval, self.stop);
+                wait(self.options.following.poll_interval, self.stop);
             }
         }
     }
@@ -232,7 +231,7 @@ impl Service<'_> {
         seals: u64,
         notices: &mut Vec<Notice>,
     ) -> Result<(Vec<Turn>, bool), Fatal> {
-        let (still, limits) = (self.options.still, &self.options.run.ingest.limits);
+        let (still, limits) = (self.options.following.still, &self.options.run.ingest.limits);
         let due: Vec<(u64, Due)> =
             self.files.iter().filter_map(|(id, f)| Some((id, f.due(now, still)?))).collect();
         let (mut turns, mut bytes) = (Vec::new(), 0);
@@ -245,23 +244,33 @@ impl Service<'_> {
             }
             let Some(followed) = self.files.get_mut(id) else { continue };
             if followed.declared.is_none() {
-                let mut input = [Input::path(&followed.path)];
-                claim(&mut input, &self.options.sources)?;
+                let mut input = [Input::path(&followed.first_path)];
+                match claim(&mut input, &self.options.sources) {
+                    Ok(()) => {}
+                    // A link that somebody put there must not end the service for all others.
+                    Err(e) if e.code == "Config.Location" => {
+                        tell_trouble(followed, &e.message, notices);
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                }
                 let [input] = input;
                 followed.declared = Some(input.declared);
             }
-            let opened = followed.open();
+            let opened = followed.open().and_then(|file| Ok((followed.is_same(&file)?, file)));
             let part = match &opened {
-                Ok(file) if !followed.is_same(file) => {
+                Ok((false, _)) => {
                     self.files.written_anew(id, now, notices);
                     continue;
                 }
-                Ok(file) => followed.part(due, file, limits),
+                Ok((true, file)) => followed.part(due, file, limits),
                 Err(e) => Err(std::io::Error::new(e.kind(), e.to_string())),
             };
             match part {
                 Ok(part) => {
-                    followed.trouble = None;
+                    if part.is_none() {
+                        followed.trouble = None;
+                    }
                     if let Some(part) = part {
                         let number = match followed.number {
                             Some((of, number)) if of == seals => number,
@@ -285,7 +294,7 @@ impl Service<'_> {
                         };
                         turns.push(Turn { file: id, number, part, before });
                     }
-                    if let Ok(file) = opened {
+                    if let Ok((_, file)) = opened {
                         self.files.hold(id, &file);
                     }
                 }
@@ -344,7 +353,6 @@ impl Service<'_> {
                 Span::Whole { .. } => done.summary.bytes,
             };
             if let Some(why) = &done.failed {
-                followed.handle = None;
                 tell_trouble(followed, why, notices);
             }
             followed.taken(&turn.part, &done, records, copies, before);
@@ -383,11 +391,14 @@ impl Service<'_> {
         // Alerts look at what is new before compaction puts it elsewhere.
         self.observer.sealed(self.trail, &sealed)?;
         sources::remember(self.trail, &sealed.sources)?;
-        let compacted = archiver.compact(self.stop)?;
-        if !compacted.is_nothing() {
-            self.observer.compacted(&compacted);
+        if self.options.following.compact {
+            let compacted = archiver.compact(self.stop)?;
+            if !compacted.is_nothing() {
+                self.observer.compacted(&compacted);
+            }
         }
         archiver.catch_up()?;
+        archiver.remember()?;
         told.size = archiver.head().map_or(0, |h| h.size);
         Ok(())
     }

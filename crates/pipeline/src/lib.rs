@@ -18,6 +18,7 @@ pub mod expire;
 pub mod explain;
 pub mod export;
 pub mod follow;
+pub mod holds;
 pub mod ingest;
 pub mod input;
 mod lineage;
@@ -35,6 +36,9 @@ pub mod seal;
 pub mod sequence;
 mod sink;
 pub mod sources;
+pub mod tables;
+mod tagged;
+mod taken;
 mod tally;
 pub mod trail;
 pub mod verify;
@@ -42,6 +46,7 @@ pub mod withhold;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
 pub use config::Config;
+pub use keytrail_enrich::{Table, Tables};
 pub use keytrail_ledger::{Checkpoint, Code, Finding, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};

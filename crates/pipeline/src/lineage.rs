@@ -80,15 +80,24 @@ impl Lineage {
         let mut objects = vec![object];
         let mut at = 0;
         // Each object is retired once, by a later one: the nodes are a tree.
-        while let Some(object) = objects.get(at).copied() {
-            if let Some(rewrite) = &object.rewrite {
+        while let Some(mut object) = objects.get(at).copied() {
+            let mut same = lineage.nodes[at].same_columns;
+            while let Some(rewrite) = &object.rewrite {
                 let by = (object.leaf, rewrite.kind);
                 let first = lineage.nodes.len();
                 // The readable set took them from there, or would have refused the entry.
                 let inputs: Vec<&Retired> = rewrite.replaces.iter().filter_map(|l| history.get(l)).collect();
                 match details(&rewrite.detail)? {
                     Some(detail) if inputs.len() == rewrite.replaces.len() => {
-                        let same = lineage.nodes[at].same_columns && by.1 != ManifestKind::Renormalize;
+                        same &= by.1 != ManifestKind::Renormalize;
+                        // An object of years of withholdings is put together once.
+                        if let [input] = inputs[..]
+                            && is_whole(&detail, &object.rows)
+                            && has_same_rows(&object.rows, &input.object.rows, same)
+                        {
+                            object = &input.object;
+                            continue;
+                        }
                         for input in inputs {
                             lineage.nodes.push(Node::of(&input.object, by, at, same));
                             objects.push(&input.object);
@@ -98,6 +107,7 @@ impl Lineage {
                     }
                     _ => lineage.unknown += 1,
                 }
+                break;
             }
             at += 1;
         }
@@ -172,11 +182,10 @@ impl Lineage {
             if let Some(what) = node.mapping.as_ref().and_then(Mapping::left)
                 && judged[at]
             {
-                let (by, kind) = match self.nodes.get(at + 1..).into_iter().flatten().find(|n| n.parent == at)
-                {
-                    Some(input) => input.by,
-                    None => continue,
+                let Some(input) = node.mapping.as_ref().and_then(|m| self.nodes.get(m.inputs.start)) else {
+                    continue;
                 };
+                let (by, kind) = input.by;
                 findings.push(Finding::new(
                     Code::LeafMismatch,
                     format!("log entry {by}"),
@@ -186,6 +195,18 @@ impl Lineage {
         }
         findings
     }
+}
+
+/// Whether all rows of a rewritten object are those of one that it replaces, each in its place.
+fn is_whole(detail: &Detail, rows: &RowsRef) -> bool {
+    let run = |r: &RowRun| (r.input, r.first, u64::from(r.count)) == (0, 0, rows.count);
+    detail.dropped.is_empty() && matches!(&detail.rows[..], [all] if run(all))
+}
+
+/// Whether two objects were sealed with the same rows: one that is what it was says so of the other.
+fn has_same_rows(one: &RowsRef, other: &RowsRef, same_columns: bool) -> bool {
+    (one.count, one.events_root) == (other.count, other.events_root)
+        && (!same_columns || one.rows_root == other.rows_root)
 }
 
 impl Node {
@@ -293,5 +314,59 @@ impl Mapping {
             None if self.dropped.len() > 0 => Some("a row was dropped for one that is not there".into()),
             None => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keytrail_model::manifest::ObjectRef;
+
+    use super::*;
+    use crate::readable::Rewrite;
+
+    /// An object of 1,000 withholdings, one after the other, of which the one at `moved` says that it changed the
+    /// order of the rows.
+    fn chain(moved: u64) -> Lineage {
+        let rows = |count| RowsRef {
+            count,
+            dataset: "aws.cloudtrail".into(),
+            day: "2023-07-10".into(),
+            events_root: Hash::of(b"events"),
+            normalizers: Vec::new(),
+            rows_root: Hash::of(b"rows"),
+            schema: 1,
+            tables: Vec::new(),
+            time_max: None,
+            time_min: None,
+        };
+        let detail = |leaf| {
+            let run = |first, count| RowRun { input: 0, first, count };
+            let rows = if leaf == moved { vec![run(4, 4), run(0, 4)] } else { vec![run(0, 8)] };
+            Detail { rows, version: 1, ..Detail::default() }
+        };
+        let object = |leaf: u64| SealedObject {
+            leaf,
+            object: ObjectRef { bytes: 1, key: leaf.to_string(), sha256: Hash::default() },
+            rows: rows(8),
+            archived: 0,
+            rewrite: (leaf > 0).then(|| {
+                let detail = DetailRef { key: leaf.to_string(), ..detail(leaf).to_object().1 };
+                Box::new(Rewrite { kind: ManifestKind::Withhold, replaces: vec![leaf - 1], detail })
+            }),
+        };
+        let retired =
+            |leaf| Retired { object: object(leaf), by: leaf + 1, kind: ManifestKind::Withhold, at: 0 };
+        let history = (0..1_000).map(|leaf| (leaf, retired(leaf))).collect();
+        let details = &mut |sealed: &DetailRef| Ok(sealed.key.parse().ok().map(detail));
+        Lineage::of(&object(1_000), &history, details).unwrap().unwrap()
+    }
+
+    /// However often an object was written again, its rows are put together once for each that moved them.
+    #[test]
+    fn rows_that_stay_in_their_places_are_put_together_once() {
+        assert_eq!(chain(0).nodes.len(), 1);
+        let moved = chain(700);
+        assert_eq!(moved.nodes.len(), 2);
+        assert_eq!((moved.nodes[1].leaf, moved.nodes[1].by.0), (699, 700));
     }
 }

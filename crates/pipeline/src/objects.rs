@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
+use keytrail_archive::{Digests, ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
 use keytrail_model::manifest::ObjectRef;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
@@ -11,6 +11,7 @@ use keytrail_model::{Column, Fatal, Hash, Uid};
 use keytrail_ports::{BlobRead, BlobStore, Put, StoreError};
 use sha2::{Digest, Sha256};
 
+use crate::readable::SealedObject;
 use crate::sink::Staged;
 
 /// An opened blob as the archive's readers want it.
@@ -114,20 +115,31 @@ pub(crate) fn open(store: &dyn BlobStore, key: &str) -> Result<ObjectReader, Fat
     object.reader(key)
 }
 
-/// Puts a finished object; gives the one that is stored. Where one of that name is there, another writer made
-/// it of the same events: its rows must be ours, its bytes may differ (rows carry when they were ingested).
-pub(crate) fn put(store: &dyn BlobStore, staged: &Staged) -> Result<ObjectRef, Fatal> {
+/// Puts a finished object, of which these rows have no original; gives the one that is stored. Where one of that
+/// name is there, another writer made it of the same events: its rows must be ours, its bytes may differ (rows
+/// carry when they were ingested).
+pub(crate) fn put(store: &dyn BlobStore, staged: &Staged, withheld: &[u64]) -> Result<ObjectRef, Fatal> {
     let ours = &staged.object;
     if store.put_file_if_absent(&ours.key, &staged.path)? == Put::Created {
         return Ok(ours.clone());
     }
     let conflict = |what: &str| Fatal::new("Fatal.ObjectConflict", format!("`{}` {what}", ours.key));
-    let reader = open(store, &ours.key)?;
-    if roots(&reader).map_err(|e| at(&ours.key, e))? != (staged.rows.events_root, staged.rows.rows_root) {
+    let there = contents(&open(store, &ours.key)?).map_err(|e| at(&ours.key, e))?;
+    if there.roots != (staged.rows.events_root, staged.rows.rows_root) {
         return Err(conflict("is there with other rows"));
+    }
+    // No root is over them. What is put may be all that is left of them.
+    if there.withheld != withheld {
+        return Err(conflict("is there without the original bytes of other rows"));
     }
     let stored = object(store, &ours.key)?.ok_or_else(|| conflict("was there and is gone"))?;
     Ok(ObjectRef { bytes: stored.len(), sha256: stored.sha256()?, key: ours.key.clone() })
+}
+
+/// The most rows that an object may have: a manifest may claim any number, a row takes more than a byte.
+pub(crate) fn rows_at_most(store: &dyn BlobStore, object: &SealedObject) -> u64 {
+    let bytes = store.open(&object.object.key).map_or(0, |b| b.map_or(0, |b| b.len()));
+    object.rows.count.min(bytes)
 }
 
 /// A read error with the object's name.
@@ -136,23 +148,35 @@ pub(crate) fn at(key: &str, error: ReadError) -> Fatal {
     Fatal::new(code, format!("`{key}`: {message}"))
 }
 
-/// The two roots of an object's rows, recomputed: over event hashes (which must be those of the
-/// originals) and over row digests.
-pub(crate) fn roots(reader: &ObjectReader) -> Result<(Hash, Hash), ReadError> {
-    let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
-    for batch in reader.batches(&Projection::All, Selection::All) {
-        for leaf in batch?.leaves() {
-            if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
-                return Err(ReadError::Damaged(format!(
-                    "row {}: `event_hash` is not that of `event_original`",
-                    leaf.number
-                )));
+/// What an object holds, recomputed.
+pub(crate) struct Contents {
+    /// Over event hashes, which are those of the originals, and over row digests.
+    pub roots: (Hash, Hash),
+    /// Rows without an original.
+    pub withheld: Vec<u64>,
+}
+
+/// Reads all rows of an object.
+pub(crate) fn contents(reader: &ObjectReader) -> Result<Contents, ReadError> {
+    let (mut events, mut rows, mut withheld) = (RootBuilder::new(), RootBuilder::new(), Vec::new());
+    let mut digests = Digests::default();
+    for batch in reader.batches(&Projection::Bound, Selection::All) {
+        for leaf in batch?.leaves(&mut digests) {
+            match leaf.original {
+                None => withheld.push(leaf.number),
+                Some(original) if Hash::of(original) == leaf.hash => {}
+                Some(_) => {
+                    return Err(ReadError::Damaged(format!(
+                        "row {}: `event_hash` is not that of `event_original`",
+                        leaf.number
+                    )));
+                }
             }
             events.push(leaf_hash(&leaf.hash.0));
             rows.push(leaf_hash(&leaf.digest.0));
         }
     }
-    Ok((events.root(), rows.root()))
+    Ok(Contents { roots: (events.root(), rows.root()), withheld })
 }
 
 /// A row, copied out of its object.
@@ -172,6 +196,8 @@ pub struct StoredEvent {
     pub input: String,
     /// Derived columns, encoded as [`keytrail_model::row::columns`] reads them.
     pub columns: Vec<u8>,
+    /// Enrichment columns, in the same encoding.
+    pub enrichment: Vec<u8>,
     /// The bytes as they came; `None` where withheld.
     pub original: Option<Vec<u8>>,
 }
@@ -248,6 +274,7 @@ fn copied(row: &StoredRow<'_>) -> StoredEvent {
         ingested: row.ingested.map(|t| t.0),
         input: row.input.unwrap_or_default().to_owned(),
         columns: row.columns.to_vec(),
+        enrichment: row.enrichment.to_vec(),
         original: row.original.map(<[u8]>::to_vec),
     }
 }

@@ -46,6 +46,8 @@ pub struct Retired {
     pub by: u64,
     /// Its kind.
     pub kind: ManifestKind,
+    /// When that was sealed, microseconds since 1970.
+    pub at: i64,
 }
 
 /// The sealed objects of a trail, by partition.
@@ -57,6 +59,8 @@ pub struct Readable {
     pub details: BTreeMap<String, DetailRef>,
     /// Manifests read.
     pub size: u64,
+    /// The first leaf index of each detail object, in the order of the log.
+    order: Vec<(u64, String)>,
     /// Detail objects of manifests that retire objects: they list no inputs.
     rewrites: BTreeSet<String>,
     /// Decisions: kind, leaf index and detail object of manifests that withhold or expire.
@@ -92,13 +96,22 @@ impl Readable {
     /// Adds a sealed manifest: its object is readable from now on, those that it retires are not.
     ///
     /// # Errors
-    /// `Fatal.LogEntry`: the manifest names no day, or retires what is not there to be retired: no object,
+    /// `Fatal.LogEntry`: the manifest names no day, says of a detail object what one before does not, or retires what is not there to be retired: no object,
     /// one of another partition, or one that was retired before. Nothing is retired then.
     pub fn add(&mut self, leaf: u64, manifest: Manifest) -> Result<(), Fatal> {
         let wrong = |what: String| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {what}"));
         let Manifest { detail, kind, object, replaces, rows, .. } = manifest;
         self.size = self.size.max(leaf + 1);
-        self.details.insert(detail.key.clone(), detail.clone());
+        match self.details.get(&detail.key) {
+            Some(before) if *before != detail => {
+                return Err(wrong(format!("it says of `{}` what an entry before does not", detail.key)));
+            }
+            Some(_) => {}
+            None => {
+                self.details.insert(detail.key.clone(), detail.clone());
+                self.order.push((leaf, detail.key.clone()));
+            }
+        }
         let partition = match &rows {
             None => None,
             Some(rows) => {
@@ -113,7 +126,9 @@ impl Readable {
             self.rewrites.insert(detail.key.clone());
             archived = retired.iter().map(|o| o.archived).max().unwrap_or(archived);
             if let Some(history) = &mut self.history {
-                history.extend(retired.into_iter().map(|o| (o.leaf, Retired { object: o, by: leaf, kind })));
+                let at = manifest.archived;
+                history
+                    .extend(retired.into_iter().map(|o| (o.leaf, Retired { object: o, by: leaf, kind, at })));
             }
         }
         if matches!(kind, ManifestKind::Withhold | ManifestKind::Expire) {
@@ -176,10 +191,25 @@ impl Readable {
         self.decisions.iter().filter(move |(k, ..)| *k == kind).map(|(_, leaf, detail)| (*leaf, detail))
     }
 
+    /// Detail objects that were sealed from a leaf on, in the order of the log.
+    pub fn details_since(&self, leaf: u64) -> impl Iterator<Item = &DetailRef> {
+        let from = self.order.partition_point(|(first, _)| *first < leaf);
+        self.order[from..].iter().filter_map(|(_, key)| self.details.get(key))
+    }
+
     /// Everything that sealed detail objects list.
     pub fn taken_in(&self, store: &dyn BlobStore) -> Result<TakenIn, Fatal> {
-        let mut taken = TakenIn::default();
-        for (_, sealed) in self.details.iter().filter(|(key, _)| !self.rewrites.contains(*key)) {
+        self.taken_since(store, 0, TakenIn::default())
+    }
+
+    /// As [`taken_in`](Self::taken_in), where what was sealed before a leaf is known.
+    pub(crate) fn taken_since(
+        &self,
+        store: &dyn BlobStore,
+        leaf: u64,
+        mut taken: TakenIn,
+    ) -> Result<TakenIn, Fatal> {
+        for sealed in self.details_since(leaf).filter(|d| !self.rewrites.contains(&d.key)) {
             let detail = sealed_detail(store, sealed)?;
             taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
             taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));

@@ -75,17 +75,29 @@ pub fn renormalize(
             let older: Vec<&str> = object.rows.normalizers.iter().map(String::as_str).collect();
             let decision = Decision {
                 before: None,
+                dataset: None,
                 reason: format!("{} to {}", older.join(", "), format.normalizer()),
                 uids: Vec::new(),
                 undated: false,
             };
-            let mut again =
-                Again { trail, format, day: partition.day, rows: RowBuffer::new(), done: &mut done };
+            let mut again = Again {
+                trail,
+                format,
+                day: partition.day,
+                rows: RowBuffer::new(),
+                derived: BTreeMap::new(),
+                kept: 0,
+            };
             let change = &mut |row: &StoredRow<'_>, columns: &mut Vec<u8>| Ok(again.derive(row, columns));
             match rewriter.change(&partition, &object, ManifestKind::Renormalize, decision, change) {
-                Ok(None) => {}
+                Ok(None) => done.kept += again.kept,
                 Ok(Some(manifest)) => {
                     done.objects += 1;
+                    done.kept += again.kept;
+                    again
+                        .derived
+                        .into_iter()
+                        .for_each(|(by, rows)| *done.rows.entry(by).or_default() += rows);
                     sealer.add(readable, manifest)?;
                 }
                 Err(e) if rewrite::is_damage(&e) => done.skipped.push(e.message),
@@ -97,13 +109,15 @@ pub fn renormalize(
     })
 }
 
-/// Derives columns again.
+/// Derives columns of one object again.
 struct Again<'a> {
     trail: &'a Trail<'a>,
     format: Format,
     day: Day,
     rows: RowBuffer,
-    done: &'a mut Renormalized,
+    /// Rows so far, by the normalizer that they had.
+    derived: BTreeMap<String, u64>,
+    kept: u64,
 }
 
 impl Again<'_> {
@@ -113,11 +127,11 @@ impl Again<'_> {
             return Changed::Nothing;
         }
         let Some(time) = row.original.and_then(|original| self.normalized(row, original)) else {
-            self.done.kept += 1;
+            self.kept += 1;
             return Changed::Nothing;
         };
         columns.extend_from_slice(self.rows.row(0).columns);
-        *self.done.rows.entry(version.to_owned()).or_default() += 1;
+        *self.derived.entry(version.to_owned()).or_default() += 1;
         Changed::Columns(time)
     }
 

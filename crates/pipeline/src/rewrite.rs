@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use keytrail_archive::kept::{self, Kept, Origin};
 use keytrail_archive::{
-    Batch, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
+    Batch, Digests, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
 };
 use keytrail_model::manifest::{Decision, DroppedRow, ManifestKind, RowRun};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
@@ -85,7 +85,7 @@ impl<'a> Rewriter<'a> {
                 sorter.push(rows, &mut |_, _| Ok(()))
             })?;
         }
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, inputs)?;
         sorter.finish(&mut |_, rows| output.append(rows))?;
         self.put(output, ManifestKind::Compact, inputs, None)
     }
@@ -102,7 +102,7 @@ impl<'a> Rewriter<'a> {
     ) -> Result<Option<Manifest>, Fatal> {
         let dataset = dataset(partition)?;
         let key = &input.object.key;
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, std::slice::from_ref(input))?;
         let (mut columns, mut scratch, mut same) = (Vec::new(), Vec::new(), true);
         self.read(input, &mut |batch| {
             let mut rows = RowBuffer::new();
@@ -149,9 +149,10 @@ impl<'a> Rewriter<'a> {
         }
         let reader = object.reader(key)?;
         let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
+        let mut digests = Digests::default();
         for batch in reader.batches(&Projection::All, Selection::All) {
             let batch = batch.map_err(|e| objects::at(key, e))?;
-            for leaf in batch.leaves() {
+            for leaf in batch.leaves(&mut digests) {
                 if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
                     return Err(damaged(&format!(
                         "has an original in row {} that its hash does not fit",
@@ -171,11 +172,20 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    fn output(&self, partition: &Partition) -> Result<Output, Fatal> {
+    fn output(&self, partition: &Partition, inputs: &[SealedObject]) -> Result<Output, Fatal> {
         let path = self.trail.scratch.join("rewrite.tmp");
         let file = File::create(&path).map_err(|e| scratch_error("create", &path, &e))?;
-        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?;
-        Ok(Output { writer, path, runs: Vec::new(), dropped: Vec::new(), last: None, columns: Vec::new() })
+        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?
+            .enriched_with(inputs.iter().flat_map(|input| &input.rows.tables));
+        Ok(Output {
+            writer,
+            path,
+            runs: Vec::new(),
+            dropped: Vec::new(),
+            withheld: Vec::new(),
+            last: None,
+            columns: Vec::new(),
+        })
     }
 
     fn put(
@@ -193,17 +203,31 @@ impl<'a> Rewriter<'a> {
         let mut lineage = Lineage::of_new(&rows, kind, inputs, &detail);
         let file = File::open(&output.path).map_err(|e| scratch_error("open", &output.path, &e))?;
         let reader = ObjectReader::open(Arc::new(file))?;
-        for batch in reader.batches(&Projection::All, Selection::All) {
-            for leaf in batch?.leaves() {
+        let mut digests = Digests::default();
+        let refused =
+            |what: &str| Fatal::new("Fatal.Rewrite", format!("`{}` was not put: {what}", object.key));
+        let mut withheld = output.withheld.iter();
+        for batch in reader.batches(&Projection::Bound, Selection::All) {
+            for leaf in batch?.leaves(&mut digests) {
                 lineage.push(leaf_hash(&leaf.hash.0), leaf_hash(&leaf.digest.0));
+                // No root is over the original bytes, and the inputs go.
+                let kept = match leaf.original {
+                    Some(original) => Hash::of(original) == leaf.hash,
+                    None => withheld.next() == Some(&leaf.number),
+                };
+                if !kept {
+                    return Err(refused(&format!("row {} lost its original bytes", leaf.number)));
+                }
             }
         }
+        if withheld.len() > 0 {
+            return Err(refused("it has original bytes that were withheld"));
+        }
         if let Some(finding) = lineage.finish().first() {
-            let said = format!("`{}` was not put: {}", object.key, finding.message);
-            return Err(Fatal::new("Fatal.Rewrite", said));
+            return Err(refused(&finding.message));
         }
         let staged = Staged { object, rows, partition, path: output.path };
-        let object = objects::put(self.trail.store, &staged)?;
+        let object = objects::put(self.trail.store, &staged, &output.withheld)?;
         let (bytes, detail) = detail.to_object();
         self.trail.store.put_if_absent(&detail.key, &bytes)?;
         Ok(Manifest {
@@ -297,7 +321,9 @@ fn seal(trail: &Trail<'_>, readable: &mut Readable, manifests: Vec<Manifest>) ->
     for (leaf, manifest) in (first..).zip(manifests) {
         readable.add(leaf, manifest)?;
     }
-    for object in &gone {
+    // Two writers that archived the same events name one object.
+    let named = readable.object_keys();
+    for object in gone.iter().filter(|o| !named.contains(o.object.key.as_str())) {
         trail.store.delete(&object.object.key)?;
         dedup::forget(trail.store, &object.object.sha256)?;
     }
@@ -321,6 +347,8 @@ struct Output {
     path: PathBuf,
     runs: Vec<RowRun>,
     dropped: Vec<DroppedRow>,
+    /// Rows without an original.
+    withheld: Vec<u64>,
     /// The last row that was written, and its columns.
     last: Option<(Uid, Hash, bool)>,
     columns: Vec<u8>,
@@ -350,6 +378,9 @@ impl Output {
             match self.runs.last_mut() {
                 Some(run) if run.input == input && run.first + run.count == row => run.count += 1,
                 _ => self.runs.push(RowRun { input, first: row, count: 1 }),
+            }
+            if kept.withheld {
+                self.withheld.push(self.writer.count() + new.len() as u64);
             }
             new.push(kept);
         }

@@ -9,6 +9,7 @@ use keytrail_model::{Fatal, Partition, Uid};
 
 use keytrail_ports::BlobStore;
 
+use crate::holds::Hold;
 use crate::objects;
 use crate::readable::{Readable, SealedObject};
 use crate::rewrite::{self, Changed, Rewriter, Sealer};
@@ -24,18 +25,21 @@ pub struct Withholding {
     pub objects: u64,
     /// Rows whose original bytes went.
     pub rows: u64,
+    /// Why objects were left as they are: they may hold more copies of the events.
+    pub skipped: Vec<String>,
 }
 
 /// Withholds the original bytes of events; gives the size of the log before. What is withheld already stays
-/// so.
+/// so. What is damaged is left alone and named.
 ///
 /// # Errors
-/// `Usage.NotFound`: an event is not in the archive; `Usage.Reason`; `Fatal.ArchiveDamaged`. Nothing is
-/// withheld then, or, after damage, the events of objects before it.
+/// `Usage.NotFound`: an event is not in the archive; `Usage.Held`: a hold is of one; `Usage.Reason`;
+/// `Fatal.ArchiveDamaged`: an event is in nothing that can be read. Nothing is withheld then.
 pub fn withhold(
     trail: &Trail<'_>,
     uids: &BTreeSet<Uid>,
     reason: &str,
+    holds: &[Hold],
     threads: usize,
 ) -> Result<(u64, Withholding), Fatal> {
     if reason.trim().is_empty() || reason.chars().count() > MAX_REASON {
@@ -44,16 +48,35 @@ pub fn withhold(
     }
     rewrite::upon(trail, |readable| {
         let first_leaf = readable.size;
-        let found = find(trail, readable, uids)?;
-        let missing = uids.iter().find(|uid| found.iter().all(|(.., of)| !of.contains(*uid)));
-        if let Some(uid) = missing {
-            return Err(Fatal::new("Usage.NotFound", format!("no event has the uid `{uid}`")));
+        let mut done = Withholding::default();
+        let found = find(trail, readable, uids, &mut done.skipped)?;
+        let there: BTreeSet<Uid> = found.iter().flat_map(|(.., of)| of).copied().collect();
+        if let Some(uid) = uids.difference(&there).next() {
+            return Err(match done.skipped.first() {
+                None => Fatal::new("Usage.NotFound", format!("no event has the uid `{uid}`")),
+                Some(why) => Fatal::new(
+                    "Fatal.ArchiveDamaged",
+                    format!("no event that can be read has the uid `{uid}`; {why}"),
+                ),
+            });
+        }
+        for (_, object, of) in &found {
+            let of_one = |uid: &Uid| holds.iter().find(|h| h.keeps_event(object, *uid)).map(|h| (*uid, h));
+            if let Some((uid, hold)) = of.iter().find_map(of_one) {
+                return Err(Fatal::new(
+                    "Usage.Held",
+                    format!(
+                        "the event `{uid}` is under the legal hold `{}`: nothing was withheld",
+                        hold.reason
+                    ),
+                ));
+            }
         }
         let (rewriter, mut sealer) = (Rewriter::new(trail, threads), Sealer::new(trail));
-        let mut done = Withholding::default();
         for (partition, object, of) in found {
             let decision = Decision {
                 before: None,
+                dataset: None,
                 reason: reason.to_owned(),
                 uids: of.iter().map(Uid::to_string).collect(),
                 undated: false,
@@ -66,11 +89,15 @@ pub fn withhold(
                 rows += 1;
                 Ok(Changed::Withheld)
             };
-            let manifest = rewriter.change(&partition, &object, ManifestKind::Withhold, decision, change)?;
-            if let Some(manifest) = manifest {
-                done.objects += 1;
-                done.rows += rows;
-                sealer.add(readable, manifest)?;
+            match rewriter.change(&partition, &object, ManifestKind::Withhold, decision, change) {
+                Ok(None) => {}
+                Ok(Some(manifest)) => {
+                    done.objects += 1;
+                    done.rows += rows;
+                    sealer.add(readable, manifest)?;
+                }
+                Err(e) if rewrite::is_damage(&e) => done.skipped.push(e.message),
+                Err(e) => return Err(e),
             }
         }
         sealer.finish(readable)?;
@@ -78,18 +105,21 @@ pub fn withhold(
     })
 }
 
-/// The objects that hold some of the events, and which.
+/// The objects that hold some of the events, and which; why others could not be looked into.
 fn find(
     trail: &Trail<'_>,
     readable: &Readable,
     uids: &BTreeSet<Uid>,
+    skipped: &mut Vec<String>,
 ) -> Result<Vec<(Partition, SealedObject, BTreeSet<Uid>)>, Fatal> {
     let mut found = Vec::new();
     for (partition, objects) in &readable.partitions {
         for object in objects {
-            let of = held(trail.store, object, uids)?;
-            if !of.is_empty() {
-                found.push((partition.clone(), object.clone(), of));
+            match held(trail.store, object, uids) {
+                Ok(of) if of.is_empty() => {}
+                Ok(of) => found.push((partition.clone(), object.clone(), of)),
+                Err(e) if rewrite::is_damage(&e) => skipped.push(e.message),
+                Err(e) => return Err(e),
             }
         }
     }

@@ -11,7 +11,7 @@ use keytrail_adapters::memory::{ManualClock, MemoryCheckpoint, MemoryNotifier, M
 use keytrail_model::Timestamp;
 use keytrail_pipeline::alerts::{Engine, Options as AlertOptions, Place, Receiver, Severity, Undelivered};
 use keytrail_pipeline::input::{Input, Limits, Source};
-use keytrail_pipeline::{Masker, Options, Progress, Trail, ingest, run};
+use keytrail_pipeline::{Masker, Options, Progress, Tables, Trail, ingest, run};
 use keytrail_ports::{BlobStore, NotifyError};
 use serde_json::Value;
 
@@ -94,6 +94,7 @@ impl World {
             origin: ORIGIN,
             clock: &self.clock,
             masker: &self.masker,
+            tables: &Tables::default(),
             scratch: scratch.path(),
         })
     }
@@ -161,6 +162,22 @@ fn the_first_is_told_at_once_and_others_at_the_windows_end() {
     world.seal(&[("DisableKey", "k1", "")]);
     world.alert();
     assert_eq!(world.told()[3..], [told("key-disabled", "k1", 1, false)]);
+}
+
+/// A clock that was a year ahead when the first alert was told holds the next one back for a day at most.
+#[test]
+fn a_clock_that_was_ahead_holds_nothing_back_for_ever() {
+    let mut world = World::new();
+    world.at(365 * 24 * 60);
+    world.seal(&[("DisableKey", "k1", "")]);
+    world.alert();
+    world.at(0);
+    world.seal(&[("DisableKey", "k1", "")]);
+    world.alert();
+    assert_eq!(world.told().len(), 1);
+    world.at(24 * 60 + 1);
+    world.alert();
+    assert_eq!(world.told()[1..], [told("key-disabled", "k1", 1, true)]);
 }
 
 #[test]

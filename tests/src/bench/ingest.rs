@@ -56,7 +56,7 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
 }
 
 /// Times that each party runs, in turns: others who use the machine only ever make one slower.
-pub const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 2;
 
 /// The fewest CPU seconds of several runs.
 #[derive(Clone, Copy)]

@@ -5,7 +5,8 @@ use std::ops::Range;
 use keytrail_model::Rejection;
 use memchr::{memchr, memchr_iter};
 
-use super::document::{Document, is_array, is_container};
+use super::container::{is_array, is_container};
+use super::document::Document;
 use super::first_keys::{FirstKeys, Look, first_key};
 use super::scanner::{Scanner, Step};
 use super::{Emit, Limits, Shape, is_space, too_large, trim_end, trim_separators, trim_start};

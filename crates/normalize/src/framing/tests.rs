@@ -1,4 +1,6 @@
-use proptest::prelude::*;
+mod blocks;
+mod hostile;
+mod properties;
 
 use super::*;
 use crate::reader::{Read, Reader, read_first};
@@ -156,6 +158,8 @@ fn documents() {
         "{\"nextPageToken\": \"token\", \"entries\": [{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"metadata\":{ },\"items\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{ \"apiVersion\" : \"audit.k8s.io/v1\", \"items\" : [{\"a\":1},{\n \"a\": [{}]\n}],\"kind\":\"EventList\",\"metadata\":null}",
+        "[{\"Records\":[{\"a\":1}]},\n{\"records\":[{\n \"a\": [{}]\n}]}]",
+        "[{\"a\":1},{\"kind\":\"EventList\",\"items\":[{\n \"a\": [{}]\n}]}]",
         "{\"NextToken\":null,\"Events\":[{\"a\":1}]}\n{\"Events\":[{\n \"a\": [{}]\n}]}",
     ] {
         assert_eq!(texts(text), records, "{text}");
@@ -298,158 +302,8 @@ fn broken_documents_go_on_with_the_next_record() {
     assert_eq!(texts(r#"{"Records":[{"e":1},"#), [ok(r#"{"e":1}"#)]);
 }
 
+/// How a block begins.
 const HEAD: &str = "Time: 12/19/17 21:01:17.140812, usecs:1513717277140812\nSequence No : 0x1\n";
-
-#[test]
-fn blocks() {
-    let block = format!("{HEAD}Opcode : CN_LOGIN (0xd)\nUser Name : {{\"a\"}}");
-    let torn = "Time: 12/19/17 21:01:17.140812, usecs:15137";
-    let stray = "Response : 0:HSM Return: SUCCESS\r\n\r\nLog type : MINIMAL_LOG_ENTRY (0)";
-    let exported = format!("2017-12-19T21:01:17.140Z {block}");
-    let json = &"{\"Time\": \"\\n\"}".to_owned();
-    for text in [
-        format!("{block}\n\n{exported}\n{block}\r\n \n"),
-        format!("\u{feff}\n\n{block}\n{exported}\n\n\n{block}"),
-    ] {
-        assert_eq!(texts(&text), [ok(&block), ok(&exported), ok(&block)], "{text}");
-    }
-    assert_eq!(
-        texts(&format!("{stray}\n\n{block}\n{json}\n\ntext\n2017-12-19T21:01:17.140Z {json}\n{block}")),
-        [
-            bad(stray, "format_unknown"),
-            ok(&block),
-            ok(json),
-            bad("text", "format_unknown"),
-            ok(&format!("2017-12-19T21:01:17.140Z {json}")),
-            ok(&block),
-        ]
-    );
-    assert_eq!(
-        texts(&format!("{block}\n  {block}\n{json}\n \t {block}")),
-        [&block, &block, json, &block].map(|t| ok(t))
-    );
-    for next in [&block, &exported] {
-        assert_eq!(
-            texts(&format!("{block}\n{torn}{next}\n{HEAD}")),
-            [ok(&block), bad(torn, "record_torn"), ok(next), ok(HEAD.trim_end())]
-        );
-    }
-    // No user's name begins a record: none holds a line feed.
-    let forged = format!("{HEAD}User Name : Time: 12/19/17 21:01:17.140812, usecs:1");
-    assert_eq!(texts(&format!("{forged}\nUser Type : x\n")), [ok(&format!("{forged}\nUser Type : x"))]);
-}
-
-#[test]
-fn too_large_blocks_leave_whole_in_pieces() {
-    let small = HEAD.trim_end();
-    let large = format!("{small}\n{}", "x : y\n".repeat(100));
-    let text = format!("{small}\n{large}{small}\n{}{small}", "z".repeat(300));
-    let frames = cut_pieces(200, [text.as_bytes()].into_iter());
-    conserved(text.as_bytes(), &frames);
-    let codes: Vec<_> = frames.iter().map(|f| f.2).collect();
-    let too_large = "record_too_large";
-    assert_eq!(codes, ["ok", too_large, too_large, too_large, too_large, too_large, too_large, "ok"]);
-    assert!(frames.iter().all(|f| f.1.len() <= 200));
-    let text = format!("{small}\n{large}{HEAD}\n{small}");
-    let frames = cut_pieces(200, [text.as_bytes()].into_iter());
-    assert_eq!(frames.iter().filter(|f| f.2 == "ok").count(), 3);
-}
-
-/// Every way to tear a block and glue the next one on: the next one is whole.
-#[test]
-fn a_block_glued_on_a_torn_one_survives_any_tear() {
-    let block = format!("{HEAD}Opcode : CN_LOGIN (0xd)\nResponse : 0:HSM Return: SUCCESS");
-    for n in 1..block.len() {
-        let torn = &block[..n];
-        let frames = texts(&format!("{block}\n\n{torn}{block}\n\n{block}\n"));
-        assert_eq!(frames.len(), 4, "{torn}");
-        assert_eq!((&frames[0], &frames[2], &frames[3]), (&ok(&block), &ok(&block), &ok(&block)), "{torn}");
-        assert_eq!(frames[1].0.trim_end(), torn.trim_end());
-        assert!(torn.ends_with('\n') || frames[1].1 != "ok", "{torn}");
-    }
-}
-
-#[test]
-fn what_holds_no_object_is_of_no_known_format() {
-    for text in [
-        "MIT License\n\nPermission is hereby granted { or not }",
-        "[section]\nkey=value",
-        "\u{feff}\0\0\0",
-        "{\0}",
-        "\"\"\"",
-        "]",
-    ] {
-        let frames = cut(text.as_bytes());
-        assert_eq!(frames.len(), 1, "{text}: {frames:?}");
-        assert_eq!(frames[0].2, "format_unknown", "{text}");
-    }
-    let frames = cut_pieces(1000, [&[0xff; 150_500][..]].into_iter());
-    assert_eq!((frames.len(), frames[0].1.len(), frames[150].1.len()), (151, 1000, 500));
-}
-
-#[test]
-fn too_large_records_leave_whole_in_pieces() {
-    let record = format!("{{\"a\":\"{}\"}}", "x".repeat(250_000));
-    for text in [
-        format!("{{\"a\":1}}\n{record}\n{{\"a\":2}}\n"),
-        format!("[{{\"a\":1}},{record},{{\"a\":2}}]"),
-        format!("{{\"Records\":[{{\"a\":1}},{record},{{\"a\":2}}]}}"),
-    ] {
-        let frames = cut_pieces(100_000, [text.as_bytes()].into_iter());
-        conserved(text.as_bytes(), &frames);
-        assert_eq!(
-            frames.iter().map(|f| f.2).collect::<Vec<_>>(),
-            ["ok", "record_too_large", "record_too_large", "record_too_large", "ok"]
-        );
-        assert_eq!(frames[1..4].iter().flat_map(|f| f.1.clone()).collect::<Vec<_>>(), record.as_bytes());
-    }
-    let exact = format!("{{\"a\":\"{}\"}}", "x".repeat(92));
-    for text in [format!("{exact}\n{exact}"), format!("[{exact},{exact}]")] {
-        assert!(cut_pieces(100, [text.as_bytes()].into_iter()).iter().all(|f| f.2 == "ok"));
-        assert!(cut_pieces(99, [text.as_bytes()].into_iter()).iter().all(|f| f.2 == "record_too_large"));
-    }
-}
-
-#[test]
-fn deep_nesting_is_a_record() {
-    let deep = format!("{{\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
-    assert_eq!(texts(&format!("[{deep},{{\"a\":1}}]")), [ok(&deep), ok("{\"a\":1}")]);
-}
-
-/// Quadratic work on any of these would take hours.
-#[test]
-fn hostile_input_takes_linear_time() {
-    const N: usize = 2 << 20;
-    let line = |unit: &str| format!("{{\"a\":1}}\n{}\n", unit.repeat((64 << 10) / unit.len())).repeat(16);
-    let inputs = [
-        "{".repeat(N),
-        "[".repeat(N),
-        "\"".repeat(N),
-        "\\".repeat(N),
-        "{\"".repeat(N / 2),
-        "{\"a\":".repeat(N / 5),
-        "{\"a\":1}\n".to_owned() + &"{\"a\":".repeat(N / 5),
-        "[{\"a\":1},".to_owned() + &"{\"a\":]".repeat(N / 6),
-        "[{\"a\":1},".to_owned() + &"{\"a\":\"".repeat(N / 6),
-        "[{\"a\":1},".to_owned() + &"{\"a\":[{\"a\":1}".repeat(N / 13),
-        "[".to_owned() + &"1,".repeat(N / 8),
-        "{\"a\" ".to_owned() + &" ".repeat(N),
-        line("{"),
-        line("{\"a\":"),
-        line("{\"a\":\""),
-        line("{\"a\":[{\"a\":1}"),
-        line("{\"a\":1}"),
-        format!("{HEAD}{}", "Time: ".repeat(N / 6)),
-        format!("{HEAD}{}", "\n{".repeat(N / 2)),
-        HEAD.repeat(N / HEAD.len()),
-        HEAD.trim_end().replace('\n', "\n2017-12-19T21:01:17.140Z ").repeat(N / HEAD.len()),
-    ];
-    for input in &inputs {
-        let frames = cut_pieces(1 << 20, input.as_bytes().chunks(64 << 10));
-        let bytes: usize = frames.iter().map(|f| f.1.len()).sum();
-        assert!(bytes + frames.len() + 600 + N / 8 >= input.trim_end().len(), "{}", &input[..20]);
-    }
-}
 
 #[test]
 fn a_cut_off_object_gives_its_whole_records() {
@@ -475,109 +329,5 @@ fn a_cut_off_object_gives_its_whole_records() {
         let left = splitter.abort(&text.as_bytes()[done..], &why, &mut sink);
         assert_eq!(frames, want);
         assert_eq!(left, want.last().is_some_and(|f| f.starts_with('!')));
-    }
-}
-
-/// Bytes that are near the shapes that the splitter knows.
-fn input() -> impl Strategy<Value = Vec<u8>> {
-    let token = prop::sample::select(vec![
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        ":",
-        "\"",
-        "\\",
-        "\n",
-        "\r\n",
-        " ",
-        "{\"a\":1}",
-        "{\"a\":\"x\"}\n",
-        "{\"a\":",
-        "{\"b\":{\"a\":[1]}}",
-        "{\"Records\":[",
-        "]}",
-        "{\"Events\":[",
-        "{\"records\":[",
-        "{\"kind\":\"EventList\",",
-        "\"apiVersion\":\"audit.k8s.io/v1\",",
-        "\"metadata\":{},",
-        "\"items\":[",
-        "\"NextToken\":\"token\",",
-        "null",
-        "text",
-        "\0",
-        "\u{feff}",
-        "p: ",
-        "\\u00e9",
-        "{ \"a\"",
-        "\"a\"",
-        "\"x,",
-        "{\n  \"a\": 1\n}\n",
-        "            ",
-        HEAD,
-        "Time: 12/19/17 21:01:17.140812, usecs:1",
-        "2017-12-19T21:01:17.140Z ",
-        "Opcode : CN_LOGIN (0xd)\n",
-    ]);
-    let tokens = prop::collection::vec(token, 0..60).prop_map(|t| t.concat().into_bytes());
-    let block = prop::sample::select(vec![
-        HEAD,
-        "Time: 12/19/17 21:01:17",
-        "2017-12-19T21:01:17.140Z ",
-        "Opcode : CN_LOGIN (0xd)\n",
-        "Response",
-        "\n",
-        "\r\n",
-        " ",
-        "{\"a\":1}\n",
-        "{",
-        "T",
-    ]);
-    let blocks =
-        prop::collection::vec(block, 0..40).prop_map(|t| [HEAD.as_bytes(), t.concat().as_bytes()].concat());
-    prop_oneof![
-        4 => blocks,
-        8 => tokens.clone(),
-        2 => (tokens.clone(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(a, b)| [a, b].concat()),
-        1 => (tokens.clone(), tokens).prop_map(|(a, b)| {
-            // Beyond the window, so that the mode is decided before the end.
-            [b"{\"a\":1}\n".repeat(9_000), a, b"{\"a\":2}\n".repeat(3), b].concat()
-        }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn nothing_is_dropped(input in input(), max in 1usize..80) {
-        conserved(&input, &cut_pieces(1 << 20, std::iter::once(&input[..])));
-        let small = cut_pieces(max, std::iter::once(&input[..]));
-        conserved(&input, &small);
-        prop_assert!(small.iter().all(|f| f.1.len() <= max));
-    }
-
-    #[test]
-    fn frames_do_not_depend_on_the_pieces(input in input(), max in 1usize..80, sizes in prop::collection::vec(1usize..40, 1..20)) {
-        let whole = cut_pieces(max, std::iter::once(&input[..]));
-        let mut rest = &input[..];
-        let mut sizes = sizes.iter().cycle();
-        let pieces = std::iter::from_fn(|| {
-            let n = rest.len().min(if rest.len() > 4_000 { 3_001 } else { *sizes.next()? });
-            let (piece, after) = rest.split_at_checked(n).filter(|_| n > 0)?;
-            rest = after;
-            Some(piece)
-        });
-        prop_assert_eq!(cut_pieces(max, pieces), whole);
-    }
-
-    #[test]
-    fn records_among_records_survive(n in 1usize..5, broken in "[a-z\\\\:, 0-9\"]{0,12}") {
-        let record = "{\"a\":{\"b\":\"c\"}}";
-        let text = format!("{}{{\"x{broken}\n{}", format!("{record}\n").repeat(n), format!("{record}\n").repeat(n));
-        let good = texts(&text).iter().filter(|f| **f == ok(record)).count();
-        prop_assert_eq!(good, 2 * n, "{}", text);
     }
 }

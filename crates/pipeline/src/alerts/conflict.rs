@@ -44,13 +44,12 @@ pub(super) fn of_new(
         let all: Vec<&SealedObject> = objects.iter().collect();
         let shared: Vec<u64> = shared.into_iter().collect();
         conflicts::judge(trail.store, &all, &shared, &mut |conflict| {
-            let is_new = |key: &str| new.iter().find(|o| o.object.key == key).copied();
-            let newest = conflict
-                .events
-                .iter()
-                .rev()
-                .filter(|(_, e)| is_since(e.ingested.map(Timestamp), range.since))
-                .find_map(|(key, e)| Some((is_new(key)?, e.uid)));
+            let newest = conflict.events.iter().rev().find_map(|(key, e)| {
+                let object = new.iter().find(|o| o.object.key == *key).copied()?;
+                // Of a rewrite, not all rows are new.
+                let is_new = object.rewrite.is_none() || is_since(e.ingested.map(Timestamp), range.since);
+                is_new.then_some((object, e.uid))
+            });
             match newest {
                 Some((object, uid)) if conflict.differs => each(object, &hit(&conflict, uid)),
                 _ => Ok(()),
@@ -63,7 +62,7 @@ pub(super) fn of_new(
 /// Groups of new rows that another row of the partition has.
 fn shared(trail: &Trail<'_>, old: &[&SealedObject], new: &[&SealedObject]) -> Result<BTreeSet<u64>, Fatal> {
     let mut shared = BTreeSet::new();
-    let count: u64 = new.iter().map(|o| o.rows.count).sum();
+    let count: u64 = new.iter().map(|o| objects::rows_at_most(trail.store, o)).sum();
     let passes = count.div_ceil(ROWS_AT_ONCE).max(1);
     let projection = Projection::Columns(vec![Column::KeytrailGroup, Column::KeytrailScope]);
     for pass in 0..passes {

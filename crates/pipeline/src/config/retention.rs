@@ -6,7 +6,8 @@ use keytrail_model::{Day, Uid};
 use keytrail_normalize::Format;
 
 use super::section::{Section, list};
-use crate::expire::{Hold, Rule};
+use crate::expire::Rule;
+use crate::holds::Hold;
 
 /// Its part of the template.
 pub const TEMPLATE: &str = r#"
@@ -27,12 +28,13 @@ pub const TEMPLATE: &str = r#"
 #older_than = "2557d"
 #undated = true
 
-# A legal hold, one [[holds]] for each: what it names does not expire. It names at least one thing.
+# A legal hold, one [[holds]] for each: what it names does not expire, and `keytrail
+# withhold` refuses its events. It names at least one thing.
 #
 # reason    in words, for whoever asks why something is still there
 # dataset   its events alone
 # from, to  events of these days and those between
-# uid       the objects that hold this event
+# uid       this event, and the objects that hold it
 #
 # Examples:
 #[[holds]]

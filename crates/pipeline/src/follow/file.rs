@@ -1,9 +1,9 @@
 //! One file that is followed: what was seen of it, what was read of it, and what is due.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::archiver::Copies;
 use crate::config::DeclaredSource;
-use crate::input::Limits;
 use crate::input::part::{Beginning, Part, PartRead, Position, Span, beginning};
+use crate::input::{Input, Limits};
 
 /// Bytes at the start of a file, and before the position in it, that tell it from others.
 const PRINT_BYTES: u64 = 1_024;
@@ -63,9 +63,14 @@ impl Print {
         Ok(Self { at, head: hash(file, 0, few)?, near: hash(file, at - few, few)? })
     }
 
-    /// Whether a file begins with what was read of this one.
-    pub fn fits(&self, file: &File) -> bool {
-        Self::of(file, self.at).is_ok_and(|other| other == *self)
+    /// Whether a file begins with what was read of this one. An error tells neither.
+    fn fits(&self, file: &File) -> io::Result<bool> {
+        match Self::of(file, self.at) {
+            Ok(other) => Ok(other == *self),
+            // It is shorter.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 }
 
@@ -131,7 +136,9 @@ pub(crate) struct Followed {
     pub path: PathBuf,
     /// For provenance: the name it was first seen under.
     pub name: String,
-    /// The source whose locations it was first read in, once that was looked up.
+    /// The path of that name: its declaration is that of where it came from, not of where it was rotated to.
+    pub first_path: PathBuf,
+    /// The source in whose locations that path is, once that was looked up.
     pub declared: Option<Option<Arc<DeclaredSource>>>,
     pub stat: Stat,
     pub progress: Progress,
@@ -162,10 +169,17 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    pub fn new(path: PathBuf, name: String, stat: Stat, progress: Progress, now: Instant) -> Self {
+    pub fn new(
+        path: PathBuf,
+        (first_path, name): (PathBuf, String),
+        stat: Stat,
+        progress: Progress,
+        now: Instant,
+    ) -> Self {
         Self {
             path,
             name,
+            first_path,
             declared: None,
             stat,
             sealed: progress.clone(),
@@ -259,12 +273,31 @@ impl Followed {
         if let Some(file) = &self.handle {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(&self.path)?);
-        let is_it = file.metadata().map(|m| m.is_file() && m.ino() == self.stat.inode)?;
-        if !is_it {
+        let file = open(&self.path)?;
+        if file.metadata()?.ino() != self.stat.inode {
             return Err(io::Error::other("it was replaced in this moment"));
         }
-        Ok(file)
+        Ok(Arc::new(file))
+    }
+
+    /// It has another path now.
+    pub fn moved(&mut self, path: PathBuf, stat: Stat) {
+        if self.stat.inode != stat.inode {
+            self.handle = None;
+        }
+        // Of one that is yet to be read whole nothing is known that would have to go on.
+        let is_new = match &self.progress {
+            Progress::Unread => true,
+            Progress::Growing(_) => false,
+            Progress::Whole { taken } => *taken != Some(stat),
+        };
+        if is_new && self.path != path {
+            self.name = Input::path(&path).name;
+            self.first_path.clone_from(&path);
+            self.declared = None;
+        }
+        self.path = path;
+        self.watched = true;
     }
 
     /// What to hand to a reader for what is due; `None`: nothing, for now. `Err` says that the file is not the one
@@ -324,17 +357,17 @@ impl Followed {
         Ok(span.map(part))
     }
 
-    /// Whether a growing file still is the one that was read.
-    pub fn is_same(&self, file: &File) -> bool {
+    /// Whether a growing file still is the one that was read. An error tells neither: it is asked again.
+    pub fn is_same(&self, file: &File) -> io::Result<bool> {
         match &self.progress {
             Progress::Growing(g) => g.print.fits(file),
-            _ => true,
+            _ => Ok(true),
         }
     }
 
     /// Whether another file is the one that was read, of which something was.
     pub fn is_known(&self, file: &File) -> bool {
-        matches!(&self.progress, Progress::Growing(g) if g.print.at > 0 && g.print.fits(file))
+        matches!(&self.progress, Progress::Growing(g) if g.print.at > 0 && g.print.fits(file).unwrap_or(false))
     }
 
     fn look(&mut self, file: &File, limits: &Limits) -> io::Result<()> {
@@ -392,6 +425,18 @@ impl Followed {
         if done.incomplete {
             self.incomplete = Some(self.stat);
             return;
+        }
+        if done.failed.is_some() {
+            // What could not be read is due again; what is read whole, after a while.
+            self.examined = None;
+            self.handle = None;
+            self.changed = Instant::now();
+            self.polls_still = 0;
+            if !matches!(part.span, Span::On(_)) {
+                return;
+            }
+        } else {
+            self.trouble = None;
         }
         let all_read = |this: &mut Self| this.unread_since = None;
         match (&mut self.progress, &part.span) {
@@ -457,6 +502,13 @@ impl Progress {
     fn is_keyless(&self) -> bool {
         matches!(self, Self::Growing(g) if g.keyless)
     }
+}
+
+/// Opens a regular file. One that became a pipe since it was seen does not hold us up.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("expected a file")) }
 }
 
 fn head_of(file: &File, size: u64) -> io::Result<Vec<u8>> {

@@ -6,7 +6,8 @@
 //!
 //! A file that is renamed keeps its position. One that is no longer found is read to its end, by the handle that
 //! is held while it is being written, or under the name that it has now in its folder. One that was cut short is
-//! new; what was not read of it before is looked for in a copy beside it (rotation by copy and truncate).
+//! new; what was not read of it before is looked for in a copy beside it (rotation by copy and truncate). What
+//! cannot be looked at, because its folder or mount fails, is not gone: it stays as it was until it can be.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
@@ -17,8 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Notice;
-use super::file::{Followed, Progress, Stat};
+use super::file::{self, Followed, Progress, Stat};
 use super::position::Stored;
+use super::whereabouts::Whereabouts;
 use crate::input::{self, Source};
 
 /// Files that are held open at once.
@@ -28,7 +30,7 @@ const MAX_HANDLES: usize = 256;
 /// bytes.
 const MAX_COPIES: usize = 1_000_000;
 
-/// Files of a folder that are looked into for one that lost its name and its number.
+/// Files that are looked into for one that is at a path with another number.
 const MAX_LOOKED_INTO: usize = 1_000;
 
 /// How long a file that is not being written stays open, in spans of stillness.
@@ -46,6 +48,10 @@ pub(crate) struct Files {
     next: u64,
     /// When the last poll was.
     pub polled: Instant,
+    /// Files that are held open.
+    held: usize,
+    /// Where copies of files are that were cut short since the last poll.
+    whereabouts: Whereabouts,
     /// A seal covers positions that are not kept yet.
     pub unwritten: bool,
     told: HashSet<String>,
@@ -63,6 +69,8 @@ impl Files {
             by_path: HashMap::new(),
             next: 0,
             polled: now,
+            held: 0,
+            whereabouts: Whereabouts::default(),
             unwritten: false,
             told: HashSet::new(),
         }
@@ -71,7 +79,9 @@ impl Files {
     /// Takes up positions of an earlier process. Files that are not there any more are dealt with by the next poll.
     pub fn restore(&mut self, stored: Vec<Stored>, now: Instant) {
         for s in stored {
-            let mut file = Followed::new(s.path, s.name, s.stat, s.progress, now);
+            // A file whose path is not UTF-8 is not kept, so that the name is the path.
+            let first = (PathBuf::from(&s.name), s.name);
+            let mut file = Followed::new(s.path, first, s.stat, s.progress, now);
             if file.unread_bytes() == 0 {
                 file.unread_since = None;
             }
@@ -102,8 +112,10 @@ impl Files {
     /// Looks at all files again.
     pub fn poll(&mut self, now: Instant, notices: &mut Vec<Notice>) {
         let before = std::mem::replace(&mut self.polled, now);
-        let found = self.scan(notices);
-        let mut unseen: HashSet<u64> = self.by_path.values().copied().collect();
+        let (found, blind) = self.scan(notices);
+        // Not those of `by_path`: one that was rotated and the one that took its name are kept under one path.
+        let mut unseen: HashSet<u64> =
+            self.files.iter().filter(|(_, f)| f.watched).map(|(id, _)| *id).collect();
         let mut strange = Vec::new();
         for (path, stat) in found {
             let known = self.by_path.get(&path).and_then(|id| Some((*id, self.files.get_mut(id)?)));
@@ -115,15 +127,23 @@ impl Files {
                 _ => strange.push((path, stat)),
             }
         }
+        if !blind.is_empty() {
+            let is_below = |f: &Followed| f.path.ancestors().any(|above| blind.contains(above));
+            unseen.retain(|id| !self.files.get(id).is_some_and(is_below));
+        }
         for id in &unseen {
-            if let Some(file) = self.files.get(id) {
+            if let Some(file) = self.files.get(id)
+                && self.by_path.get(&file.path) == Some(id)
+            {
                 self.by_path.remove(&file.path);
             }
         }
-        self.recognise(strange, &mut unseen, now, before);
+        let mut whereabouts = Whereabouts::default();
+        self.recognise(strange, &mut unseen, &mut whereabouts, now, before);
         for id in unseen {
-            self.depart(id, now, notices);
+            self.depart(id, &mut whereabouts, now, notices);
         }
+        self.whereabouts = Whereabouts::default();
         self.see_off(now, before, notices);
     }
 
@@ -132,6 +152,7 @@ impl Files {
         &mut self,
         strange: Vec<(PathBuf, Stat)>,
         lost: &mut HashSet<u64>,
+        whereabouts: &mut Whereabouts,
         now: Instant,
         before: Instant,
     ) {
@@ -140,23 +161,23 @@ impl Files {
         let by_inode: HashMap<u64, u64> =
             lost.iter().filter_map(|id| Some((self.files.get(id)?.stat.inode, *id))).collect();
         for (path, stat) in strange {
-            let found = if lost.is_empty() { None } else { self.lost_one(&path, &stat, lost, &by_inode) };
+            let found = if lost.is_empty() {
+                None
+            } else {
+                self.lost_one(&path, &stat, lost, &by_inode, whereabouts)
+            };
             match found {
                 Some(id) => {
                     lost.remove(&id);
                     let Some(mut file) = self.files.remove(&id) else { continue };
-                    file.path.clone_from(&path);
-                    file.watched = true;
-                    if file.stat.inode != stat.inode {
-                        file.handle = None;
-                    }
+                    file.moved(path.clone(), stat);
                     file.observe(stat, now, before);
                     self.files.insert(id, file);
                     self.by_path.insert(path, id);
                 }
                 None => {
-                    let name = input::Input::path(&path).name;
-                    let mut file = Followed::new(path, name, stat, Progress::Unread, now);
+                    let first = (path.clone(), input::Input::path(&path).name);
+                    let mut file = Followed::new(path, first, stat, Progress::Unread, now);
                     file.unread_since = Some(before);
                     self.insert(file);
                 }
@@ -171,25 +192,33 @@ impl Files {
         stat: &Stat,
         lost: &HashSet<u64>,
         by_inode: &HashMap<u64, u64>,
+        whereabouts: &mut Whereabouts,
     ) -> Option<u64> {
         let is_it = |id: &u64| {
             let known = self.files.get(id)?;
             let same = match &known.progress {
-                Progress::Growing(_) => fs::File::open(path).is_ok_and(|f| known.is_known(&f)),
+                Progress::Growing(_) => file::open(path).is_ok_and(|f| known.is_known(&f)),
                 // It is read whole if it is not what it was.
                 Progress::Whole { .. } | Progress::Unread => known.stat.inode == stat.inode,
             };
             same.then_some(*id)
         };
-        if let Some(id) = by_inode.get(&stat.inode).filter(|id| lost.contains(id)) {
-            return is_it(id);
+        // A mount that gives new numbers gives those of other files, too.
+        if let Some(id) = by_inode.get(&stat.inode).filter(|id| lost.contains(id)).and_then(is_it) {
+            return Some(id);
         }
-        // Another number: the file was put in place of itself, or the mount gives new ones.
+        // Another number: the file was put in place of itself, or the mount gives new ones. Where it goes on elsewhere,
+        // this is another one that begins in the same way.
         let likely = |f: &Followed| f.path == path || (stat.size >= f.stat.size && !f.watched);
         let mut others = lost.iter().filter(|id| {
             self.files.get(id).is_some_and(|f| matches!(f.progress, Progress::Growing(_)) && likely(f))
         });
-        others.by_ref().take(MAX_LOOKED_INTO).find_map(is_it)
+        let found = others.by_ref().take(MAX_LOOKED_INTO).find_map(is_it)?;
+        let goes_on = self.files.get(&found).is_some_and(|known| match &known.handle {
+            Some(file) => file.metadata().is_ok_and(|m| m.nlink() > 0 || m.size() > known.read_bytes()),
+            None => whereabouts.renamed(known).is_some(),
+        });
+        (!goes_on).then_some(found)
     }
 
     fn insert(&mut self, file: Followed) -> u64 {
@@ -203,7 +232,7 @@ impl Files {
     }
 
     /// A file is at none of the paths that are followed. What was not read of it is, if it can be found.
-    fn depart(&mut self, id: u64, now: Instant, notices: &mut Vec<Notice>) {
+    fn depart(&mut self, id: u64, whereabouts: &mut Whereabouts, now: Instant, notices: &mut Vec<Notice>) {
         let Some(file) = self.files.get_mut(&id) else { return };
         if !file.watched {
             return;
@@ -211,7 +240,7 @@ impl Files {
         file.watched = false;
         file.changed = now;
         if file.handle.is_none() {
-            file.handle = beside(file);
+            file.handle = whereabouts.find(file);
         }
         if file.handle.is_none() {
             if file.unread_bytes() > 0 {
@@ -229,12 +258,14 @@ impl Files {
             return;
         }
         notices.push(Notice::WrittenAnew { file: file.name.clone() });
-        let fresh = Followed::new(file.path.clone(), file.name.clone(), file.stat, Progress::Unread, now);
+        let first = (file.first_path.clone(), file.name.clone());
+        let mut fresh = Followed::new(file.path.clone(), first, file.stat, Progress::Unread, now);
+        fresh.declared.clone_from(&file.declared);
         let mut old = std::mem::replace(file, fresh);
         old.handle = None;
         old.watched = false;
         old.changed = now;
-        if let Some(copy) = beside(&old)
+        if let Some(copy) = self.whereabouts.find(&old)
             && let Ok(m) = copy.metadata()
         {
             old.stat = Stat::from(&m);
@@ -276,16 +307,21 @@ impl Files {
             }
             true
         });
+        self.held = self.files.values().filter(|f| f.handle.is_some()).count();
     }
 
-    /// What of the patterns is there now.
-    fn scan(&mut self, notices: &mut Vec<Notice>) -> Vec<(PathBuf, Stat)> {
+    /// What of the patterns is there now, and the paths of which nobody can tell what is there.
+    fn scan(&mut self, notices: &mut Vec<Notice>) -> (Vec<(PathBuf, Stat)>, HashSet<PathBuf>) {
         let mut found = Vec::new();
+        let mut blind = HashSet::new();
         let mut troubles = HashSet::new();
         for pattern in &self.patterns {
             match input::expand_but(std::slice::from_ref(pattern), &|folder| self.own.contains(&folder)) {
-                // Nothing is there yet.
+                // Nothing is there yet, or the folder fails.
                 Err(_) => {
+                    if fs::metadata(pattern).is_err_and(|e| !is_absence(&e)) {
+                        blind.insert(PathBuf::from(pattern));
+                    }
                     troubles.insert(pattern.to_string_lossy().into_owned());
                 }
                 Ok(inputs) => {
@@ -294,9 +330,10 @@ impl Files {
                         match fs::metadata(&path) {
                             Ok(m) if m.is_file() => found.push((path, Stat::from(&m))),
                             // It vanished in this moment.
-                            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                            Err(e) if is_absence(&e) => {}
                             Ok(_) | Err(_) => {
                                 troubles.insert(input.name);
+                                blind.insert(path);
                             }
                         }
                     }
@@ -315,39 +352,22 @@ impl Files {
             found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
             found.dedup_by(|(a, _), (b, _)| a == b);
         }
-        found
+        (found, blind)
     }
 
     /// Opened files stay open while they are written.
     pub fn hold(&mut self, id: u64, file: &Arc<fs::File>) {
-        let open = self.files.values().filter(|f| f.handle.is_some()).count();
-        if open < MAX_HANDLES
+        if self.held < MAX_HANDLES
             && let Some(followed) = self.files.get_mut(&id)
             && matches!(followed.progress, Progress::Growing(_))
         {
+            self.held += usize::from(followed.handle.is_none());
             followed.handle = Some(Arc::clone(file));
         }
     }
 }
 
-/// A file under another name in its folder: by its number and bytes, else by its bytes alone.
-fn beside(lost: &Followed) -> Option<Arc<fs::File>> {
-    let Progress::Growing(_) = &lost.progress else { return None };
-    let folder = lost.path.parent()?;
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let mut others: Vec<(Stat, PathBuf)> = fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let m = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-            let stat = Stat::from(&m);
-            (stat.size >= lost.read_bytes() && entry.path() != lost.path).then(|| (stat, entry.path()))
-        })
-        .collect();
-    // The same number first, then the newest.
-    others.sort_by_key(|(stat, _)| (stat.inode != lost.stat.inode, std::cmp::Reverse(stat.modified)));
-    others.iter().take(MAX_LOOKED_INTO).find_map(|(_, path)| {
-        let file = fs::File::open(path).ok()?;
-        lost.is_known(&file).then(|| Arc::new(file))
-    })
+/// Whether an error says that nothing is there, and not that nobody can look.
+fn is_absence(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }

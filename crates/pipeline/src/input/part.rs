@@ -4,6 +4,7 @@
 //! What it is not: it does not decide what is read when (`crate::follow` does).
 //! In: an open file and a position. Out: frames, and the position behind the last whole record.
 
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -223,11 +224,14 @@ fn whole(
     if only_if_complete && !is_complete(Bytes::of(part, 0), limits, buffers) {
         return Ok(PartRead { incomplete: true, ..PartRead::of_nothing(0) });
     }
-    let mut frames = Frames { name: &part.name, sink, failed: None, stopped: None };
-    let summary = read_from(Ok(Box::new(Bytes::of(part, 0))), limits, buffers, &mut frames);
-    match frames.failed {
-        Some(fatal) => Err(fatal),
-        None => Ok(PartRead { summary, next: None, bad: 0, incomplete: false, failed: None }),
+    let (failed, stopped) = (RefCell::new(None), Cell::new(false));
+    let mut frames = Frames { name: &part.name, sink, failed: None, stopped: Some(&stopped) };
+    let source = Failing { source: Bytes::of(part, 0), failed: &failed, stopped: &stopped };
+    let summary = read_from(Ok(Box::new(source)), limits, buffers, &mut frames);
+    match (frames.failed, failed.take()) {
+        (Some(fatal), _) => Err(fatal),
+        (None, None) => Ok(PartRead { summary, next: None, bad: 0, incomplete: false, failed: None }),
+        (None, failed) => Ok(PartRead { failed, ..PartRead::of_nothing(0) }),
     }
 }
 
@@ -338,6 +342,26 @@ impl Read for Bytes<'_> {
     }
 }
 
+/// A file whose failures pass: it ends there without an end, so that nothing is refused that is good tomorrow.
+struct Failing<'a> {
+    source: Bytes<'a>,
+    failed: &'a RefCell<Option<String>>,
+    stopped: &'a Cell<bool>,
+}
+
+impl Read for Failing<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.source.read(out) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                *self.failed.borrow_mut() = Some(e.to_string());
+                self.stopped.set(true);
+                Ok(0)
+            }
+            read => read,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,5 +384,27 @@ mod tests {
             assert_eq!(again.finish(), Hash::of(&bytes), "{cut}");
         }
         assert!(HashState::try_from("00".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_no_refused_input() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder opens, and does not read.
+        let file = Arc::new(File::open(folder.path()).unwrap());
+        let limits = Limits::default();
+        let Beginning::Growing(start) = beginning(b"{\"a\":1}\n{\"a\":2}\n", &limits) else {
+            panic!("lines")
+        };
+        for span in [Span::Whole { only_if_complete: false }, Span::On(start.clone()), Span::Rest(start)] {
+            let part = Part { name: "a".into(), declared: None, file: Arc::clone(&file), span, to: 100 };
+            let mut frames = 0;
+            let mut sink = |_: Frame<'_>| {
+                frames += 1;
+                Ok(())
+            };
+            let done = read(&part, &limits, &mut Buffers::default(), &mut sink).unwrap();
+            assert!(done.failed.is_some() && done.summary.bytes == 0, "{done:?}");
+            assert_eq!(frames, 0);
+        }
     }
 }

@@ -29,9 +29,7 @@ pub(super) fn check_copies(
         if objects.len() < 2 || !objects.iter().any(|o| in_range(o, options)) {
             continue;
         }
-        // A manifest may claim any count; a row takes more than a byte of its file.
-        let bytes = |o: &SealedObject| store.open(&o.object.key).map_or(0, |b| b.map_or(0, |b| b.len()));
-        let rows: u64 = objects.iter().map(|o| o.rows.count.min(bytes(o))).sum();
+        let rows: u64 = objects.iter().map(|o| objects::rows_at_most(store, o)).sum();
         let passes = rows.div_ceil(UIDS_AT_ONCE).max(1);
         for pass in 0..passes {
             let mut uids: Vec<Uid> = Vec::new();
@@ -66,7 +64,10 @@ pub(super) fn check_conflicts(
     report: &mut Report,
 ) -> Result<(), Fatal> {
     let broken: HashSet<String> = report.failures().map(|f| f.element.clone()).collect();
-    let wanted = |o: &SealedObject| in_range(o, options) && !broken.contains(&o.object.key);
+    // One that is not there is a finding, or may have been replaced by what an entry that is lost says.
+    let wanted = |o: &SealedObject| {
+        in_range(o, options) && !broken.contains(&o.object.key) && objects::rows_at_most(store, o) > 0
+    };
     let findings = &mut report.findings;
     let found = conflicts::find(store, readable, &wanted, &mut |conflict: Conflict| {
         findings.push(finding_of(&conflict));
