@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_pipeline::Format;
 
 use crate::expire::ExpireArgs;
+use crate::report::ReportArgs;
 use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
 
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
@@ -44,6 +45,8 @@ pub enum Command {
     /// List, show or replay records that were refused
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Write the report of a week, as a page and as JSON
+    Report(ReportArgs),
     /// Write a bundle that verifies on a machine that has this binary alone
     Export(ExportArgs),
     /// Show or rotate the log's key, show its checkpoint
@@ -189,6 +192,9 @@ pub struct RunArgs {
     /// Compressed inputs that inflate beyond this are rejected from there on
     #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     pub max_inflated_size: u64,
+    /// Write no reports of weeks that ended 36 hours ago
+    #[arg(long)]
+    pub no_report: bool,
     #[command(flatten)]
     pub follow: FollowArgs,
 }

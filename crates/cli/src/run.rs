@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
 use keytrail_pipeline::config::{DeclaredSource, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
+use keytrail_pipeline::report::{Made, Wanted};
 use keytrail_pipeline::verify::{self, Report};
 use keytrail_pipeline::{Options, Progress, Summary, ingest};
 
@@ -23,7 +24,7 @@ use crate::config;
 use crate::folder::Folder;
 use crate::follow::{follow, with_one_arena};
 use crate::terminal::{bytes, count, escape};
-use crate::{exit, print_bytes, tell};
+use crate::{exit, print_bytes, report as reports, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
@@ -54,7 +55,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
     let telling = telling(config.sources);
     let folder = open()?;
     leave_out(&folder.own(), &places, &mut inputs);
-    run_inputs(&folder, &inputs, &options, telling, args.json)
+    run_inputs(&folder, &inputs, &options, telling, args.json, !args.no_report)
 }
 
 /// What the command line names to be read, else the locations that the configuration declares.
@@ -83,13 +84,15 @@ fn inputs(given: &[OsString], sources: &[Arc<DeclaredSource>]) -> Result<(Vec<In
     Ok((inputs, places))
 }
 
-/// Runs `inputs` into an opened folder, verifies what is new, prints the summary, and tells of alerts.
+/// Runs `inputs` into an opened folder, verifies what is new, writes the reports that are due (unless not
+/// `reporting`), prints the summary, and tells of alerts.
 pub fn run_inputs(
     folder: &Folder,
     inputs: &[Input],
     options: &Options,
     telling: Telling,
     json: bool,
+    reporting: bool,
 ) -> Result<ExitCode, Fatal> {
     let stop = stop_on_signals()?;
     let progress = Display::new(inputs);
@@ -109,12 +112,23 @@ pub fn run_inputs(
     remembered?;
     let ingested = started.elapsed();
     let report = verify_new(folder, summary.first_leaf, options.ingest.threads)?;
-    let text =
-        if json { as_json(&summary) } else { as_text(&folder.fingerprint()?, &summary, &report, ingested) };
+    let made = if reporting && !summary.stopped {
+        reports::make(folder, &telling.sources, options.ingest.threads, Wanted::Touched)
+    } else {
+        Ok(Vec::new())
+    };
+    let new = made.as_deref().unwrap_or_default();
+    let text = if json {
+        as_json(&summary, new)
+    } else {
+        as_text(&folder.fingerprint()?, &summary, &report, ingested) + &reports::summary(folder.root(), new)
+    };
     // What was done and its exit code stand, whoever reads the summary.
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
     alerts::after_run(folder, telling, &summary, &report);
+    // What was read is archived, and that is told by now.
+    made?;
     Ok(exit_code(&summary, &report))
 }
 
@@ -278,7 +292,7 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
     out
 }
 
-fn as_json(s: &Summary) -> String {
+fn as_json(s: &Summary, reports: &[Made]) -> String {
     let counts = |c: &Counts| {
         serde_json::json!({
             "read": c.read, "accepted": c.accepted, "duplicates": c.duplicates,
@@ -303,6 +317,9 @@ fn as_json(s: &Summary) -> String {
     }
     if s.gaps > 0 {
         all["gaps"] = s.gaps.into();
+    }
+    if !reports.is_empty() {
+        all["reports"] = reports.iter().map(reports::as_json).collect();
     }
     all["log"] = serde_json::json!({
         "origin": s.checkpoint.origin,

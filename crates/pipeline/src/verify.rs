@@ -5,6 +5,7 @@
 //! what it did not check.
 
 mod events;
+mod ranges;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -24,6 +25,8 @@ use crate::quarantine::Entry;
 use crate::readable::{Readable, SealedObject, add_runs};
 use crate::retention;
 use crate::sequence::Sequences;
+
+pub use ranges::by_range;
 
 /// What to check and against what.
 pub struct Options<'a> {

@@ -1,0 +1,50 @@
+//! Several ranges of time at once: the log and its lists are checked once, each archive object with its range.
+
+use keytrail_model::Fatal;
+use keytrail_model::manifest::ManifestKind;
+use keytrail_ports::BlobStore;
+
+use super::{
+    ATTEMPTS, Options, Report, check_details, check_log, check_objects, check_sequences, events, in_range,
+};
+use crate::retention;
+
+/// Verifies a trail as [`super::verify`] does with `from` and `to` (microseconds since 1970), for each of
+/// `ranges`. Only who holds the folder's lock may call it: nothing is looked at again because a writer was
+/// faster. CloudTrail's digests and files that nothing names are left out.
+pub fn by_range(
+    store: &dyn BlobStore,
+    options: &Options<'_>,
+    ranges: &[(i64, i64)],
+) -> Result<Vec<Report>, Fatal> {
+    let ranged = |(from, to): (i64, i64)| Options {
+        keys: options.keys.clone(),
+        pinned: options.pinned,
+        known: options.known.clone(),
+        from: Some(from),
+        to: Some(to),
+        first_leaf: options.first_leaf,
+        rederive: options.rederive,
+        digests: None,
+        threads: options.threads,
+        gaps: options.gaps,
+        writing: true,
+    };
+    let Some(first) = ranges.first() else { return Ok(Vec::new()) };
+    let mut common = Report::default();
+    let (readable, _) = check_log(store, &ranged(*first), ATTEMPTS, &mut common)?;
+    let details = check_details(store, &readable, &ranged(*first), &mut common)?;
+    let expired = readable.decisions(ManifestKind::Expire).next().is_some();
+    let check = |range: &(i64, i64)| {
+        let (options, mut report) = (ranged(*range), common.clone());
+        let rows = check_objects(store, &readable, &options, &mut report)?;
+        retention::check(store, &readable, &|o| in_range(o, &options), &mut report.findings)?;
+        events::check_copies(store, &readable, &options, &mut report)?;
+        events::check_conflicts(store, &readable, &options, &mut report)?;
+        check_sequences(rows, &details, expired, &mut report);
+        report.unchecked.push("files that no entry of the log names: keytrail verify names them".into());
+        report.findings.sort();
+        Ok(report)
+    };
+    ranges.iter().map(check).collect()
+}
