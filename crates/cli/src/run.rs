@@ -43,19 +43,20 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
+    let reporting = config.reports && !args.no_report;
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
     let telling = |sources| Telling { options: config.alerts, receivers, sources };
     let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
     if args.follow.follow {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
-        return follow(&open()?, places, options, &args, telling(config.sources));
+        return follow(&open()?, places, options, &args, telling(config.sources), reporting);
     }
     let (mut inputs, places) = inputs(&args.inputs, &config.sources)?;
     let telling = telling(config.sources);
     let folder = open()?;
     leave_out(&folder.own(), &places, &mut inputs);
-    run_inputs(&folder, &inputs, &options, telling, args.json, !args.no_report)
+    run_inputs(&folder, &inputs, &options, telling, args.json, reporting)
 }
 
 /// What the command line names to be read, else the locations that the configuration declares.

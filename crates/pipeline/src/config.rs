@@ -11,6 +11,7 @@
 
 pub mod alerts;
 pub mod location;
+mod reports;
 mod retention;
 mod section;
 pub mod source;
@@ -31,7 +32,7 @@ use crate::holds::Hold;
 pub const FILE: &str = "keytrail.toml";
 
 /// What `keytrail.toml` says; all defaults where there is none.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
@@ -43,6 +44,21 @@ pub struct Config {
     pub retention: Vec<Rule>,
     /// `[[holds]]`: what is kept longer.
     pub holds: Vec<Hold>,
+    /// `[reports]`: whether `run` writes them.
+    pub reports: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            alerts: Options::default(),
+            notify: Vec::new(),
+            retention: Vec::new(),
+            holds: Vec::new(),
+            reports: true,
+        }
+    }
 }
 
 impl Config {
@@ -61,13 +77,14 @@ impl Config {
             notify: alerts::receivers(top, folder),
             retention: retention::rules(top),
             holds: retention::holds(top),
+            reports: reports::write(top),
         }
     }
 }
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE].concat()
+    [HEAD, source::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE, reports::TEMPLATE].concat()
 }
 
 const HEAD: &str = "\

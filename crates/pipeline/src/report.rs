@@ -1,6 +1,6 @@
 //! The weekly report: folded from the sealed archive of one checkpoint, a day at a time (CONTROLS section 3).
 //!
-//! What it is: weeks, the fold ([`day`]) with its partial results in `state/`, the tables and words that fill a
+//! What it is: weeks, the fold (`day`) with its partial results in `state/`, the tables and words that fill a
 //! [`keytrail_report::Report`], and the chain of reports in `reports/`. What it is not: it evaluates no control
 //! and renders nothing. Who calls it holds the folder's lock.
 //! In: a store and the head of its log. Out: `reports/<week>/report.{json,html}`, amendments, and what was made.
@@ -8,6 +8,7 @@
 mod basis;
 mod build;
 pub mod day;
+mod earlier;
 mod fields;
 mod integrity;
 mod names;
@@ -109,7 +110,7 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
     };
     if let Wanted::Week(week) = wanted {
         for known in shelf.of_week(&week.to_string()) {
-            let found = remade(with, &shelf, known)?;
+            let found = remade(with, &shelf, &sealed, known)?;
             made.retain(|m| m.report != found.report);
             made.push(found);
         }
@@ -166,7 +167,7 @@ fn finish(
     let report = if basis.checkpoint.size == with.checkpoint.size {
         build::build(basis, week, sealed, weeks, shelf.before(basis))?
     } else {
-        rebuild(with, shelf, basis, week)?
+        rebuild(with, shelf, sealed, basis, week)?
     };
     let made = shelf.put(basis, &report)?;
     Ok(of(made, basis.status, true, !basis.integrity.good))
@@ -176,21 +177,27 @@ fn finish(
 fn rebuild(
     with: &Reporting<'_>,
     shelf: &Shelf<'_>,
+    now: &Sealed,
     basis: &Basis,
     week: Week,
 ) -> Result<keytrail_report::Report, Fatal> {
     let sealed = Sealed::load(with.store, basis.checkpoint.size)?;
-    let mut weeks = Weeks::new(with.store, &sealed, with.told);
+    let mut weeks = Weeks::of_older(with.store, &sealed, now, with.told);
     build::build(basis, week, &sealed, &mut weeks, shelf.before(basis))
 }
 
 /// A report that was made before: as it is, or made again where its file is missing or changed.
-fn remade(with: &Reporting<'_>, shelf: &Shelf<'_>, known: &ReportRef) -> Result<Made, Fatal> {
+fn remade(
+    with: &Reporting<'_>,
+    shelf: &Shelf<'_>,
+    now: &Sealed,
+    known: &ReportRef,
+) -> Result<Made, Fatal> {
     let status = shelf::status(known);
     let basis = shelf.basis(known)?;
     if !shelf.is_whole(known)? {
         let week = week_of(&known.week)?;
-        let report = rebuild(with, shelf, &basis, week)?;
+        let report = rebuild(with, shelf, now, &basis, week)?;
         let json = report.to_json();
         let sha256 = keytrail_model::Hash::of(&json).to_string();
         let place = Place::of(&known.week, status, known.amendment);

@@ -118,7 +118,7 @@ fn table(caption: &str, heads: &[(&str, bool)], rows: &[Vec<Markup>]) -> Markup 
                         tr {
                             @for (i, cell) in row.iter().enumerate() {
                                 @let number = heads.get(i).is_some_and(|h| h.1);
-                                @if i == 0 { th scope="row" { (cell) } } @else { td.num[number] { (cell) } }
+                                @if i == 0 { th.num[number] scope="row" { (cell) } } @else { td.num[number].text[!number] { (cell) } }
                             }
                         }
                     }
@@ -165,8 +165,9 @@ fn optional(value: Option<&String>) -> Markup {
 
 /// A time to the second; the whole in its tooltip.
 fn time(value: &str) -> Markup {
-    let short = value.get(..19).unwrap_or(value).replace('T', " ");
-    html! { time datetime=(value) title=(value) { (short) } }
+    let short = value.get(..19).unwrap_or(value);
+    let (day, clock) = short.split_once('T').unwrap_or((short, ""));
+    html! { time datetime=(value) title=(value) { span { (day) } " " span { (clock) } } }
 }
 
 fn optional_time(value: Option<&String>) -> Markup {

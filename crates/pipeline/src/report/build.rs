@@ -12,7 +12,7 @@ use keytrail_report::model::{
 };
 
 use super::basis::Basis;
-use super::day::{Key, SourceDay};
+use super::day::{Key, SourceDay, SourceName};
 use super::names::Name;
 use super::sealed::Sealed;
 use super::tables::{self, Folds, KEYS, heard, text, time};
@@ -122,7 +122,7 @@ fn coverage(basis: &Basis, week: Week, sealed: &Sealed, folds: &Folds) -> Covera
         of.new += if *leaf >= seen { *records } else { 0 };
     }
     let quarantine: Vec<Quarantined> = refused.into_values().collect();
-    let mut names: BTreeSet<(String, String)> = heard(folds.before.iter().chain([&folds.week]));
+    let mut names: BTreeSet<SourceName> = heard(folds.before.iter().chain([&folds.week]));
     names.extend(basis.scope.iter().map(|s| (s.dataset.clone(), s.name.clone())));
     let sources = names.into_iter().map(|of| {
         let declared = basis.scope.iter().find(|s| (&s.dataset, &s.name) == (&of.0, &of.1));

@@ -39,6 +39,9 @@ impl Tallied for Count {
     }
 }
 
+/// Dataset and name of a source.
+pub type SourceName = (String, String);
+
 /// What was heard of a source in a day.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct SourceDay {
@@ -154,7 +157,7 @@ impl Tallied for Group {
 pub struct DayFold {
     /// By dataset and source.
     #[serde(with = "pairs")]
-    pub sources: BTreeMap<(String, String), SourceDay>,
+    pub sources: BTreeMap<SourceName, SourceDay>,
     /// By action class, in the order of [`ActionClass::ALL`].
     pub classes: Vec<Count>,
     /// By kind of privileged operation, in the order of [`Kind::ALL`].
@@ -173,10 +176,10 @@ mod pairs {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::SourceDay;
+    use super::{SourceDay, SourceName};
 
     pub fn serialize<S: Serializer>(
-        map: &BTreeMap<(String, String), SourceDay>,
+        map: &BTreeMap<SourceName, SourceDay>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
         map.iter().collect::<Vec<_>>().serialize(to)
@@ -184,8 +187,8 @@ mod pairs {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
-    ) -> Result<BTreeMap<(String, String), SourceDay>, D::Error> {
-        Ok(Vec::<((String, String), SourceDay)>::deserialize(from)?.into_iter().collect())
+    ) -> Result<BTreeMap<SourceName, SourceDay>, D::Error> {
+        Ok(Vec::<(SourceName, SourceDay)>::deserialize(from)?.into_iter().collect())
     }
 }
 
@@ -274,11 +277,14 @@ fn around(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
     }
 }
 
+/// A bit for each second of a day.
+type Seconds = Box<[u64]>;
+
 /// A day in the making.
 pub struct Folding {
     /// Seconds of the day's start since 1970; `None` of events without a usable time.
     start: Option<i64>,
-    sources: BTreeMap<(String, String), (SourceDay, Box<[u64]>)>,
+    sources: BTreeMap<SourceName, (SourceDay, Seconds)>,
     classes: Vec<Count>,
     kinds: Vec<Count>,
     actors: Gathering<Actor>,

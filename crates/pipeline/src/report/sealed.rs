@@ -30,6 +30,8 @@ pub struct Added {
 
 /// The log up to a checkpoint.
 pub struct Sealed {
+    /// Entries of the log.
+    pub size: u64,
     /// Objects that are readable there.
     pub readable: Readable,
     /// The newest archived time, microseconds since 1970.
@@ -78,7 +80,7 @@ impl Sealed {
         for (partition, objects) in &readable.partitions {
             days.entry(partition.day).or_default().extend(objects.iter().cloned());
         }
-        Ok(Self { readable, as_of, added, refused, days })
+        Ok(Self { size, readable, as_of, added, refused, days })
     }
 
     /// The objects of a day, dataset after dataset.

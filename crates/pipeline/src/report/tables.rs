@@ -9,7 +9,7 @@ use keytrail_report::model::{
     WEEKS_OF_MEDIAN,
 };
 
-use super::day::{Count, DayFold};
+use super::day::{Count, DayFold, SourceName};
 use super::fields::Kind;
 use super::names::{Name, Names};
 use super::weeks::WeekFold;
@@ -189,7 +189,7 @@ pub fn failures(folds: &Folds) -> Failures {
             row(of.0.clone(), None, Some(of.1.clone()), source.count, before)
         })
         .collect();
-    sources.sort_by(|a, b| b.failures.cmp(&a.failures));
+    sources.sort_by_key(|row| std::cmp::Reverse(row.failures));
     let (rows, other_actors) =
         shown(&fold.actors, FAILURES, fold.operations(), |a| a.all, |a| a.all.failures);
     let actors = rows.into_iter().map(|(name, actor)| {
@@ -250,7 +250,7 @@ pub fn text(name: &Name, part: usize) -> Option<String> {
 }
 
 /// The sources that were heard in some of the weeks.
-pub fn heard<'a>(weeks: impl Iterator<Item = &'a Rc<WeekFold>>) -> BTreeSet<(String, String)> {
+pub fn heard<'a>(weeks: impl Iterator<Item = &'a Rc<WeekFold>>) -> BTreeSet<SourceName> {
     weeks.flat_map(|w| w.all.sources.keys().cloned()).collect()
 }
 

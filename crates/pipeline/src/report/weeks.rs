@@ -13,7 +13,8 @@ use keytrail_ports::BlobStore;
 use keytrail_report::model::{Lost, WEEKS_BEFORE};
 use serde::{Deserialize, Serialize};
 
-use super::day::{DayFold, FOLD_VERSION, Folding, SourceDay};
+use super::day::{DayFold, FOLD_VERSION, Folding, SourceDay, SourceName};
+use super::earlier::{Part, part};
 use super::fields::{Fields, projection};
 use super::sealed::Sealed;
 use super::week::Week;
@@ -26,7 +27,7 @@ pub struct WeekFold {
     /// All days together.
     pub all: DayFold,
     /// By day: sources by dataset and name.
-    pub days: Vec<(i64, BTreeMap<(String, String), SourceDay>)>,
+    pub days: Vec<(i64, BTreeMap<SourceName, SourceDay>)>,
     /// Objects that could not be read.
     pub unreadable: Vec<Lost>,
 }
@@ -41,6 +42,8 @@ pub trait Folded {
 pub struct Weeks<'a> {
     store: &'a dyn BlobStore,
     sealed: &'a Sealed,
+    /// The newest head, where the checkpoint is an older one.
+    now: Option<&'a Sealed>,
     told: &'a dyn Folded,
     /// The weeks that were asked for last.
     kept: VecDeque<(Week, Rc<WeekFold>)>,
@@ -58,7 +61,18 @@ struct Kept {
 impl<'a> Weeks<'a> {
     /// Nothing is folded yet.
     pub fn new(store: &'a dyn BlobStore, sealed: &'a Sealed, told: &'a dyn Folded) -> Self {
-        Self { store, sealed, told, kept: VecDeque::new() }
+        Self { store, sealed, now: None, told, kept: VecDeque::new() }
+    }
+
+    /// Of an older checkpoint than that of `now`: objects that were written again since are read as they are
+    /// now, but for rows that were sealed later.
+    pub fn of_older(
+        store: &'a dyn BlobStore,
+        sealed: &'a Sealed,
+        now: &'a Sealed,
+        told: &'a dyn Folded,
+    ) -> Self {
+        Self { now: Some(now), ..Self::new(store, sealed, told) }
     }
 
     /// A week.
@@ -94,9 +108,12 @@ impl<'a> Weeks<'a> {
         if let Some(kept) = kept.filter(|kept| kept.fold == FOLD_VERSION && kept.objects == hashes) {
             return Ok((kept.day, Vec::new()));
         }
-        let (folded, unreadable) = self.folded(day, objects)?;
+        let now = self.now.map(|now| now.of_day(day)).filter(|now| {
+            !objects.iter().all(|object| now.iter().any(|there| there.leaf == object.leaf))
+        });
+        let (folded, unreadable) = self.folded(day, now.unwrap_or(objects))?;
         self.told.day(&day.to_string(), folded.events());
-        if unreadable.is_empty() {
+        if unreadable.is_empty() && self.now.is_none() {
             let kept = Kept { fold: FOLD_VERSION, objects: hashes, day: folded };
             // Structs of strings and numbers always serialise.
             self.store.replace(&place, &serde_json::to_vec(&kept).unwrap_or_default())?;
@@ -131,10 +148,19 @@ impl<'a> Weeks<'a> {
 
     fn object(&self, object: &SealedObject, folding: &mut Folding) -> Result<(), Fatal> {
         let key = &object.object.key;
+        let wanted = match self.now {
+            Some(now) => part(self.store, now.readable.history(), object, self.sealed.size)?,
+            None => Part::All,
+        };
+        if wanted == Part::None {
+            return Ok(());
+        }
         let reader = objects::open(self.store, key)?;
         for batch in reader.batches(&Projection::Columns(projection()), Selection::All) {
             for row in batch.map_err(|e| objects::at(key, e))?.rows() {
-                folding.add(&object.rows.dataset, &Fields::of(&row));
+                if wanted.has(row.number) {
+                    folding.add(&object.rows.dataset, &Fields::of(&row));
+                }
             }
         }
         Ok(())

@@ -78,6 +78,12 @@ pub fn summary(report: &Report) -> Markup {
                 }
             }
             p.small { "Each bar is a week, this one filled; × is a week without any event in the archive." }
+            p {
+                "keytrail verify: "
+                @if report.integrity.good { strong { "good" } } @else { strong.warn { "not good" } }
+                ", " (count(report.integrity.objects)) " archive objects and " (count(report.integrity.rows)) " rows of the week recomputed. "
+                a href="#integrity" { "What it checked and found" }
+            }
             h3 { "What needs eyes" }
             @if summary.attention.is_empty() {
                 p { "Nothing that this report looks for. What it looks for is in " a href="#method" { "Method" } "." }

@@ -2,43 +2,40 @@
 
 use maud::{Markup, html};
 
-use super::{chart, count, median, optional, optional_time, others, section, table, text, time};
+use super::{chart, count, median, optional, others, section, table, text, time};
 use crate::model::{FailureRow, Failures, KeyRow, Keys, Operations, Privileged};
 
 /// Keys.
 pub fn keys(keys: &Keys) -> Markup {
-    let heads = [
-        ("key", false),
-        ("owner, purpose", false),
-        ("algorithm", false),
-        ("state", false),
+    let mut heads = vec![("key", false)];
+    if keys.inventory.is_some() {
+        heads.push(("owner, purpose", false));
+    }
+    heads.extend([
         ("operations", true),
         ("failed", true),
-        ("first use", false),
-        ("last use", false),
-        ("created", false),
-        ("rotated", false),
-        ("deletion scheduled", false),
-        ("destroyed", false),
-    ];
+        ("algorithm", false),
+        ("state", false),
+        ("first and last use", false),
+        ("life", false),
+    ]);
     let rows: Vec<Vec<Markup>> = keys
         .seen
         .iter()
         .map(|k| {
-            vec![
-                key(k),
-                html! { (optional(k.owner.as_ref())) @if let Some(purpose) = &k.purpose { br; span.small { (text(purpose)) } } },
-                optional(k.algorithm.as_ref()),
-                optional(k.state.as_ref()),
+            let mut cells = vec![key(k)];
+            if keys.inventory.is_some() {
+                cells.push(html! { (optional(k.owner.as_ref())) @if let Some(purpose) = &k.purpose { br; span.small { (text(purpose)) } } });
+            }
+            cells.extend([
                 html! { (count(k.operations)) },
                 html! { (count(k.failures)) },
-                time(&k.first),
-                time(&k.last),
-                optional_time(k.created.as_ref()),
-                optional_time(k.rotated.as_ref()),
-                optional_time(k.deletion_scheduled.as_ref()),
-                optional_time(k.destroyed.as_ref()),
-            ]
+                optional(k.algorithm.as_ref()),
+                optional(k.state.as_ref()),
+                html! { (time(&k.first)) br; (time(&k.last)) },
+                life(k),
+            ]);
+            cells
         })
         .collect();
     let unseen: Vec<Vec<Markup>> = keys
@@ -66,6 +63,21 @@ pub fn keys(keys: &Keys) -> Markup {
             }
         },
     )
+}
+
+/// What happened to a key, in the order of the vocabulary.
+fn life(k: &KeyRow) -> Markup {
+    let dates = [
+        ("created", &k.created),
+        ("rotated", &k.rotated),
+        ("deletion scheduled", &k.deletion_scheduled),
+        ("destroyed", &k.destroyed),
+    ];
+    html! {
+        @if dates.iter().all(|(_, at)| at.is_none()) { span.none { "–" } } @else {
+            ul.life { @for (what, at) in dates { @if let Some(at) = at { li { (what) " " (time(at)) } } } }
+        }
+    }
 }
 
 fn key(k: &KeyRow) -> Markup {
