@@ -2,8 +2,10 @@
 //!
 //! What it is: tiles, roots and signed notes from code of its own (RFC 6962, C2SP tlog-tiles and
 //! signed-note), so that a mistake of the product does not hide itself. What it is not: it knows nothing of
-//! what entries say.
+//! what entries say, but for [`rows`].
 //! In: a trail. Out: the same trail with another log.
+
+pub mod rows;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ type Node = [u8; 32];
 
 /// Who rewrites a trail's history.
 pub struct Forger {
+    /// The folder of its keys.
+    keys: PathBuf,
     /// The data folder.
     pub data: PathBuf,
     name: String,
@@ -49,7 +53,7 @@ impl Forger {
 
     fn new(trail: &Trail, name: String, key: SigningKey) -> Self {
         let entries = entries(&trail.data().join("log"));
-        Self { data: trail.data(), name, key, entries }
+        Self { keys: trail.keys(), data: trail.data(), name, key, entries }
     }
 
     /// The verifier key, as a key file.
@@ -86,6 +90,16 @@ impl Forger {
         }
         write("checkpoint", self.sign(leaves.len(), &root(&leaves)).as_bytes());
         fs::write(self.data.join("keys/log.keys"), self.verifier_key()).expect("written");
+    }
+
+    /// As [`seal`](Self::seal), with all that a writer remembers of the log: the next one goes on with it.
+    pub fn seal_for_good(&self) {
+        self.seal();
+        let head = fs::read(self.data.join("log/checkpoint")).expect("a checkpoint");
+        fs::write(self.data.join("log-staging/lock"), &head).expect("written");
+        for trail in fs::read_dir(&self.keys).expect("a key folder") {
+            fs::write(trail.expect("a trail's").path().join("head"), &head).expect("written");
+        }
     }
 
     /// A signed checkpoint.

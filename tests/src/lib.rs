@@ -11,5 +11,6 @@ pub mod forge;
 pub mod load;
 pub mod openbao;
 pub mod oracle;
+pub mod service;
 pub mod tools;
 pub mod trail;

@@ -1,110 +1,20 @@
 //! `keytrail run --follow`: what a service reads of files that grow, are rotated, appear and are cut short is what one
 //! `run` reads of the final files, whatever kills it meanwhile.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use keytrail_tests::load::Format;
 use keytrail_tests::load::random::Random;
-use keytrail_tests::load::{Format, Load, Records};
+use keytrail_tests::service::{Service, append, lines, sealed_rows, until};
 use keytrail_tests::tools;
 use keytrail_tests::trail::{Trail, number, text};
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A service that is being run.
-struct Service {
-    child: Child,
-    lines: Receiver<Value>,
-    seen: Vec<Value>,
-}
-
-impl Service {
-    fn start(trail: &Trail, args: &[&str]) -> Self {
-        let fast = ["--poll-interval", "40ms", "--seal-interval", "150ms"];
-        let still: &[&str] = if args.contains(&"--still") { &[] } else { &["--still", "400ms"] };
-        let mut child = trail
-            .command(["run", "--follow", "--json"].iter().chain(&fast).chain(still).chain(args))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("keytrail starts");
-        let (send, lines) = channel();
-        let out = child.stdout.take().expect("piped");
-        thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).expect("a line of the log is JSON");
-                if send.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, lines, seen: Vec::new() }
-    }
-
-    /// Waits for a line of the log.
-    fn line(&mut self, message: &str) -> Value {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| {
-                panic!("no `{message}` in time, but {:#?}", self.seen);
-            });
-            self.seen.push(line.clone());
-            if line["message"] == message {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill starts").success());
-    }
-
-    /// Asks it to end.
-    fn stop(mut self) -> ExitStatus {
-        self.signal("-TERM");
-        self.child.wait().expect("it ends")
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("it is our child");
-        self.child.wait().expect("it ends");
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Of a test that failed; one that ended is gone already.
-        let _ended = self.child.kill();
-    }
-}
-
-/// Waits until something holds.
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Rows that the log names.
-fn sealed_rows(trail: &Trail) -> u64 {
-    if !trail.data().join("log/checkpoint").exists() {
-        return 0;
-    }
-    trail.manifests().iter().filter(|m| m["kind"] == "add").map(|m| number(&m["rows"]["count"])).sum()
-}
 
 /// The rows without what depends on when and under what name they were read. The offset in the file stays.
 fn rows(trail: &Trail) -> Vec<Value> {
@@ -112,30 +22,6 @@ fn rows(trail: &Trail) -> Vec<Value> {
         "select columns(* exclude (event_ingested, keytrail_input))::varchar, regexp_extract(keytrail_input, '@[0-9]+$') as at \
          from {archive} order by keytrail_uid",
     )
-}
-
-fn append(path: &Path, bytes: &[u8]) {
-    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("opened");
-    file.write_all(bytes).expect("written");
-}
-
-fn lines(format: Format, seed: u64, events: u64) -> Vec<u8> {
-    let load = Load {
-        seed,
-        format,
-        events,
-        start_micros: 20_458 * 86_400_000_000,
-        days: 1,
-        shuffle: false,
-        replay_percent: 0,
-        late_percent: 0,
-    };
-    let mut records = Records::new(load);
-    let mut text = String::new();
-    while records.next(&mut text) {
-        text.push('\n');
-    }
-    text.into_bytes()
 }
 
 /// A record without a producer's key, so that its copies are told apart by their number in the file.
@@ -318,6 +204,39 @@ fn positions_are_kept_and_may_be_deleted() {
     assert_eq!(trail.events().len(), 610);
 }
 
+/// A file that was rotated while the service was down is read on, once, under its declaration: into a name that is
+/// followed, too, and out of what is followed.
+#[test]
+fn a_rotation_while_the_service_was_down_keeps_rows_and_declaration() {
+    for followed in [true, false] {
+        let trail = Trail::new();
+        let log = trail.input("live/vault.log", lines(Format::Vault, 1, 20));
+        let config = trail.input(
+            "keytrail.toml",
+            format!("[[sources]]\nname = 'eu'\ndataset = 'vault.audit'\nlocation = '{}'\n", log.display()),
+        );
+        let (folder, file) = (trail.aside("live"), log.to_str().expect("UTF-8"));
+        let input = if followed { folder.to_str().expect("UTF-8") } else { file };
+        let args = ["--config", config.to_str().expect("UTF-8"), input];
+        let mut service = Service::start(&trail, &args);
+        assert_eq!(service.line("sealed")["accepted"], 20);
+        assert!(service.stop().success());
+        append(&log, &lines(Format::Vault, 2, 5));
+        fs::rename(&log, trail.aside("live/vault.log.1")).expect("renamed");
+        append(&log, &lines(Format::Vault, 3, 7));
+        let mut service = Service::start(&trail, &args);
+        let sealed = service.line("sealed");
+        assert_eq!((number(&sealed["accepted"]), number(&sealed["duplicates"])), (12, 0), "{followed}");
+        assert!(service.stop().success());
+        let rows = trail.query(
+            "select keytrail_source as source, keytrail_undeclared as undeclared, count(*) as n from {archive} \
+             group by all",
+        );
+        let expected = serde_json::json!([{"source": "eu", "undeclared": false, "n": 32}]);
+        assert_eq!(Value::from(rows), expected, "{followed}");
+    }
+}
+
 /// What cannot be read is told and stops nothing else; what is not there yet is waited for.
 #[test]
 fn an_unreadable_file_does_not_stop_the_others() {
@@ -376,139 +295,4 @@ fn alerts_are_told_while_following() {
         let rule = text(&alert["data"]["rule"]);
         assert!(of_rule(&rule) > 0, "{rule} was not told");
     }
-}
-
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
-}
-
-/// The parser of Prometheus' own client for Python reads the page, and finds what happened in it.
-#[test]
-fn metrics_are_those_of_prometheus() {
-    let trail = Trail::new();
-    let bad = b"{\"no\":\"source\"}\n";
-    let log = trail.input("a.log", [&lines(Format::Vault, 1, 40)[..], bad].concat());
-    let mut service = Service::start(&trail, &[log.to_str().expect("UTF-8"), "--metrics", "127.0.0.1:0"]);
-    let address = text(&service.line("metrics")["address"]);
-    service.line("sealed");
-    let metric = |page: &str, sample: &str| {
-        page.lines().find_map(|l| Some(l.strip_prefix(sample)?.strip_prefix(' ')?.to_owned()))
-    };
-    until("the seal is counted", || {
-        metric(&get(&address, "/metrics"), "keytrail_seals_total").as_deref() == Some("1")
-    });
-    let page = get(&address, "/metrics");
-    assert_eq!(get(&address, "/healthz"), "ok\n");
-    const SCRIPT: &str = "import sys, json\n\
-        from prometheus_client.parser import text_string_to_metric_families\n\
-        families = list(text_string_to_metric_families(sys.argv[1]))\n\
-        assert all(f.documentation and f.type != 'unknown' for f in families), families\n\
-        print(json.dumps({s.name + ''.join(f',{k}={v}' for k, v in sorted(s.labels.items())): s.value\n\
-            for f in families for s in f.samples}))\n";
-    let parsed = Command::new(tools::python()).args(["-c", SCRIPT, &page]).output().expect("python starts");
-    assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
-    let samples: Value = serde_json::from_slice(&parsed.stdout).expect("JSON");
-    for (name, value) in [
-        ("keytrail_events_total,outcome=accepted,source=vault", 40.0),
-        ("keytrail_events_total,outcome=duplicate,source=vault", 0.0),
-        ("keytrail_quarantine_entries_total,code=field_missing", 1.0),
-        ("keytrail_lag_seconds_count", 41.0),
-        ("keytrail_lag_seconds_bucket,le=+Inf", 41.0),
-        ("keytrail_read_bytes_total", fs::metadata(&log).expect("there").len() as f64),
-        ("keytrail_followed_files", 1.0),
-        ("keytrail_unsealed_records", 0.0),
-        ("keytrail_unread_bytes", 0.0),
-    ] {
-        assert_eq!(samples[name].as_f64(), Some(value), "{name} of {samples:#}");
-    }
-    for name in ["keytrail_silence_seconds,source=vault", "keytrail_last_seal_timestamp_seconds"] {
-        assert!(samples[name].as_f64().is_some_and(|v| v > 0.0), "{name} of {samples:#}");
-    }
-    assert_eq!(service.stop().code(), Some(0));
-}
-
-/// A pipe that nobody writes to holds no run up: what came is sealed.
-#[test]
-fn a_signal_ends_a_run_that_waits_for_standard_input() {
-    let trail = Trail::new();
-    let mut run =
-        trail.command(["run", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
-    let mut pipe = run.stdin.take().expect("piped");
-    // More than a detection of its shape waits for.
-    let load = lines(Format::Vault, 1, 200);
-    let half = load.len() - 50;
-    pipe.write_all(&load[..half]).expect("it reads");
-    until("it reads", || trail.data().join("log-staging/lock").exists());
-    thread::sleep(Duration::from_millis(200));
-    let sent = Command::new("kill").args(["-TERM", &run.id().to_string()]).status().expect("kill starts");
-    assert!(sent.success());
-    assert_eq!(run.wait().expect("it ends").code(), Some(75));
-    drop(pipe);
-    assert_eq!(trail.events().len(), 199);
-    assert_eq!(trail.verify().success().code, Some(0));
-    assert!(!trail.data().join("quarantine").exists(), "half a record is no rejected one");
-}
-
-/// The unit says what it should to systemd itself, where that is installed, and holds the keys that harden it.
-#[test]
-fn the_unit_is_sound() {
-    let unit = fs::read_to_string(tools::root().join("infra/systemd/keytrail.service")).expect("the unit");
-    let value = |key: &str| unit.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
-    for (key, expected) in [
-        ("Type", "notify"),
-        ("Restart", "on-failure"),
-        ("DynamicUser", "yes"),
-        ("ProtectSystem", "strict"),
-        ("NoNewPrivileges", "yes"),
-        ("CapabilityBoundingSet", ""),
-        ("StateDirectory", "keytrail keytrail-keys"),
-    ] {
-        assert_eq!(value(key), Some(expected), "{key}");
-    }
-    let command = value("ExecStart").expect("a command").split(' ').collect::<Vec<_>>();
-    assert_eq!(command[0], "/usr/local/bin/keytrail");
-    let trail = Trail::new();
-    // Its options are the command's: this ends at the address, after they were read.
-    let options = command[1..].iter().map(|a| if a.starts_with('$') { "nothing.log" } else { a });
-    let mut service = trail.command(options.chain(["--metrics-remote", "--help"])).spawn().expect("starts");
-    assert_eq!(service.wait().expect("it ends").code(), Some(0));
-    if Command::new("systemd-analyze").arg("--version").output().is_ok_and(|o| o.status.success()) {
-        let here = unit.replace("/usr/local/bin/keytrail", tools::keytrail().to_str().expect("UTF-8"));
-        let env = trail.input("keytrail.env", "KEYTRAIL_INPUTS=/var/log\n");
-        let here = here.replace("/etc/keytrail/keytrail.env", env.to_str().expect("UTF-8"));
-        let file = trail.input("keytrail.service", here);
-        let checked =
-            Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(file).output().expect("starts");
-        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-        assert!(checked.status.success() && !said.contains("keytrail.service"), "{said}");
-    }
-}
-
-/// It tells the service manager when it is ready, and that it stops.
-#[test]
-fn the_service_manager_is_told() {
-    let trail = Trail::new();
-    let path = trail.aside("notify");
-    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
-    socket.set_read_timeout(Some(PATIENCE)).expect("set");
-    let mut service = trail
-        .command(["run", "--follow", "none.log"])
-        .env("NOTIFY_SOCKET", &path)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let told = || {
-        let mut bytes = [0; 100];
-        let n = socket.recv(&mut bytes).expect("told in time");
-        String::from_utf8_lossy(&bytes[..n]).into_owned()
-    };
-    assert_eq!(told(), "READY=1");
-    let sent = Command::new("kill").args(["-TERM", &service.id().to_string()]).status().expect("kill starts");
-    assert!(sent.success());
-    assert_eq!(told(), "STOPPING=1");
-    assert_eq!(service.wait().expect("it ends").code(), Some(0));
 }

@@ -8,6 +8,7 @@
 use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -82,22 +83,25 @@ impl Notifier for CommandNotifier {
             .process_group(0)
             .spawn()
             .map_err(|e| NotifyError::Retryable(format!("cannot start `sh`: {e}")))?;
-        let stdin = child.stdin.take();
-        thread::scope(|scope| {
-            // A program that does not read must not stop the clock.
-            let written = scope.spawn(move || match stdin {
-                Some(mut pipe) => pipe.write_all(notice.body),
+        let (stdin, body) = (child.stdin.take(), notice.body.to_vec());
+        let (tell, written) = channel();
+        // A program that does not read must not stop the clock, and one that it left behind, which holds the pipe, must
+        // not stop the next alert: nobody waits for this thread.
+        thread::spawn(move || {
+            let done = match stdin {
+                Some(mut pipe) => pipe.write_all(&body),
                 None => Ok(()),
-            });
-            self.wait(child)?;
-            match written.join() {
-                // One that needs no body may end without reading it.
-                Ok(Err(e)) if e.kind() != ErrorKind::BrokenPipe => {
-                    Err(NotifyError::Retryable(format!("cannot write to the command: {e}")))
-                }
-                _ => Ok(()),
+            };
+            let _nobody_asks = tell.send(done);
+        });
+        self.wait(child)?;
+        match written.try_recv() {
+            // One that needs no body may end without reading it.
+            Ok(Err(e)) if e.kind() != ErrorKind::BrokenPipe => {
+                Err(NotifyError::Retryable(format!("cannot write to the command: {e}")))
             }
-        })
+            _ => Ok(()),
+        }
     }
 }
 
@@ -134,5 +138,14 @@ mod tests {
         let e = CommandNotifier::with_timeout(line, Duration::from_secs(1)).notify(&notice(&body));
         assert_eq!(e, Err(NotifyError::Retryable("the command did not end within 1 s".into())));
         assert!(began.elapsed() < Duration::from_secs(20), "its child was waited for");
+    }
+
+    #[test]
+    fn what_it_leaves_behind_with_the_pipe_holds_up_nothing() {
+        // A session of its own is not ended with the group.
+        let line = "setsid sleep 5 <&0 & exit 0";
+        let began = Instant::now();
+        CommandNotifier::new(line).notify(&notice(&vec![b' '; 1 << 20])).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "it was waited for");
     }
 }

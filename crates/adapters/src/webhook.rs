@@ -236,4 +236,25 @@ mod tests {
         let NotifyError::Retryable(e) = hook.notify(&notice).unwrap_err() else { panic!("it may come back") };
         assert_eq!(e, format!("http://127.0.0.1:{port}: cannot reach it: connection refused"));
     }
+
+    #[test]
+    fn a_receiver_that_asks_for_any_wait_ends_nothing() {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _read = stream.read(&mut [0; 4_096]).unwrap();
+            let answer =
+                "HTTP/1.1 503 Busy\r\nRetry-After: 18446744073709551615\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").ok().unwrap();
+        let hook = WebhookNotifier::new(&format!("http://127.0.0.1:{port}/"), secret).unwrap();
+        let notice = Notice { id: "a", at: keytrail_model::Timestamp(0), body: b"{}" };
+        let e = hook.notify(&notice).unwrap_err();
+        let why = format!("http://127.0.0.1:{port}: it answered with status 503");
+        assert_eq!(e, NotifyError::Retryable(why));
+        server.join().unwrap();
+    }
 }

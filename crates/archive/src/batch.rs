@@ -1,37 +1,16 @@
-//! A batch of an object's rows, from Arrow arrays back to what binds them and to the row encoding.
+//! A batch of an object's rows: what binds them, and their row encoding.
 //!
-//! Texts and bytes are views into the pages that they were read from: nothing is copied until a row is
-//! hashed or encoded, and rows are encoded only for those who ask for [`Batch::rows`].
+//! Texts and bytes stay in the pages that they were read from: nothing is copied until a row is hashed or
+//! encoded, and rows are encoded only for those who ask for [`Batch::rows`].
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{
-    Array, BinaryViewArray, BooleanArray, Int64Array, ListArray, RecordBatch, StringViewArray,
-    TimestampMicrosecondArray,
-};
-use arrow_schema::{DataType, Field, Fields};
-use keytrail_model::event::Value;
-use keytrail_model::row::encode;
-use keytrail_model::{Column, Hash, Kind, Timestamp, Uid};
+use keytrail_model::row::join;
+use keytrail_model::{Column, Hash, Timestamp, Uid};
 
-use crate::digest::digests;
+use crate::digest::{digests, written};
 use crate::read::ReadError;
-use crate::schema;
-
-/// The fields that batches of these columns are read with: those of [`schema::arrow`] with views for texts
-/// and bytes.
-pub(crate) fn views(columns: &[Column]) -> Fields {
-    let view = |kind| match schema::data_type(kind) {
-        DataType::Utf8 => DataType::Utf8View,
-        DataType::Binary => DataType::BinaryView,
-        DataType::List(item) => {
-            DataType::List(Arc::new(item.as_ref().clone().with_data_type(DataType::Utf8View)))
-        }
-        other => other,
-    };
-    columns.iter().map(|c| Field::new(c.name(), view(c.kind()), true)).collect()
-}
+use crate::values::{Texts, Values};
 
 /// A row as the archive has it. What was not projected is `None` or missing from `columns`.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +60,11 @@ pub struct Batch {
     first: u64,
     uids: Vec<Uid>,
     hashes: Option<Vec<Hash>>,
-    times: Option<TimestampMicrosecondArray>,
-    groups: Option<Int64Array>,
-    ingested: Option<TimestampMicrosecondArray>,
-    inputs: Option<StringViewArray>,
-    originals: Option<BinaryViewArray>,
-    datasets: Option<StringViewArray>,
-    /// The derived columns that have a value in some row, by ascending name.
+    groups: Option<Vec<Option<i64>>>,
+    ingested: Option<Vec<Option<i64>>>,
+    inputs: Option<Texts>,
+    originals: Option<Texts>,
+    /// The derived columns that have values, by ascending name.
     derived: Vec<(Column, Values)>,
     encoded: OnceLock<Encoded>,
 }
@@ -101,42 +78,34 @@ struct Encoded {
 }
 
 impl Batch {
-    pub(crate) fn new(first: u64, batch: &RecordBatch) -> Result<Self, ReadError> {
+    /// A batch of the columns that were read and have values, by ascending name.
+    pub(crate) fn new(first: u64, columns: Vec<(Column, Option<Values>)>) -> Result<Self, ReadError> {
         let mut out = Self {
             first,
             uids: Vec::new(),
             hashes: None,
-            times: None,
             groups: None,
             ingested: None,
             inputs: None,
             originals: None,
-            datasets: None,
-            derived: Vec::with_capacity(batch.num_columns()),
+            derived: Vec::with_capacity(columns.len()),
             encoded: OnceLock::new(),
         };
-        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            let Some(column) = Column::by_name(field.name()) else {
-                return Err(ReadError::Damaged(format!("column `{}` is not known", field.name())));
-            };
-            match column {
-                Column::KeytrailUid => {
-                    out.uids = texts(first, column, array.as_string_view(), Uid::from_hex)?;
+        for (column, values) in columns {
+            match (column, values) {
+                (Column::KeytrailUid, Some(Values::Text(texts))) => {
+                    out.uids = parsed(first, column, &texts, Uid::from_digits)?;
                 }
-                Column::EventHash => {
-                    out.hashes = Some(texts(first, column, array.as_string_view(), Hash::from_hex)?);
+                (Column::EventHash, Some(Values::Text(texts))) => {
+                    out.hashes = Some(parsed(first, column, &texts, Hash::from_digits)?);
                 }
-                Column::EventOriginal => out.originals = Some(array.as_binary_view().clone()),
-                Column::EventIngested => out.ingested = Some(array.as_primitive().clone()),
-                Column::KeytrailInput => out.inputs = Some(array.as_string_view().clone()),
-                Column::KeytrailGroup => out.groups = Some(array.as_primitive().clone()),
-                _ if array.null_count() == array.len() => {}
-                _ => out.derived.push((column, Values::new(column.kind(), array))),
-            }
-            match column {
-                Column::Timestamp => out.times = Some(array.as_primitive().clone()),
-                Column::EventDataset => out.datasets = Some(array.as_string_view().clone()),
-                _ => {}
+                (Column::KeytrailUid | Column::EventHash, _) => return Err(no_digits(first, column)),
+                (Column::EventOriginal, Some(Values::Text(texts))) => out.originals = Some(texts),
+                (Column::EventIngested, Some(Values::Int(times))) => out.ingested = Some(times),
+                (Column::KeytrailInput, Some(Values::Text(texts))) => out.inputs = Some(texts),
+                (Column::KeytrailGroup, Some(Values::Int(groups))) => out.groups = Some(groups),
+                (derived, Some(values)) => out.derived.push((derived, values)),
+                (_, None) => {}
             }
         }
         Ok(out)
@@ -155,36 +124,37 @@ impl Batch {
     /// The rows. The first call encodes them.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = StoredRow<'_>> {
         let encoded = self.encoded.get_or_init(|| self.encode());
-        (0..self.len()).map(|i| self.row(i, encoded))
+        let times = self.times();
+        (0..self.len()).map(move |i| StoredRow {
+            number: self.number(i),
+            uid: self.uids[i],
+            hash: self.hash(i),
+            time: times.and_then(|times| times[i]).map(Timestamp),
+            group: self.groups.as_ref().and_then(|groups| groups[i]).map(i64::cast_unsigned),
+            ingested: self.ingested.as_ref().and_then(|times| times[i]).map(Timestamp),
+            input: self.inputs.as_ref().and_then(|texts| texts.text(i)),
+            columns: encoded.row(i),
+            original: self.original(i),
+        })
     }
 
     /// What binds the rows. Each call hashes them.
     pub fn leaves(&self) -> impl ExactSizeIterator<Item = Leaf<'_>> {
         let digests = digests(&self.uids, self.hashes.as_deref(), &self.derived);
-        digests.into_iter().enumerate().map(|(i, digest)| Leaf {
+        let times = self.times();
+        let datasets = match self.derived(Column::EventDataset) {
+            Some(Values::Text(texts)) => Some(texts),
+            _ => None,
+        };
+        digests.into_iter().enumerate().map(move |(i, digest)| Leaf {
             number: self.number(i),
             uid: self.uids[i],
             hash: self.hash(i).unwrap_or_default(),
             digest,
-            time: value_of(&self.times, i),
-            dataset: self.datasets.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
+            time: times.and_then(|times| times[i]).map(Timestamp),
+            dataset: datasets.and_then(|texts| texts.text(i)),
             original: self.original(i),
         })
-    }
-
-    fn row<'a>(&'a self, i: usize, encoded: &'a Encoded) -> StoredRow<'a> {
-        let start = if i == 0 { 0 } else { encoded.ends[i - 1] };
-        StoredRow {
-            number: self.number(i),
-            uid: self.uids[i],
-            hash: self.hash(i),
-            time: value_of(&self.times, i),
-            group: self.groups.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i).cast_unsigned()),
-            ingested: value_of(&self.ingested, i),
-            input: self.inputs.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i)),
-            columns: &encoded.bytes[start..encoded.ends[i]],
-            original: self.original(i),
-        }
     }
 
     fn number(&self, i: usize) -> u64 {
@@ -196,86 +166,57 @@ impl Batch {
     }
 
     fn original(&self, i: usize) -> Option<&[u8]> {
-        self.originals.as_ref().filter(|a| a.is_valid(i)).map(|a| a.value(i))
+        self.originals.as_ref()?.get(i)
+    }
+
+    fn derived(&self, column: Column) -> Option<&Values> {
+        let at = self.derived.binary_search_by_key(&column, |(column, _)| *column).ok()?;
+        Some(&self.derived[at].1)
+    }
+
+    fn times(&self) -> Option<&[Option<i64>]> {
+        match self.derived(Column::Timestamp)? {
+            Values::Int(times) => Some(times),
+            _ => None,
+        }
     }
 
     fn encode(&self) -> Encoded {
         let mut out = Encoded { bytes: Vec::new(), ends: Vec::with_capacity(self.len()) };
-        for row in 0..self.len() {
-            let values = self.derived.iter().filter_map(|(c, values)| Some((*c, values.get(row)?)));
-            encode(&mut out.bytes, values);
-            out.ends.push(out.bytes.len());
-        }
+        written(self.len(), &self.derived, |_, rows| {
+            for row in rows {
+                join(&mut out.bytes, row.set(), row.values());
+                out.ends.push(out.bytes.len());
+            }
+        });
         out
     }
 }
 
-fn value_of(times: &Option<TimestampMicrosecondArray>, i: usize) -> Option<Timestamp> {
-    times.as_ref().filter(|a| a.is_valid(i)).map(|a| Timestamp(a.value(i)))
-}
-
-/// A derived column's values under their type.
-#[derive(Clone, Debug)]
-pub(crate) enum Values {
-    Text(StringViewArray),
-    Int(Int64Array),
-    Bool(BooleanArray),
-    Time(TimestampMicrosecondArray),
-    List(ListArray, StringViewArray),
-}
-
-impl Values {
-    /// The schema was checked: arrays have the type of their column.
-    fn new(kind: Kind, array: &dyn Array) -> Self {
-        match kind {
-            Kind::Text | Kind::Binary => Self::Text(array.as_string_view().clone()),
-            Kind::Int => Self::Int(array.as_primitive().clone()),
-            Kind::Bool => Self::Bool(array.as_boolean().clone()),
-            Kind::Time => Self::Time(array.as_primitive().clone()),
-            Kind::List => {
-                let list = array.as_list::<i32>();
-                Self::List(list.clone(), list.values().as_string_view().clone())
-            }
-        }
-    }
-
-    fn get(&self, row: usize) -> Option<Value<'_>> {
-        Some(match self {
-            Self::Text(a) if a.is_valid(row) => Value::Text(a.value(row).into()),
-            Self::Int(a) if a.is_valid(row) => Value::Int(a.value(row)),
-            Self::Bool(a) if a.is_valid(row) => Value::Bool(a.value(row)),
-            Self::Time(a) if a.is_valid(row) => Value::Time(Timestamp(a.value(row))),
-            Self::List(list, values) if list.is_valid(row) => {
-                Value::List(items(list, row).map(|i| values.value(i).into()).collect())
-            }
-            _ => return None,
-        })
+impl Encoded {
+    fn row(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.bytes[start..self.ends[i]]
     }
 }
 
-/// Places of a row's items among the values of a list.
-pub(crate) fn items(list: &ListArray, row: usize) -> std::ops::Range<usize> {
-    let offsets = list.value_offsets();
-    // Offsets of a list array are not negative.
-    offsets[row] as usize..offsets[row + 1] as usize
-}
-
-fn texts<T>(
+fn parsed<T>(
     first: u64,
     column: Column,
-    array: &StringViewArray,
-    parse: impl Fn(&str) -> Option<T>,
+    texts: &Texts,
+    parse: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>, ReadError> {
-    let mut out = Vec::with_capacity(array.len());
-    for i in 0..array.len() {
-        let value = if array.is_valid(i) { parse(array.value(i)) } else { None };
-        out.push(value.ok_or_else(|| {
-            ReadError::Damaged(format!(
-                "row {}: `{}` is not in lower-case hex digits of its length",
-                first.saturating_add(i as u64),
-                column.name()
-            ))
-        })?);
+    let mut out = Vec::with_capacity(texts.len());
+    for i in 0..texts.len() {
+        let value = texts.get(i).and_then(&parse);
+        out.push(value.ok_or_else(|| no_digits(first.saturating_add(i as u64), column))?);
     }
     Ok(out)
+}
+
+fn no_digits(row: u64, column: Column) -> ReadError {
+    ReadError::Damaged(format!(
+        "row {row}: `{}` is not in lower-case hex digits of its length",
+        column.name()
+    ))
 }

@@ -17,6 +17,7 @@ mod columns;
 mod dictionary;
 mod digest;
 mod error;
+mod hybrid;
 pub mod kept;
 pub mod name;
 pub mod object;
@@ -27,6 +28,7 @@ pub mod schema;
 pub mod sort;
 mod spill;
 pub mod uids;
+mod values;
 
 pub use census::{Rows, census};
 pub use kept::Kept;

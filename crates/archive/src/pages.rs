@@ -1,4 +1,4 @@
-//! The pages of one row group, as `parquet`'s array readers ask for them.
+//! The pages of one row group, column by column.
 //!
 //! What it is: the row group's column chunks read in windows instead of a header and a page at a time, and
 //! inflated with one zstd context a thread: `parquet`'s own page reader makes a compressor and a
@@ -13,11 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::RowGroups;
 use parquet::basic::Compression;
-use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
+use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
@@ -63,13 +62,11 @@ pub(crate) struct GroupPages {
     pub budget: Budget,
 }
 
-impl RowGroups for GroupPages {
-    fn num_rows(&self) -> usize {
-        usize::try_from(self.metadata.row_group(self.group).num_rows()).unwrap_or(0)
-    }
-
-    fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>> {
-        let chunk = self.metadata.row_group(self.group).column(column);
+impl GroupPages {
+    /// The pages of a column, by its place in the file.
+    pub fn column(&self, column: usize) -> Result<Pages> {
+        let group = self.metadata.row_group(self.group);
+        let chunk = group.column(column);
         let inflate = matches!(chunk.compression(), Compression::ZSTD(_));
         // Stored pages are handed over as they are: inflating them is this module's part.
         let stored = if inflate {
@@ -85,44 +82,22 @@ impl RowGroups for GroupPages {
             end: start.saturating_add(len).min(self.source.len()),
             held: Mutex::default(),
         };
-        let pages = Pages {
+        Ok(Pages {
             stored: SerializedPageReader::new(
                 Arc::new(window),
                 &stored,
-                self.num_rows(),
+                usize::try_from(group.num_rows()).unwrap_or(0),
                 places.map(|p| p.page_locations.clone()),
             )?,
             inflate,
             repeated: chunk.column_descr().max_rep_level() > 0,
             budget: self.budget.clone(),
-        };
-        Ok(Box::new(Chunk(Some(Box::new(pages)))))
-    }
-
-    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
-        Box::new(std::iter::once(self.metadata.row_group(self.group)))
-    }
-
-    fn metadata(&self) -> &ParquetMetaData {
-        &self.metadata
+        })
     }
 }
-
-/// The one column chunk of a column in a row group.
-struct Chunk(Option<Box<dyn PageReader>>);
-
-impl Iterator for Chunk {
-    type Item = Result<Box<dyn PageReader>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.take().map(Ok)
-    }
-}
-
-impl PageIterator for Chunk {}
 
 /// The pages of a column chunk.
-struct Pages {
+pub(crate) struct Pages {
     stored: SerializedPageReader<Window>,
     inflate: bool,
     repeated: bool,

@@ -14,21 +14,18 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use keytrail_model::{Column, Fatal, SCHEMA_VERSION, Timestamp, Uid};
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection, RowSelector,
-};
-use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 
-use crate::batch;
 pub use crate::batch::{Batch, Leaf, StoredRow};
 use crate::error::{from_io, io_cause};
 use crate::pages::{Budget, GroupPages};
 use crate::read_at::ReadAt;
 use crate::schema;
+use crate::values::ColumnReader;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: u64 = 2000;
@@ -172,15 +169,9 @@ impl ObjectReader {
             }
             first = first.saturating_add(rows);
         }
-        let mask = ProjectionMask::roots(
-            self.metadata.parquet_schema(),
-            self.columns.iter().filter(|c| projection.has(**c)).map(|c| self.place(*c)),
-        );
         Batches {
             object: self,
-            originals: projection.has(Column::EventOriginal),
-            mask,
-            levels: None,
+            columns: self.columns.iter().copied().filter(|c| projection.has(*c)).collect(),
             row: if let Selection::Row(n) = selection { Some(n) } else { None },
             groups: groups.into_iter(),
             open: None,
@@ -211,22 +202,23 @@ impl ObjectReader {
 /// Batches of an object's rows.
 pub struct Batches<'a> {
     object: &'a ObjectReader,
-    mask: ProjectionMask,
-    /// How the columns of `mask` are decoded, once it is known.
-    levels: Option<FieldLevels>,
-    originals: bool,
+    columns: Vec<Column>,
     row: Option<u64>,
     groups: std::vec::IntoIter<(usize, u64)>,
     open: Option<Group>,
 }
 
 struct Group {
-    reader: ParquetRecordBatchReader,
+    columns: Vec<(Column, ColumnReader)>,
     budget: Budget,
     /// Number of the next row.
     next: u64,
     /// Rows that are still to come.
     left: u64,
+    /// Rows of a batch at most.
+    batch_rows: u64,
+    /// Whether the last row is that of the row group.
+    to_end: bool,
 }
 
 impl Iterator for Batches<'_> {
@@ -245,25 +237,13 @@ impl Iterator for Batches<'_> {
 impl Batches<'_> {
     fn advance(&mut self) -> Result<Option<Batch>, ReadError> {
         loop {
-            if let Some(group) = &mut self.open {
-                group.budget.reset();
-                if let Some(batch) = group.reader.next() {
-                    let batch = batch.map_err(|e| ReadError::Damaged(format!("row {}: {e}", group.next)))?;
-                    let rows = batch.num_rows() as u64;
-                    let first = group.next;
-                    group.next = group.next.saturating_add(rows);
-                    group.left = group.left.checked_sub(rows).ok_or_else(|| {
-                        ReadError::Damaged(format!("row {first}: more rows than the footer tells of"))
-                    })?;
-                    return Batch::new(first, &batch).map(Some);
-                }
+            if let Some(mut group) = self.open.take() {
                 if group.left > 0 {
-                    return Err(ReadError::Damaged(format!(
-                        "row {}: {} rows fewer than the footer tells of",
-                        group.next, group.left
-                    )));
+                    let batch = group.batch()?;
+                    self.open = Some(group);
+                    return Ok(Some(batch));
                 }
-                self.open = None;
+                group.finish()?;
             }
             let Some((index, first)) = self.groups.next() else { return Ok(None) };
             self.open = Some(self.open_group(index, first)?);
@@ -272,22 +252,10 @@ impl Batches<'_> {
 
     fn open_group(&mut self, index: usize, first: u64) -> Result<Group, ReadError> {
         let object = self.object;
-        let levels = match &mut self.levels {
-            Some(levels) => levels,
-            None => {
-                let schema = object.metadata.parquet_schema();
-                let levels = parquet_to_arrow_field_levels(
-                    schema,
-                    self.mask.clone(),
-                    Some(&batch::views(&object.columns)),
-                );
-                self.levels.insert(levels.map_err(damaged)?)
-            }
-        };
         let group = object.metadata.metadata().row_group(index);
         let rows = rows_of(group);
         let mut batch_rows = BATCH_ROWS.min(rows.max(1));
-        if self.originals {
+        if self.columns.contains(&Column::EventOriginal) {
             let bytes = u64::try_from(group.column(object.place(Column::EventOriginal)).uncompressed_size());
             let mean = bytes.unwrap_or(0) / rows.max(1) + 1;
             batch_rows = batch_rows.min(BATCH_BYTES / mean).max(1);
@@ -297,13 +265,6 @@ impl Batches<'_> {
             Some(_) => load(&object.source, PageIndexPolicy::Optional, &object.columns)?,
             None => object.metadata.clone(),
         };
-        let (mut next, mut left, mut selection) = (first, rows, None);
-        if let Some(row) = self.row {
-            let before = usize::try_from(row - first)
-                .map_err(|_| ReadError::Damaged(format!("row {row} is beyond what can be read")))?;
-            selection = Some(RowSelection::from(vec![RowSelector::skip(before), RowSelector::select(1)]));
-            (next, left) = (row, 1);
-        }
         let budget = Budget::default();
         let pages = GroupPages {
             source: object.source.clone(),
@@ -311,10 +272,68 @@ impl Batches<'_> {
             group: index,
             budget: budget.clone(),
         };
-        // At most BATCH_ROWS.
-        let batch_rows = batch_rows as usize;
-        let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &pages, batch_rows, selection);
-        Ok(Group { reader: reader.map_err(damaged)?, budget, next, left })
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let place = object.place(*column);
+            let reader = pages.column(place).and_then(|pages| {
+                ColumnReader::new(*column, &object.metadata.parquet_schema().column(place), pages)
+            });
+            columns.push((*column, reader.map_err(|e| of_column(first, *column, e))?));
+        }
+        let mut group = Group { columns, budget, next: first, left: rows, batch_rows, to_end: true };
+        if let Some(row) = self.row {
+            group.skip_to(row)?;
+            (group.left, group.to_end) = (1, false);
+        }
+        Ok(group)
+    }
+}
+
+impl Group {
+    fn batch(&mut self) -> Result<Batch, ReadError> {
+        self.budget.reset();
+        let (first, rows) = (self.next, self.left.min(self.batch_rows));
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for (column, reader) in &mut self.columns {
+            // At most BATCH_ROWS.
+            let values = reader.read(rows as usize).map_err(|e| of_column(first, *column, e))?;
+            columns.push((*column, values));
+        }
+        self.next = first.saturating_add(rows);
+        self.left -= rows;
+        Batch::new(first, columns)
+    }
+
+    fn skip_to(&mut self, row: u64) -> Result<(), ReadError> {
+        let before = usize::try_from(row - self.next)
+            .map_err(|_| ReadError::Damaged(format!("row {row} is beyond what can be read")))?;
+        for (column, reader) in &mut self.columns {
+            reader.skip(before).map_err(|e| of_column(row, *column, e))?;
+        }
+        self.next = row;
+        Ok(())
+    }
+
+    /// There must be no more than was read.
+    fn finish(mut self) -> Result<(), ReadError> {
+        let columns = if self.to_end { std::mem::take(&mut self.columns) } else { Vec::new() };
+        for (column, mut reader) in columns {
+            if !reader.is_at_end().map_err(|e| of_column(self.next, column, e))? {
+                let more = ParquetError::General("more rows than the footer tells of".into());
+                return Err(of_column(self.next, column, more));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What could not be read of a column.
+fn of_column(row: u64, column: Column, error: ParquetError) -> ReadError {
+    match damaged(error) {
+        ReadError::Damaged(message) => {
+            ReadError::Damaged(format!("row {row}: `{}`: {message}", column.name()))
+        }
+        failed => failed,
     }
 }
 

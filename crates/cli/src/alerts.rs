@@ -11,7 +11,7 @@ use keytrail_pipeline::alerts::{Alert, Engine, Options, Place, Receiver, Undeliv
 use keytrail_pipeline::config::{DeclaredSource, duration_text};
 use keytrail_pipeline::readable::Readable;
 use keytrail_pipeline::sequence::Gap;
-use keytrail_pipeline::sources::{self, Account, Accounts};
+use keytrail_pipeline::sources::{Account, Accounts};
 use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::{Finding, Summary, Trail};
 
@@ -77,7 +77,7 @@ fn silence(
         return Ok(());
     }
     let readable = folder.readable(&folder.head()?.0)?;
-    note_silent(&sources::account(folder.store(), &readable, declared)?.0, engine, trail)
+    note_silent(&Accounts::default().heard(folder.store(), &readable, declared)?, engine, trail)
 }
 
 /// Nobody said for how long sources may be silent.
@@ -219,7 +219,7 @@ impl Watch {
         }
         if is_time && !all_may_be_silent(&declared) {
             self.silence_looked = Some(Instant::now());
-            note_silent(&self.accounts.read(trail.store, readable, &declared)?, engine, trail)?;
+            note_silent(&self.accounts.heard(trail.store, readable, &declared)?, engine, trail)?;
         }
         engine.deliver(trail, Duration::ZERO)
     }

@@ -199,27 +199,34 @@ pub struct RunArgs {
     pub follow: FollowArgs,
 }
 
-/// `keytrail run --follow`.
+/// `keytrail run --follow`. What is given beats `[follow]` and `[metrics]` of keytrail.toml.
 #[derive(Args, Debug)]
 pub struct FollowArgs {
     /// Keep reading what is written to the inputs, and seal at intervals, until SIGTERM or SIGINT; inputs need not
     /// be there yet
     #[arg(long)]
     pub follow: bool,
-    /// Time between two looks at the inputs
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration, requires = "follow")]
-    pub poll_interval: Duration,
-    /// Time between two seals, when there is something to seal
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, requires = "follow")]
-    pub seal_interval: Duration,
+    /// Time between two looks at the inputs [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "follow")]
+    pub poll_interval: Option<Duration>,
+    /// Time between two seals, when there is something to seal [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "follow")]
+    pub seal_interval: Option<Duration>,
     /// A last line, or a document, whose end does not come is taken as it is when its file has been still for so long
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, requires = "follow")]
-    pub still: Duration,
+    /// [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "follow")]
+    pub still: Option<Duration>,
+    /// Time between two verifies of what was sealed since the last one [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "follow")]
+    pub verify_interval: Option<Duration>,
+    /// Leave small archive objects as they are: `keytrail compact` makes them one
+    #[arg(long, requires = "follow")]
+    pub no_compact: bool,
     /// Serve Prometheus metrics at http://ADDRESS/metrics
     #[arg(long, value_name = "ADDRESS", requires = "follow")]
     pub metrics: Option<SocketAddr>,
     /// Let other machines read metrics: take an address that is not loopback
-    #[arg(long, requires = "metrics")]
+    #[arg(long, requires = "follow")]
     pub metrics_remote: bool,
 }
 
@@ -479,19 +486,11 @@ pub fn size(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Reads `60s`, `500ms`, `5m`.
+/// Reads `60s`, `500ms`, `1h30m`, as keytrail.toml has them.
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let milliseconds: u64 = match &text[digits.len()..] {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        unit => return Err(format!("`{unit}` is no unit, expected ms, s, m or h")),
-    };
-    let time = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(milliseconds)).filter(|n| *n > 0);
-    time.map(Duration::from_millis)
-        .ok_or_else(|| format!("`{text}` is no time, expected a whole number above 0 and a unit, as in 60s"))
+    keytrail_pipeline::config::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| {
+        format!("`{text}` is no time, expected numbers above 0 with ms, s, m, h or d, as in 60s")
+    })
 }
 
 /// Reads RFC 3339 or a date (its first moment, UTC).
@@ -519,9 +518,9 @@ mod tests {
         assert!(size("0").is_err());
         assert!(size("12 parsecs").unwrap_err().contains("no unit"));
         assert_eq!(time("1970-01-02"), Ok(86_400_000_000));
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert!(duration("0s").is_err() && duration("1d").unwrap_err().contains("no unit"));
+        assert!(duration("0s").is_err() && duration("90").unwrap_err().contains("is no time"));
         assert!(time("yesterday").unwrap_err().contains("no time"));
     }
 }

@@ -17,7 +17,7 @@ use keytrail_adapters::local::{SystemClock, open_files};
 use keytrail_model::Fatal;
 use keytrail_pipeline::alerts::Undelivered;
 use keytrail_pipeline::compact::Compacted;
-use keytrail_pipeline::config::DeclaredSource;
+use keytrail_pipeline::config::{DeclaredSource, Following, Listen};
 use keytrail_pipeline::follow::{self, Notice, Observer, Sealed, State};
 use keytrail_pipeline::readable::Readable;
 use keytrail_pipeline::report::Wanted;
@@ -27,7 +27,7 @@ use keytrail_ports::Clock;
 use serde_json::{Map, Value};
 
 use crate::alerts::{Telling, Watch};
-use crate::args::RunArgs;
+use crate::args::{FollowArgs, RunArgs};
 use crate::folder::Folder;
 use crate::terminal::{escape, json_line};
 use crate::{print_bytes, report, run, tell};
@@ -40,10 +40,12 @@ pub fn follow(
     patterns: Vec<OsString>,
     run_options: keytrail_pipeline::Options,
     args: &RunArgs,
+    (following, listen): (Following, Listen),
     telling: Telling,
     reporting: bool,
 ) -> Result<ExitCode, Fatal> {
-    let (json, args) = (args.json, &args.follow);
+    let json = args.json;
+    let (following, listen) = args.follow.over(following, listen);
     if patterns.iter().any(|p| p == "-") {
         return Err(Fatal::new(
             "Usage.Input",
@@ -52,19 +54,17 @@ pub fn follow(
     }
     open_files::raise_limit();
     let stop = run::stop_on_signals()?;
-    let metrics = Arc::new(Mutex::new(Metrics::new()));
-    if let Some(address) = args.metrics {
-        let bound = server::serve(address, args.metrics_remote, Arc::clone(&metrics))?;
+    let metrics = Arc::new(Mutex::new(Metrics::of(telling.sources.iter().map(|s| s.name.as_str()))));
+    if let Some(bound) = server::serve(&listen, Arc::clone(&metrics))? {
         log(json, "metrics", &[("address", bound.to_string().into())]);
     }
+    let verify_interval = following.verify_interval;
     let options = follow::Options {
         run: run_options,
         patterns,
         sources: telling.sources.clone(),
         own: folder.own(),
-        poll_interval: args.poll_interval,
-        seal_interval: args.seal_interval,
-        still: args.still,
+        following,
         retry_pause: Duration::from_secs(1),
     };
     let mut service = Service {
@@ -78,6 +78,7 @@ pub fn follow(
         undelivered: Vec::new(),
         alerts_failed: None,
         threads: options.run.ingest.threads,
+        verify_interval,
         verified: None,
     };
     folder.with_trail(|trail| {
@@ -91,6 +92,25 @@ pub fn follow(
     service.readiness.tell("STOPPING=1");
     log(json, "stopped", &[]);
     Ok(ExitCode::SUCCESS)
+}
+
+impl FollowArgs {
+    /// What keytrail.toml says, with what was given on the command line in its place.
+    fn over(&self, file: Following, listen: Listen) -> (Following, Listen) {
+        let following = Following {
+            poll_interval: self.poll_interval.unwrap_or(file.poll_interval),
+            seal_interval: self.seal_interval.unwrap_or(file.seal_interval),
+            still: self.still.unwrap_or(file.still),
+            verify_interval: self.verify_interval.unwrap_or(file.verify_interval),
+            compact: file.compact && !self.no_compact,
+        };
+        let listen = Listen {
+            address: self.metrics.or(listen.address),
+            // What the file lets out is its own address.
+            remote: self.metrics_remote || (listen.remote && self.metrics.is_none()),
+        };
+        (following, listen)
+    }
 }
 
 /// Starts the process again, in its place, with one arena of the C library's memory.
@@ -119,6 +139,8 @@ struct Service<'a> {
     /// Why alerts could not be made, as far as that was said.
     alerts_failed: Option<String>,
     threads: usize,
+    /// How often it verifies what it sealed since the last time.
+    verify_interval: Duration,
     /// When it was verified last, and up to which size of the log.
     verified: Option<(Instant, u64)>,
     /// Unless no reports are wanted.
@@ -141,7 +163,7 @@ impl Reports {
             return;
         }
         self.made = Some(Instant::now());
-        match report::make(folder, &self.sources, threads, Wanted::Touched) {
+        match report::make(folder, &self.sources, threads, None, Wanted::Touched) {
             Ok(made) => {
                 self.failed = None;
                 for made in &made {
@@ -165,9 +187,6 @@ impl Reports {
 /// How often a service looks for weeks whose report is due.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How often a service verifies what it sealed since the last time.
-const VERIFY_INTERVAL: Duration = Duration::from_secs(3600);
-
 impl Service<'_> {
     fn count(&self, with: impl FnOnce(&mut Metrics)) {
         // A thread that renders does not panic while it holds the lock; if it did, the counts are still sound.
@@ -176,11 +195,11 @@ impl Service<'_> {
 }
 
 impl Service<'_> {
-    /// Verifies what was sealed since the last time, once that is an hour ago. A verify that fails is told of; the
+    /// Verifies what was sealed since the last time, once that is long enough ago. A verify that fails is told of; the
     /// archive goes on.
     fn verify(&mut self, trail: &Trail<'_>, seal: &Sealed) -> Vec<Finding> {
         let (last, from) = *self.verified.get_or_insert_with(|| (Instant::now(), seal.first_leaf));
-        if last.elapsed() < VERIFY_INTERVAL {
+        if last.elapsed() < self.verify_interval {
             return Vec::new();
         }
         match run::verify_new(self.folder, from, self.threads) {

@@ -65,7 +65,7 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_reports(&args.data.data)?;
     let week = args.week.unwrap_or_else(|| Week::last_full(SystemClock.now()));
     let threads = crate::run::threads(args.threads);
-    let made = make(&folder, &config.sources, threads, Wanted::Week(week))?;
+    let made = make(&folder, &config.sources, threads, None, Wanted::Week(week))?;
     let mut places = vec![folder.root().to_owned(); made.len()];
     if let Some(out) = &args.out {
         for (made, place) in made.iter().zip(&mut places) {
@@ -83,11 +83,12 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Fatal> {
     Ok(if made.iter().any(|m| m.findings) { ExitCode::from(exit::FATAL) } else { ExitCode::SUCCESS })
 }
 
-/// Makes the reports that are due.
+/// Makes the reports that are due. Objects of log entries from `verified` on were just verified without a finding.
 pub fn make(
     folder: &Folder,
     sources: &[Arc<DeclaredSource>],
     threads: usize,
+    verified: Option<u64>,
     wanted: Wanted,
 ) -> Result<Vec<Made>, Fatal> {
     let (checkpoint, note) = folder.head()?;
@@ -100,6 +101,7 @@ pub fn make(
             note,
             sources,
             inventory: None,
+            verified,
             threads,
             now: SystemClock.now(),
             told: &display,

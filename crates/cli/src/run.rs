@@ -16,7 +16,7 @@ use keytrail_pipeline::config::{DeclaredSource, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::report::{Made, Wanted};
 use keytrail_pipeline::verify::{self, Report};
-use keytrail_pipeline::{Options, Progress, Summary, ingest};
+use keytrail_pipeline::{Code, Finding, Options, Progress, Summary, ingest};
 
 use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
@@ -43,14 +43,15 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
-    let reporting = config.reports && !args.no_report;
+    let reporting = config.reports.write && !args.no_report;
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
     let telling = |sources| Telling { options: config.alerts, receivers, sources };
     let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
     if args.follow.follow {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
-        return follow(&open()?, places, options, &args, telling(config.sources), reporting);
+        let service = (config.follow, config.metrics);
+        return follow(&open()?, places, options, &args, service, telling(config.sources), reporting);
     }
     let (mut inputs, places) = inputs(&args.inputs, &config.sources)?;
     let telling = telling(config.sources);
@@ -114,7 +115,9 @@ pub fn run_inputs(
     let ingested = started.elapsed();
     let report = verify_new(folder, summary.first_leaf, options.ingest.threads)?;
     let made = if reporting && !summary.stopped {
-        reports::make(folder, &telling.sources, options.ingest.threads, Wanted::Touched)
+        let of_sources = |f: &Finding| matches!(f.code, Code::Conflict | Code::Variant);
+        let verified = report.findings.iter().all(of_sources).then_some(summary.first_leaf);
+        reports::make(folder, &telling.sources, options.ingest.threads, verified, Wanted::Touched)
     } else {
         Ok(Vec::new())
     };

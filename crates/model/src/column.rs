@@ -53,6 +53,7 @@ macro_rules! columns {
 
 columns! {
     CloudAccountId, "cloud_account_id", "cloud.account.id", Text, "account in which the event was recorded";
+    CloudAccountName, "cloud_account_name", "cloud.account.name", Text, "name of the account, by the table of accounts";
     CloudProjectId, "cloud_project_id", "cloud.project.id", Text, "project in which the event was recorded";
     CloudProvider, "cloud_provider", "cloud.provider", Text, "the cloud that recorded the event: `aws`, `gcp` or `azure`";
     CloudRegion, "cloud_region", "cloud.region", Text, "region of the service that was called";
@@ -75,6 +76,8 @@ columns! {
     EventReason, "event_reason", "event.reason", Text, "why, as the producer says it";
     EventSequence, "event_sequence", "event.sequence", Int, "the producer's sequence number";
     EventType, "event_type", "event.type", List, "ECS types";
+    KeytrailAccountOwner, "keytrail_account_owner", "keytrail.account.owner", Text, "who owns the account";
+    KeytrailAccountTier, "keytrail_account_tier", "keytrail.account.tier", Text, "environment of the account, e.g. `production`";
     KeytrailActionClass, "keytrail_action_class", "keytrail.action.class", Text, "action class of key management";
     KeytrailActorAccessKeyId, "keytrail_actor_access_key_id", "keytrail.actor.access_key_id", Text, "access key id or token accessor";
     KeytrailActorAccountId, "keytrail_actor_account_id", "keytrail.actor.account_id", Text, "account of the caller";
@@ -82,8 +85,13 @@ columns! {
     KeytrailActorInvokedBy, "keytrail_actor_invoked_by", "keytrail.actor.invoked_by", Text, "service that called for the actor";
     KeytrailActorIssuerArn, "keytrail_actor_issuer_arn", "keytrail.actor.issuer_arn", Text, "role or user that issued the session";
     KeytrailActorMfa, "keytrail_actor_mfa", "keytrail.actor.mfa", Bool, "the session used a second factor";
+    KeytrailActorPerson, "keytrail_actor_person", "keytrail.actor.person", Text, "person or workload behind the caller, by the table of principals";
     KeytrailActorPolicies, "keytrail_actor_policies", "keytrail.actor.policies", List, "policies attached to the caller's token, or groups that it is in";
+    KeytrailActorPrivileged, "keytrail_actor_privileged", "keytrail.actor.privileged", Bool, "the caller is declared privileged";
+    KeytrailActorRole, "keytrail_actor_role", "keytrail.actor.role", Text, "role of the caller in the organization";
+    KeytrailActorService, "keytrail_actor_service", "keytrail.actor.service", Bool, "the caller is declared a service, no person";
     KeytrailActorSession, "keytrail_actor_session", "keytrail.actor.session", Text, "role session name, or handle of an HSM's session";
+    KeytrailActorTeam, "keytrail_actor_team", "keytrail.actor.team", Text, "team of the caller";
     KeytrailActorType, "keytrail_actor_type", "keytrail.actor.type", Text, "kind of identity, e.g. `AssumedRole`";
     KeytrailBatchCount, "keytrail_batch_count", "keytrail.batch.count", Int, "operations that one record stands for";
     KeytrailEncryptionContext, "keytrail_encryption_context", "keytrail.encryption_context", Text, "encryption context as JSON text, secrets masked";
@@ -102,11 +110,17 @@ columns! {
     KeytrailKeyAlgorithm, "keytrail_key_algorithm", "keytrail.key.algorithm", Text, "algorithm or key spec as the producer names it";
     KeytrailKeyAlias, "keytrail_key_alias", "keytrail.key.alias", Text, "alias or name of the key";
     KeytrailKeyArn, "keytrail_key_arn", "keytrail.key.arn", Text, "ARN of the key";
+    KeytrailKeyDeclaredAlias, "keytrail_key_declared_alias", "keytrail.key.declared_alias", Text, "alias of the key in the key inventory";
+    KeytrailKeyDeclaredId, "keytrail_key_declared_id", "keytrail.key.declared_id", Text, "what the key inventory calls the key: its row's `id`, else `arn`, else `alias`";
     KeytrailKeyId, "keytrail_key_id", "keytrail.key.id", Text, "id of the key, without account and region";
     KeytrailKeyOrigin, "keytrail_key_origin", "keytrail.key.origin", Text, "where the material was made";
+    KeytrailKeyOwner, "keytrail_key_owner", "keytrail.key.owner", Text, "who owns the key, by the key inventory";
+    KeytrailKeyPurpose, "keytrail_key_purpose", "keytrail.key.purpose", Text, "what the key protects, by the key inventory";
     KeytrailKeyState, "keytrail_key_state", "keytrail.key.state", Text, "state after the event, as the producer names it";
     KeytrailKeyStore, "keytrail_key_store", "keytrail.key.store", Text, "custom key store, HSM partition or secrets mount";
     KeytrailKeyTargetId, "keytrail_key_target_id", "keytrail.key.target_id", Text, "second key: destination of a re-encryption or wrap";
+    KeytrailKeyTeam, "keytrail_key_team", "keytrail.key.team", Text, "team that runs the key, by the key inventory";
+    KeytrailKeyTier, "keytrail_key_tier", "keytrail.key.tier", Text, "tier of the key, by the key inventory";
     KeytrailKeyUsage, "keytrail_key_usage", "keytrail.key.usage", Text, "what the key is for";
     KeytrailKeyVersion, "keytrail_key_version", "keytrail.key.version", Text, "version of the key that was used or made";
     KeytrailLedgerEpoch, "keytrail_ledger_epoch", "keytrail.ledger.epoch", Int, "epoch of the source's chain";
@@ -124,6 +138,9 @@ columns! {
     KeytrailSchema, "keytrail_schema", "keytrail.schema", Int, "version of this column set";
     KeytrailScope, "keytrail_scope", "keytrail.scope", Text, "within what the producer's id is one of a kind; null: not judged for conflicts";
     KeytrailSource, "keytrail_source", "keytrail.source", Text, "declared source, else the detected format";
+    KeytrailSourceSite, "keytrail_source_site", "keytrail.source.site", Text, "site of the network that the call came from";
+    KeytrailSourceZone, "keytrail_source_zone", "keytrail.source.zone", Text, "zone of the network that the call came from";
+    KeytrailTables, "keytrail_tables", "keytrail.tables", List, "tables that enriched the event, `<name>@<16 digits of their SHA-256>`";
     KeytrailUid, "keytrail_uid", "keytrail.uid", Text, "identity, 40 hex digits";
     KeytrailUndeclared, "keytrail_undeclared", "keytrail.undeclared", Bool, "no declared source claims the event";
     KeytrailVaultMountPoint, "keytrail_vault_mount_point", "keytrail.vault.mount_point", Text, "mount of the secrets or auth engine";
@@ -139,6 +156,10 @@ columns! {
     RelatedUser, "related_user", "related.user", List, "all users of the event";
     ServiceName, "service_name", "service.name", Text, "application that asked";
     SourceAddress, "source_address", "source.address", Text, "where the call came from, address or service name";
+    SourceAsNumber, "source_as_number", "source.as.number", Int, "autonomous system that the call came from";
+    SourceAsOrganizationName, "source_as_organization_name", "source.as.organization.name", Text, "organization of the autonomous system";
+    SourceGeoCityName, "source_geo_city_name", "source.geo.city_name", Text, "city that the call came from";
+    SourceGeoCountryIsoCode, "source_geo_country_iso_code", "source.geo.country_iso_code", Text, "country that the call came from, ISO 3166-1 alpha-2";
     SourceIp, "source_ip", "source.ip", Text, "where the call came from, when it is an IP address";
     SourcePort, "source_port", "source.port", Int, "port that the call came from";
     Timestamp, "timestamp", "@timestamp", Time, "the event's own time; null when it has none that can be read";
@@ -167,17 +188,48 @@ impl Column {
     }
 
     /// Set from the event by its normalizer and bound by `rows_root`; the others are the bytes
-    /// themselves, their hash, the uid (both bound apart), provenance, which a replay may change, and
-    /// the key group, which follows from the original and serves to find rows, never to tell of them.
+    /// themselves, their hash, the uid (both bound apart), provenance, which a replay may change,
+    /// the key group, which follows from the original and serves to find rows, never to tell of them, and
+    /// [enrichment](Self::enriched).
     pub const fn derived(self) -> bool {
-        !matches!(
+        !self.enriched()
+            && !matches!(
+                self,
+                Self::EventOriginal
+                    | Self::EventHash
+                    | Self::KeytrailUid
+                    | Self::EventIngested
+                    | Self::KeytrailGroup
+                    | Self::KeytrailInput
+            )
+    }
+
+    /// Set from tables when the event was archived: what the organization says of it, not what its producer
+    /// did. No digest covers it; rewrites carry it over as it is.
+    pub const fn enriched(self) -> bool {
+        matches!(
             self,
-            Self::EventOriginal
-                | Self::EventHash
-                | Self::KeytrailUid
-                | Self::EventIngested
-                | Self::KeytrailGroup
-                | Self::KeytrailInput
+            Self::CloudAccountName
+                | Self::KeytrailAccountOwner
+                | Self::KeytrailAccountTier
+                | Self::KeytrailActorPerson
+                | Self::KeytrailActorPrivileged
+                | Self::KeytrailActorRole
+                | Self::KeytrailActorService
+                | Self::KeytrailActorTeam
+                | Self::KeytrailKeyDeclaredAlias
+                | Self::KeytrailKeyDeclaredId
+                | Self::KeytrailKeyOwner
+                | Self::KeytrailKeyPurpose
+                | Self::KeytrailKeyTeam
+                | Self::KeytrailKeyTier
+                | Self::KeytrailSourceSite
+                | Self::KeytrailSourceZone
+                | Self::KeytrailTables
+                | Self::SourceAsNumber
+                | Self::SourceAsOrganizationName
+                | Self::SourceGeoCityName
+                | Self::SourceGeoCountryIsoCode
         )
     }
 }

@@ -16,7 +16,12 @@ impl Hash {
 
     /// Reads 64 lower-case hex digits; anything else is `None`.
     pub fn from_hex(text: &str) -> Option<Self> {
-        decode_hex::<32>(text).map(Self)
+        Self::from_digits(text.as_bytes())
+    }
+
+    /// As [`from_hex`](Self::from_hex).
+    pub fn from_digits(text: &[u8]) -> Option<Self> {
+        decode_hex(text).map(Self)
     }
 
     /// 64 lower-case hex digits.
@@ -59,7 +64,12 @@ pub struct Uid(pub [u8; 20]);
 impl Uid {
     /// Reads 40 lower-case hex digits; anything else is `None`.
     pub fn from_hex(text: &str) -> Option<Self> {
-        decode_hex::<20>(text).map(Self)
+        Self::from_digits(text.as_bytes())
+    }
+
+    /// As [`from_hex`](Self::from_hex).
+    pub fn from_digits(text: &[u8]) -> Option<Self> {
+        decode_hex(text).map(Self)
     }
 
     /// 40 lower-case hex digits, on the stack: no allocation on the hot path.
@@ -139,26 +149,20 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-/// The value of a lower-case hex digit; what is none has a bit above the lowest four.
-const VALUES: [u8; 256] = {
-    let (mut values, mut i) = ([0xff; 256], 0);
-    while i < DIGITS.len() {
-        values[DIGITS[i] as usize] = i as u8;
-        i += 1;
-    }
-    values
-};
-
-fn decode_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+/// Branches are left out: digits are looked at some at a time.
+fn decode_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let (pairs, []) = text.as_chunks::<2>() else { return None };
     let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
-    let (mut out, mut seen) = ([0; N], 0);
+    let (mut out, mut are_digits) = ([0; N], true);
     for i in 0..N {
-        let [high, low] = pairs[i].map(|digit| VALUES[usize::from(digit)]);
-        seen |= high | low;
-        out[i] = high << 4 | low;
+        let [high, low] = pairs[i].map(|digit| {
+            let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
+            are_digits &= (number < 10) | (letter < 6);
+            if number < 10 { number } else { letter.wrapping_add(10) }
+        });
+        out[i] = high << 4 | low & 0xf;
     }
-    (seen <= 0xf).then_some(out)
+    are_digits.then_some(out)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod printable;
 pub mod reject;
 pub mod row;
 pub mod sha256;
+pub mod table;
 pub mod time;
 
 pub use action::ActionClass;
@@ -29,6 +30,7 @@ pub use outcome::{BatchOutcome, Counts, Fatal};
 pub use place::{Day, Partition};
 pub use reject::{Reject, Rejection};
 pub use row::{Row, RowBuffer};
+pub use table::{TableKind, TableRef};
 pub use time::Timestamp;
 
 /// Version of the archive's column set, stored as `keytrail_schema` in each row.

@@ -319,6 +319,14 @@ fn split_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u32::from_be_bytes(*len) as usize)
 }
 
+/// Appends an encoded row whose columns and values, each behind its length, are at hand.
+pub fn join(out: &mut Vec<u8>, set: ColumnSet, values: &[u8]) {
+    if !set.is_empty() {
+        out.extend_from_slice(&set.to_bytes());
+        out.extend_from_slice(values);
+    }
+}
+
 /// Appends an encoded row: the set of its columns in 16 bytes, then their values, each behind its length
 /// (u32, big-endian). Columns come by ascending name; those without a value are left out, and a row of no
 /// column is no bytes.

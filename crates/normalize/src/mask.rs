@@ -6,6 +6,7 @@
 
 mod document;
 mod hints;
+mod quoted;
 mod secrets;
 mod sensitive;
 
@@ -72,8 +73,8 @@ impl Masker {
     }
 
     /// A record's original bytes for people's eyes: the values of the source's secret fields (of any
-    /// source's, where it is not known) masked, all other strings scrubbed, everything else as it came. Bytes that are not UTF-8 are shown as
-    /// U+FFFD, and what is not JSON is scrubbed as text. Control characters are the terminal's matter.
+    /// source's, where it is not known) masked, also in records that it holds as strings, all other strings
+    /// scrubbed, everything else as it came. Bytes that are not UTF-8 are shown as U+FFFD, and what is not JSON is scrubbed as text. Control characters are the terminal's matter.
     pub fn mask_document(&self, format: Option<Format>, original: &[u8]) -> String {
         document::mask(self, format, &String::from_utf8_lossy(original))
     }

@@ -22,7 +22,7 @@ use crate::sequence::{Gap, Sequences};
 use crate::sink::{Sink, Staged};
 use crate::tally::{Tally, format_of};
 use crate::trail::{Trail, scratch_error};
-use crate::{compact, concurrent, objects, quarantine};
+use crate::{compact, concurrent, objects, quarantine, taken};
 
 /// Inflated input between two seals: bounds what a killed run has to read again.
 const SEAL_BYTES: u64 = 1 << 30;
@@ -51,6 +51,8 @@ pub struct Archiver<'a> {
     sink: Sink<'a>,
     pending: Detail,
     taken: TakenIn,
+    /// Size of the log up to which that is kept in `state/`.
+    remembered: u64,
     copies: HashMap<u32, Copies>,
     parts: BTreeMap<u32, InputItem>,
     head: Option<Checkpoint>,
@@ -88,6 +90,7 @@ impl<'a> Archiver<'a> {
             sealed_before: recovered.taken.sequences.clone(),
             first_leaf: recovered.readable.size,
             taken: recovered.taken,
+            remembered: recovered.remembered,
             readable: recovered.readable,
             pending: Detail { quarantine: recovered.unsealed, version: 1, ..Detail::default() },
             copies: HashMap::new(),
@@ -285,6 +288,17 @@ impl<'a> Archiver<'a> {
         &self.rejected
     }
 
+    /// Keeps what the log lists, where that is worth it: the next start reads on from there. Only right behind a seal.
+    pub fn remember(&mut self) -> Result<(), Fatal> {
+        if let Some(head) = &self.head
+            && taken::is_time(self.remembered, head.size)
+        {
+            taken::store(self.trail, head, &self.taken)?;
+            self.remembered = head.size;
+        }
+        Ok(())
+    }
+
     /// Marks the end of a run that leaves nothing unsealed.
     pub fn mark_clean(&self) -> Result<(), Fatal> {
         mark_clean(self.trail.store, self.readable.size)
@@ -377,7 +391,7 @@ impl<'a> Archiver<'a> {
     }
 
     /// The counts, checked: every record has one outcome.
-    pub fn summary(self, stopped: bool, compacted: Compacted) -> Result<Summary, Fatal> {
+    pub fn summary(mut self, stopped: bool, compacted: Compacted) -> Result<Summary, Fatal> {
         let total = self.tally.total();
         let sources = self.tally.sources();
         for (source, counts) in &sources {
@@ -388,6 +402,7 @@ impl<'a> Archiver<'a> {
                 ));
             }
         }
+        self.remember()?;
         self.mark_clean()?;
         let new_gaps = || self.taken.sequences.new_gaps(&self.sealed_before);
         let checkpoint = self.trail.log().recover()?;

@@ -10,6 +10,7 @@
 //! unknown key.
 
 pub mod alerts;
+mod follow;
 pub mod location;
 mod reports;
 mod retention;
@@ -20,8 +21,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use alerts::{DeclaredReceiver, Target};
+pub use follow::{Following, Listen};
 pub use location::Location;
-pub use section::{Problem, Section, Text, duration_text};
+pub use reports::Reports;
+pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
 
 use crate::alerts::Options;
@@ -32,10 +35,14 @@ use crate::holds::Hold;
 pub const FILE: &str = "keytrail.toml";
 
 /// What `keytrail.toml` says; all defaults where there is none.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
+    /// `[follow]`: how a service goes about it.
+    pub follow: Following,
+    /// `[metrics]`: where it serves them.
+    pub metrics: Listen,
     /// `[alerts]`: what is alerted.
     pub alerts: Options,
     /// `[[notify]]`: who is told.
@@ -44,21 +51,8 @@ pub struct Config {
     pub retention: Vec<Rule>,
     /// `[[holds]]`: what is kept longer.
     pub holds: Vec<Hold>,
-    /// `[reports]`: whether `run` writes them.
-    pub reports: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            sources: Vec::new(),
-            alerts: Options::default(),
-            notify: Vec::new(),
-            retention: Vec::new(),
-            holds: Vec::new(),
-            reports: true,
-        }
-    }
+    /// `[reports]`: the weekly reports.
+    pub reports: Reports,
 }
 
 impl Config {
@@ -73,18 +67,22 @@ impl Config {
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         Self {
             sources: source::read(top, folder),
+            follow: follow::following(top),
+            metrics: follow::listen(top),
             alerts: alerts::options(top),
             notify: alerts::receivers(top, folder),
             retention: retention::rules(top),
             holds: retention::holds(top),
-            reports: reports::write(top),
+            reports: reports::read(top),
         }
     }
 }
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE, reports::TEMPLATE].concat()
+    let parts =
+        [source::TEMPLATE, follow::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE, reports::TEMPLATE];
+    HEAD.to_owned() + &parts.concat()
 }
 
 const HEAD: &str = "\

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use keytrail_model::Fatal;
 
 use crate::archiver::Archiver;
-use crate::config::{DeclaredSource, claim};
+use crate::config::{DeclaredSource, Following, claim};
 use crate::ingest::{Reading, Step, ingest};
 use crate::input::part::{Part, PartRead, Span};
 use crate::input::{Input, STOPPED};
@@ -54,12 +54,8 @@ pub struct Options {
     pub sources: Vec<Arc<DeclaredSource>>,
     /// Folders that are no input, wherever they lie.
     pub own: Vec<PathBuf>,
-    /// Time between two looks at the files.
-    pub poll_interval: Duration,
-    /// Time between two seals, when there is something to seal.
-    pub seal_interval: Duration,
-    /// A record or document whose end does not come is taken as it is when its file has been still for so long.
-    pub still: Duration,
+    /// When what is done. Verifying is the observer's.
+    pub following: Following,
     /// The first pause before a store that failed is tried again; it doubles up to a minute.
     pub retry_pause: Duration,
 }
@@ -86,7 +82,7 @@ pub fn follow(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<(), Fatal> {
-    let mut files = Files::new(&options.patterns, &options.own, options.still, Instant::now());
+    let mut files = Files::new(&options.patterns, &options.own, options.following.still, Instant::now());
     let mut restored = false;
     let mut pause = options.retry_pause;
     loop {
@@ -169,7 +165,7 @@ impl Service<'_> {
         loop {
             let more = self.round(&mut archiver, &mut waiting, seals)?;
             let stopping = self.stop.load(Ordering::Relaxed);
-            let is_time = last.elapsed() >= self.options.seal_interval || archiver.due();
+            let is_time = last.elapsed() >= self.options.following.seal_interval || archiver.due();
             if (archiver.has_unsealed() || self.files.unwritten) && (stopping || is_time) {
                 self.seal(&mut archiver, &mut waiting, &mut told)?;
                 seals += 1;
@@ -179,7 +175,7 @@ impl Service<'_> {
                 return archiver.mark_clean();
             }
             if !more {
-                wait(self.options.poll_interval, self.stop);
+                wait(self.options.following.poll_interval, self.stop);
             }
         }
     }
@@ -235,7 +231,7 @@ impl Service<'_> {
         seals: u64,
         notices: &mut Vec<Notice>,
     ) -> Result<(Vec<Turn>, bool), Fatal> {
-        let (still, limits) = (self.options.still, &self.options.run.ingest.limits);
+        let (still, limits) = (self.options.following.still, &self.options.run.ingest.limits);
         let due: Vec<(u64, Due)> =
             self.files.iter().filter_map(|(id, f)| Some((id, f.due(now, still)?))).collect();
         let (mut turns, mut bytes) = (Vec::new(), 0);
@@ -395,11 +391,14 @@ impl Service<'_> {
         // Alerts look at what is new before compaction puts it elsewhere.
         self.observer.sealed(self.trail, &sealed)?;
         sources::remember(self.trail, &sealed.sources)?;
-        let compacted = archiver.compact(self.stop)?;
-        if !compacted.is_nothing() {
-            self.observer.compacted(&compacted);
+        if self.options.following.compact {
+            let compacted = archiver.compact(self.stop)?;
+            if !compacted.is_nothing() {
+                self.observer.compacted(&compacted);
+            }
         }
         archiver.catch_up()?;
+        archiver.remember()?;
         told.size = archiver.head().map_or(0, |h| h.size);
         Ok(())
     }

@@ -37,6 +37,8 @@ pub mod seal;
 pub mod sequence;
 mod sink;
 pub mod sources;
+mod tagged;
+mod taken;
 mod tally;
 pub mod trail;
 pub mod verify;

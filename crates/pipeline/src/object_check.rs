@@ -29,6 +29,8 @@ pub(crate) struct ObjectCheck<'a> {
     pub history: &'a BTreeMap<u64, Retired>,
     /// What was withheld.
     pub withheld: &'a Withheld,
+    /// The last log entry that is damaged or missing, or goes on with such a one.
+    pub last_lost: Option<u64>,
 }
 
 /// What one object gave.
@@ -42,6 +44,10 @@ pub(crate) struct Checked {
     pub masked: u64,
     /// Rows without an original.
     pub withheld: u64,
+    /// Rows without an original, of which a list that cannot be read may say why.
+    pub undecided: u64,
+    /// What was not checked, and why.
+    pub unchecked: Vec<String>,
     /// Rewrites below it that could not be looked into.
     pub unknown: u64,
     /// All rows were read.
@@ -65,6 +71,11 @@ impl ObjectCheck<'_> {
             checked.findings.push(finding(Code::ObjectMismatch, format!("it does not lie in `{place}`")));
         }
         let Some(object) = objects::object(self.store, key)? else {
+            if self.last_lost.is_some_and(|lost| lost > sealed.leaf) {
+                let why = "what may have replaced it is missing or damaged, see the findings";
+                checked.unchecked.push(format!("`{key}`: it is not there; {why}"));
+                return Ok(checked);
+            }
             let gone = format!("it is not there; sealed were {bytes} bytes with the SHA-256 {sha256}");
             checked.findings.push(finding(Code::FileMissing, gone));
             return Ok(checked);
@@ -95,6 +106,8 @@ impl ObjectCheck<'_> {
         let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
         let (mut time_min, mut time_max) = (None::<i64>, None::<i64>);
         let mut before: Option<Uid> = None;
+        let may_be_decided = self.withheld.is_lost_before(sealed.leaf)
+            || self.last_lost.is_some_and(|lost| lost < sealed.leaf);
         let mut again = RowBuffer::new();
         let mut misplaced = Misplaced { expected, last: None };
         let mut details = |sealed: &DetailRef| match readable::detail(self.store, sealed) {
@@ -129,18 +142,19 @@ impl ObjectCheck<'_> {
                     Some(_) => {}
                     None => {
                         out.withheld += 1;
-                        out.findings.push(match self.withheld.reason(&leaf.uid, sealed.leaf) {
-                            Some(reason) => Finding::new(
+                        match self.withheld.reason(&leaf.uid, sealed.leaf) {
+                            Some(reason) => out.findings.push(Finding::new(
                                 Code::Withheld,
                                 element(),
                                 format!("its original bytes were withheld, their hash is kept: {reason}"),
-                            ),
-                            None => Finding::new(
+                            )),
+                            None if may_be_decided => out.undecided += 1,
+                            None => out.findings.push(Finding::new(
                                 Code::LeafMismatch,
                                 element(),
                                 "its original bytes are not there, and no entry of the log withholds them",
-                            ),
-                        });
+                            )),
+                        }
                     }
                 }
                 if let Some(message) = misplaced.is(leaf) {

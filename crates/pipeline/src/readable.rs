@@ -59,6 +59,8 @@ pub struct Readable {
     pub details: BTreeMap<String, DetailRef>,
     /// Manifests read.
     pub size: u64,
+    /// The first leaf index of each detail object, in the order of the log.
+    order: Vec<(u64, String)>,
     /// Detail objects of manifests that retire objects: they list no inputs.
     rewrites: BTreeSet<String>,
     /// Decisions: kind, leaf index and detail object of manifests that withhold or expire.
@@ -104,8 +106,12 @@ impl Readable {
             Some(before) if *before != detail => {
                 return Err(wrong(format!("it says of `{}` what an entry before does not", detail.key)));
             }
-            _ => self.details.insert(detail.key.clone(), detail.clone()),
-        };
+            Some(_) => {}
+            None => {
+                self.details.insert(detail.key.clone(), detail.clone());
+                self.order.push((leaf, detail.key.clone()));
+            }
+        }
         let partition = match &rows {
             None => None,
             Some(rows) => {
@@ -185,10 +191,25 @@ impl Readable {
         self.decisions.iter().filter(move |(k, ..)| *k == kind).map(|(_, leaf, detail)| (*leaf, detail))
     }
 
+    /// Detail objects that were sealed from a leaf on, in the order of the log.
+    pub fn details_since(&self, leaf: u64) -> impl Iterator<Item = &DetailRef> {
+        let from = self.order.partition_point(|(first, _)| *first < leaf);
+        self.order[from..].iter().filter_map(|(_, key)| self.details.get(key))
+    }
+
     /// Everything that sealed detail objects list.
     pub fn taken_in(&self, store: &dyn BlobStore) -> Result<TakenIn, Fatal> {
-        let mut taken = TakenIn::default();
-        for (_, sealed) in self.details.iter().filter(|(key, _)| !self.rewrites.contains(*key)) {
+        self.taken_since(store, 0, TakenIn::default())
+    }
+
+    /// As [`taken_in`](Self::taken_in), where what was sealed before a leaf is known.
+    pub(crate) fn taken_since(
+        &self,
+        store: &dyn BlobStore,
+        leaf: u64,
+        mut taken: TakenIn,
+    ) -> Result<TakenIn, Fatal> {
+        for sealed in self.details_since(leaf).filter(|d| !self.rewrites.contains(&d.key)) {
             let detail = sealed_detail(store, sealed)?;
             taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
             taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));

@@ -15,6 +15,7 @@ use crate::dedup;
 use crate::quarantine::Entry;
 use crate::readable::{Readable, TakenIn};
 use crate::seal::LOG;
+use crate::taken;
 use crate::trail::Trail;
 
 /// A trail that is ready for new rows.
@@ -24,6 +25,8 @@ pub(crate) struct Recovered {
     pub readable: Readable,
     /// Inputs and quarantine entries that are sealed, or will be by this run's first manifest.
     pub taken: TakenIn,
+    /// Size of the log up to which that is kept in `state/`.
+    pub remembered: u64,
     /// Quarantine entries that no manifest names yet.
     pub unsealed: Vec<QuarantineItem>,
 }
@@ -47,7 +50,8 @@ pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
         ));
     }
     let readable = Readable::load(trail.store, head.size)?;
-    let mut taken = readable.taken_in(trail.store)?;
+    let (remembered, taken) = taken::load(trail, &head)?;
+    let mut taken = readable.taken_since(trail.store, remembered, taken)?;
     let clean = trail.store.get(CLEAN)?;
     let unsealed = if clean.as_deref() == Some(head.size.to_string().as_bytes()) {
         Vec::new()
@@ -57,7 +61,7 @@ pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
     // They are sealed by this run: reading their input again names them no second time.
     taken.quarantine.extend(unsealed.iter().map(|q| q.key.clone()));
     trail.store.delete(CLEAN)?;
-    Ok(Recovered { readable, taken, unsealed })
+    Ok(Recovered { readable, taken, remembered, unsealed })
 }
 
 /// Marks the end of a run that left nothing unsealed.

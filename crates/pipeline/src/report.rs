@@ -56,6 +56,8 @@ pub struct Reporting<'a> {
     pub sources: &'a [Arc<DeclaredSource>],
     /// The declared keys.
     pub inventory: Option<Inventory>,
+    /// Objects of log entries from here on were just verified, and nothing was found.
+    pub verified: Option<u64>,
     /// Cores to use.
     pub threads: usize,
     /// The time.
@@ -129,7 +131,7 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
         gaps: true,
         writing: true,
     };
-    let found = verify::by_range(with.store, &options, &ranges)?;
+    let found = verify::by_range(with.store, &options, &ranges, with.verified)?;
     for (week, found) in due.into_iter().zip(&found) {
         let basis = new_basis(with, &shelf, week, found)?;
         if basis.status == Status::Provisional {
@@ -187,12 +189,7 @@ fn rebuild(
 }
 
 /// A report that was made before: as it is, or made again where its file is missing or changed.
-fn remade(
-    with: &Reporting<'_>,
-    shelf: &Shelf<'_>,
-    now: &Sealed,
-    known: &ReportRef,
-) -> Result<Made, Fatal> {
+fn remade(with: &Reporting<'_>, shelf: &Shelf<'_>, now: &Sealed, known: &ReportRef) -> Result<Made, Fatal> {
     let status = shelf::status(known);
     let basis = shelf.basis(known)?;
     if !shelf.is_whole(known)? {

@@ -8,22 +8,25 @@ use keytrail_model::{Day, Fatal, Timestamp};
 use keytrail_ports::BlobStore;
 
 use crate::readable::{self, Readable, SealedObject};
+use crate::verify::Report;
 
-/// Names every expired object, and those that expired though the rule that was sealed says otherwise.
+/// Names every expired object, and those that expired though the rule that was sealed says otherwise. What
+/// cannot be judged, because the list with the rule is missing or damaged, is not checked.
 pub(crate) fn check(
     store: &dyn BlobStore,
     readable: &Readable,
     wanted: &dyn Fn(&SealedObject) -> bool,
-    findings: &mut Vec<Finding>,
+    report: &mut Report,
 ) -> Result<(), Fatal> {
     let mut rules = BTreeMap::new();
+    let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
     for (leaf, sealed) in readable.decisions(ManifestKind::Expire) {
         let detail = match readable::detail(store, sealed) {
             Ok(detail) => detail,
             Err(e) if e.code == "Fatal.ObjectMissing" => None,
             Err(e) => return Err(e),
         };
-        rules.insert(leaf, detail.and_then(|d| d.decision));
+        rules.insert(leaf, detail.map(|d| d.decision));
     }
     for retired in readable.history().values().filter(|r| r.kind == ManifestKind::Expire) {
         let (object, leaf) = (&retired.object, retired.by);
@@ -31,7 +34,11 @@ pub(crate) fn check(
             continue;
         }
         let sealed = Timestamp(retired.at);
-        let rule = rules.get(&leaf).and_then(Option::as_ref);
+        let Some(Some(rule)) = rules.get(&leaf) else {
+            *lost.entry(leaf).or_default() += 1;
+            continue;
+        };
+        let rule = rule.as_ref();
         let rule = rule.filter(|d| names(d, object) && allows(d, object, sealed));
         let (code, message) = match rule {
             Some(rule) => (
@@ -43,8 +50,12 @@ pub(crate) fn check(
                 format!("log entry {leaf} says that it expired, and names no rule by which it does"),
             ),
         };
-        findings.push(Finding::new(code, &object.object.key, message));
+        report.findings.push(Finding::new(code, &object.object.key, message));
     }
+    let said = |(leaf, objects)| {
+        format!("by which rule {objects} objects of log entry {leaf} expired: see the finding of its list")
+    };
+    report.unchecked.extend(lost.into_iter().map(said));
     Ok(())
 }
 

@@ -88,6 +88,17 @@ impl Sequences {
         }
     }
 
+    /// All runs: format, source, epoch or reboot counter, first and last number.
+    pub fn runs(&self) -> impl Iterator<Item = (Format, &str, i64, (i64, i64))> {
+        self.streams.iter().flat_map(|(format, sources)| {
+            sources.iter().flat_map(move |(source, epochs)| {
+                epochs.iter().flat_map(move |(epoch, runs)| {
+                    runs.iter().map(move |(first, last)| (*format, source.as_str(), *epoch, (*first, *last)))
+                })
+            })
+        })
+    }
+
     /// What is missing, in order of format, source and number.
     pub fn gaps(&self) -> impl Iterator<Item = Gap> {
         self.streams.iter().flat_map(|(format, sources)| {

@@ -110,19 +110,7 @@ impl Accounts {
         readable: &Readable,
         declared: &[Arc<DeclaredSource>],
     ) -> Result<Vec<Account>, Fatal> {
-        // An object that was replaced counts no more.
-        let mut before = std::mem::take(&mut self.objects);
-        for object in readable.objects() {
-            let sha256 = object.object.sha256;
-            let rows = match before.remove(&sha256) {
-                Some(rows) => rows,
-                None => {
-                    let key = &object.object.key;
-                    census(&objects::open(store, key)?).map_err(|e| objects::at(key, e))?
-                }
-            };
-            self.objects.insert(sha256, rows);
-        }
+        self.read_objects(store, readable)?;
         for (key, sealed) in &readable.details {
             if !self.details.contains(key) {
                 add_runs(&mut self.sequences, &sealed_detail(store, sealed)?.runs);
@@ -138,7 +126,38 @@ impl Accounts {
         }
         let counted = Duplicates::load(store)?;
         (self.duplicates, self.since) = (counted.duplicates, counted.since.map(Timestamp));
-        self.list(store, readable, declared)
+        let mut all = self.heard_by_name(readable, declared);
+        self.add_missing(store, readable, &mut all)?;
+        Ok(listed(all, declared))
+    }
+
+    /// As [`read`](Self::read), but without gaps, refused records and duplicates: who was heard and when, at the cost of
+    /// the objects that are new.
+    pub fn heard(
+        &mut self,
+        store: &dyn BlobStore,
+        readable: &Readable,
+        declared: &[Arc<DeclaredSource>],
+    ) -> Result<Vec<Account>, Fatal> {
+        self.read_objects(store, readable)?;
+        Ok(listed(self.heard_by_name(readable, declared), declared))
+    }
+
+    fn read_objects(&mut self, store: &dyn BlobStore, readable: &Readable) -> Result<(), Fatal> {
+        // An object that was replaced counts no more.
+        let mut before = std::mem::take(&mut self.objects);
+        for object in readable.objects() {
+            let sha256 = object.object.sha256;
+            let rows = match before.remove(&sha256) {
+                Some(rows) => rows,
+                None => {
+                    let key = &object.object.key;
+                    census(&objects::open(store, key)?).map_err(|e| objects::at(key, e))?
+                }
+            };
+            self.objects.insert(sha256, rows);
+        }
+        Ok(())
     }
 
     /// Since when duplicates are counted.
@@ -146,12 +165,12 @@ impl Accounts {
         self.since
     }
 
-    fn list(
-        &mut self,
-        store: &dyn BlobStore,
+    /// Who was heard, and who is declared.
+    fn heard_by_name(
+        &self,
         readable: &Readable,
         declared: &[Arc<DeclaredSource>],
-    ) -> Result<Vec<Account>, Fatal> {
+    ) -> BTreeMap<String, Account> {
         let mut all: BTreeMap<String, Account> = BTreeMap::new();
         for object in readable.objects() {
             for (source, rows) in self.objects.get(&object.object.sha256).into_iter().flatten() {
@@ -162,17 +181,27 @@ impl Accounts {
                 account.last_heard = account.last_heard.max(rows.heard);
             }
         }
-        for source in self.refused.values() {
-            all.entry(source.clone()).or_default().rejected += 1;
-        }
-        for (source, count) in &self.duplicates {
-            all.entry(source.clone()).or_default().duplicates = *count;
-        }
         for source in declared {
             let account = all.entry(source.name.clone()).or_default();
             account.declared = true;
             account.dataset = Some(source.format.dataset().to_owned());
             account.longest_silence = source.longest_silence;
+        }
+        all
+    }
+
+    /// What was refused, what came twice, and what did not come.
+    fn add_missing(
+        &mut self,
+        store: &dyn BlobStore,
+        readable: &Readable,
+        all: &mut BTreeMap<String, Account>,
+    ) -> Result<(), Fatal> {
+        for source in self.refused.values() {
+            all.entry(source.clone()).or_default().rejected += 1;
+        }
+        for (source, count) in &self.duplicates {
+            all.entry(source.clone()).or_default().duplicates = *count;
         }
         let gaps: Vec<Gap> = self.sequences.gaps().collect();
         self.find_streams(store, readable, &gaps)?;
@@ -181,15 +210,7 @@ impl Accounts {
                 self.streams.get(&(gap.format, gap.source)).map_or(gap.format.name(), String::as_str);
             all.entry(source.to_owned()).or_default().gaps += 1;
         }
-        for (name, account) in &mut all {
-            account.name = name.clone();
-            if account.dataset.is_none() {
-                account.dataset = Format::by_name(name).map(|f| f.dataset().to_owned());
-            }
-        }
-        let mut list: Vec<Account> = declared.iter().filter_map(|source| all.remove(&source.name)).collect();
-        list.extend(all.into_values());
-        Ok(list)
+        Ok(())
     }
 
     /// Which source it is of whose numbers some are missing: its newest rows say it.
@@ -274,6 +295,19 @@ impl Accounts {
         })?;
         Ok(measures)
     }
+}
+
+/// The accounts, declared ones first.
+fn listed(mut all: BTreeMap<String, Account>, declared: &[Arc<DeclaredSource>]) -> Vec<Account> {
+    for (name, account) in &mut all {
+        account.name = name.clone();
+        if account.dataset.is_none() {
+            account.dataset = Format::by_name(name).map(|f| f.dataset().to_owned());
+        }
+    }
+    let mut list: Vec<Account> = declared.iter().filter_map(|source| all.remove(&source.name)).collect();
+    list.extend(all.into_values());
+    list
 }
 
 const DAY_MICROS: i64 = 86_400_000_000;

@@ -6,6 +6,7 @@
 
 mod events;
 mod ranges;
+mod unnamed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -25,6 +26,7 @@ use crate::quarantine::Entry;
 use crate::readable::{Readable, SealedObject, add_runs};
 use crate::retention;
 use crate::sequence::Sequences;
+use unnamed::unnamed;
 
 pub use ranges::by_range;
 
@@ -111,7 +113,7 @@ const HEAD: &str = "log/checkpoint";
 
 /// Whether something was missed that a writer replaced meanwhile, or found that one has sealed by now.
 fn raced(store: &dyn BlobStore, options: &Options<'_>, report: &Report) -> Result<bool, Fatal> {
-    let (now, _) = check_log(store, options, ATTEMPTS, &mut Report::default())?;
+    let now = check_log(store, options, ATTEMPTS, &mut Report::default())?.readable;
     let keys = now.object_keys();
     Ok(report.findings.iter().any(|f| match f.code {
         Code::FileMissing => f.element.starts_with("archive/") && !keys.contains(f.element.as_str()),
@@ -126,10 +128,10 @@ fn raced(store: &dyn BlobStore, options: &Options<'_>, report: &Report) -> Resul
 
 fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report::default();
-    let (readable, all_entries) = check_log(store, options, ATTEMPTS, &mut report)?;
+    let Entries { readable, all: all_entries, last_lost } = check_log(store, options, ATTEMPTS, &mut report)?;
     let details = check_details(store, &readable, options, &mut report)?;
-    let rows = check_objects(store, &readable, options, &mut report)?;
-    retention::check(store, &readable, &|o| in_range(o, options), &mut report.findings)?;
+    let rows = check_objects(store, &readable, last_lost, options, &|_| false, &mut report)?;
+    retention::check(store, &readable, &|o| in_range(o, options), &mut report)?;
     events::check_copies(store, &readable, options, &mut report)?;
     events::check_conflicts(store, &readable, options, &mut report)?;
     check_digests(store, &readable, options, &mut report)?;
@@ -157,13 +159,22 @@ fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
 /// How often the log is read again when a writer changed it meanwhile.
 const ATTEMPTS: u32 = 10;
 
-/// The log itself; gives what its entries name, and whether all of them could be believed.
+/// What the log's entries say.
+struct Entries {
+    readable: Readable,
+    /// All of them could be followed.
+    all: bool,
+    /// The last one that is damaged or missing, or goes on with such a one.
+    last_lost: Option<u64>,
+}
+
+/// The log itself.
 fn check_log(
     store: &dyn BlobStore,
     options: &Options<'_>,
     attempts: u32,
     report: &mut Report,
-) -> Result<(Readable, bool), Fatal> {
+) -> Result<Entries, Fatal> {
     let files: Vec<String> =
         store.list("log/")?.iter().filter_map(|f| f.strip_prefix("log/")).map(str::to_owned).collect();
     if files.is_empty() {
@@ -187,21 +198,39 @@ fn check_log(
     }
     let bundles = blamed(&audited.findings, Level::Entries);
     let tiles = blamed(&audited.findings, Level::Hashes(0));
-    let (mut readable, mut believed) = (Readable::with_history(), 0);
+    let mut readable = Readable::with_history();
+    let (mut next, mut all, mut last_lost) = (0, true, None);
     for (index, agrees, manifest) in entries {
+        if index > next {
+            last_lost = Some(index - 1);
+        }
+        next = index + 1;
         let block = index / WIDTH;
         // A changed entry is named already; what it says would only blame files that are right.
         if bundles.contains(&block) && (!agrees || tiles.contains(&block)) {
+            last_lost = Some(index);
             continue;
         }
-        match manifest.and_then(|m| readable.add(index, m).map_err(|e| e.message)) {
-            Ok(()) => believed += 1,
-            Err(e) => report.findings.push(Finding::new(
-                Code::LeafMismatch,
-                format!("log entry {index}"),
-                format!("it was sealed and cannot be followed: {e}"),
-            )),
+        let (e, is_manifest) = match manifest.map(|m| readable.add(index, m)) {
+            Ok(Ok(())) => continue,
+            Ok(Err(e)) => (e.message, true),
+            Err(e) => (e, false),
+        };
+        all = false;
+        if is_manifest && last_lost.is_some() {
+            // What it goes on with may be what is lost.
+            report.unchecked.push(format!("log entry {index}, for want of others: {e}"));
+            last_lost = Some(index);
+            continue;
         }
+        report.findings.push(Finding::new(
+            Code::LeafMismatch,
+            format!("log entry {index}"),
+            format!("it was sealed and cannot be followed: {e}"),
+        ));
+    }
+    if next < audited.size {
+        last_lost = Some(audited.size - 1);
     }
     let head_differs = |f: &Finding| matches!(f.code, Code::Fork | Code::Rollback);
     report.continues =
@@ -209,7 +238,7 @@ fn check_log(
     report.authentic = options.pinned.then_some(audited.authentic);
     report.findings.extend(audited.findings);
     report.checkpoint = audited.checkpoint;
-    Ok((readable, believed == audited.size))
+    Ok(Entries { readable, all: all && last_lost.is_none(), last_lost })
 }
 
 /// Indices of a level's files whose content is found to be wrong.
@@ -247,7 +276,10 @@ fn check_details(
     let mut details = Details::default();
     let before = report.findings.len();
     let mut chained = 0;
-    for (key, sealed) in &readable.details {
+    // Of a run's own verify, those that are new: who looks for files that nothing names needs all.
+    let from = if options.writing { options.first_leaf } else { 0 };
+    for sealed in readable.details_since(from) {
+        let key = &sealed.key;
         let mut wrong = |code, message: String| report.findings.push(Finding::new(code, key, message));
         let Some(bytes) = store.get(key)? else {
             wrong(Code::FileMissing, "it is not there, and the log names it".into());
@@ -346,10 +378,12 @@ struct Rows {
 fn check_objects(
     store: &dyn BlobStore,
     readable: &Readable,
+    last_lost: Option<u64>,
     options: &Options<'_>,
+    good: &dyn Fn(&SealedObject) -> bool,
     report: &mut Report,
 ) -> Result<Rows, Fatal> {
-    let wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
+    let mut wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
     let all = readable.objects().count();
     if wanted.len() < all {
         report.unchecked.push(format!(
@@ -358,9 +392,18 @@ fn check_objects(
             outside(options)
         ));
     }
+    for object in wanted.extract_if(.., |o| good(o)) {
+        report.objects += 1;
+        report.rows += object.rows.count;
+    }
     let withheld = Withheld::load(store, readable)?;
-    let check =
-        ObjectCheck { store, rederive: options.rederive, history: readable.history(), withheld: &withheld };
+    let check = ObjectCheck {
+        store,
+        rederive: options.rederive,
+        history: readable.history(),
+        withheld: &withheld,
+        last_lost,
+    };
     let mut rows = Rows { all: wanted.len() == all, ..Rows::default() };
     let queue = Mutex::new(wanted.into_iter());
     let done: Mutex<Vec<Result<Checked, Fatal>>> = Mutex::default();
@@ -381,7 +424,7 @@ fn check_objects(
     let done =
         done.into_inner().map_err(|_| Fatal::new("Fatal.Internal", "a checking thread ended early"))?;
     let mut other_versions: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut masked, mut withheld, mut unknown) = (0, 0, 0);
+    let (mut masked, mut withheld, mut unknown, mut undecided) = (0, 0, 0, 0);
     for checked in done {
         let checked = checked?;
         report.objects += 1;
@@ -393,6 +436,8 @@ fn check_objects(
         masked += checked.masked;
         withheld += checked.withheld;
         unknown += checked.unknown;
+        undecided += checked.undecided;
+        report.unchecked.extend(checked.unchecked);
         for (version, rows) in checked.other_versions {
             *other_versions.entry(version).or_default() += rows;
         }
@@ -410,6 +455,11 @@ fn check_objects(
     }
     if unknown > 0 {
         report.unchecked.push(format!("what {unknown} rewrites replaced: see the findings of their lists"));
+    }
+    if undecided > 0 {
+        report.unchecked.push(format!(
+            "whether {undecided} rows without original bytes were withheld: see the findings of lists and entries"
+        ));
     }
     if withheld > 0 {
         report.unchecked.push(format!("columns of {withheld} withheld rows"));
@@ -453,46 +503,5 @@ fn check_digests(
     report.digests = Some(checked);
     report.findings.extend(findings);
     report.unchecked.extend(unchecked);
-    Ok(())
-}
-
-/// Files that nothing sealed names. If not `all` names are known, they are no finding: the damage is.
-fn unnamed(
-    store: &dyn BlobStore,
-    prefix: &str,
-    named: &dyn Fn(&str) -> bool,
-    retired_by: &dyn Fn(&str) -> Option<u64>,
-    all: bool,
-    report: &mut Report,
-) -> Result<(), Fatal> {
-    for key in store.list(prefix)? {
-        if named(&key) {
-            continue;
-        }
-        if let Some(leaf) = retired_by(&key) {
-            report.findings.push(Finding::new(
-                Code::FileUnlisted,
-                key,
-                format!("log entry {leaf} retired it, and it was left behind: the next run deletes it"),
-            ));
-            continue;
-        }
-        if !all {
-            report.unchecked.push(format!("`{key}`: what names it is missing or damaged, see the findings"));
-            continue;
-        }
-        let (code, message) = if prefix == "quarantine/" {
-            (
-                Code::Unsealed,
-                "no entry of the log names it: put there by somebody else, or by a run that was killed; the next run seals it",
-            )
-        } else {
-            (
-                Code::FileUnlisted,
-                "no entry of the log names it: put there by somebody else, or left by a run that was killed",
-            )
-        };
-        report.findings.push(Finding::new(code, key, message));
-    }
     Ok(())
 }

@@ -163,6 +163,22 @@ fn the_first_is_told_at_once_and_others_at_the_windows_end() {
     assert_eq!(world.told()[3..], [told("key-disabled", "k1", 1, false)]);
 }
 
+/// A clock that was a year ahead when the first alert was told holds the next one back for a day at most.
+#[test]
+fn a_clock_that_was_ahead_holds_nothing_back_for_ever() {
+    let mut world = World::new();
+    world.at(365 * 24 * 60);
+    world.seal(&[("DisableKey", "k1", "")]);
+    world.alert();
+    world.at(0);
+    world.seal(&[("DisableKey", "k1", "")]);
+    world.alert();
+    assert_eq!(world.told().len(), 1);
+    world.at(24 * 60 + 1);
+    world.alert();
+    assert_eq!(world.told()[1..], [told("key-disabled", "k1", 1, true)]);
+}
+
 #[test]
 fn a_success_is_not_hidden_by_failures_before_it() {
     let mut world = World::new();

@@ -14,6 +14,7 @@ use keytrail_adapters::memory::{
 };
 use keytrail_model::{Fatal, Timestamp};
 use keytrail_pipeline::compact::Compacted;
+use keytrail_pipeline::config::Following;
 use keytrail_pipeline::follow::{Notice, Observer, Options, Sealed, State, follow};
 use keytrail_pipeline::input::{Input, Limits, Source};
 use keytrail_pipeline::readable::Readable;
@@ -89,9 +90,12 @@ fn followed(at: u64, fault: Fault) -> (u64, u64) {
         patterns: vec![log.clone().into_os_string()],
         sources: Vec::new(),
         own: Vec::new(),
-        poll_interval: Duration::from_millis(1),
-        seal_interval: Duration::from_millis(1),
-        still: Duration::from_secs(60),
+        following: Following {
+            poll_interval: Duration::from_millis(1),
+            seal_interval: Duration::from_millis(1),
+            still: Duration::from_secs(60),
+            ..Following::default()
+        },
         retry_pause: Duration::from_millis(1),
     };
     let stop = AtomicBool::new(false);

@@ -47,3 +47,24 @@ fn entries_are_shown_by_id() {
     let none = trail.keytrail(["quarantine", "show", "zz"]).exits(64);
     assert!(none.stderr.contains("no quarantine entry `zz`"), "{}", none.stderr);
 }
+
+/// What a refused container holds as a string is shown masked, whatever is torn off.
+#[test]
+fn entries_are_shown_without_the_secrets_of_the_records_in_them() {
+    let trail = Trail::new();
+    let of = |text: &str| serde_json::to_string(text).unwrap();
+    let vault =
+        r#"{"type":"request","time":"x","request":{"id":"1","data":{"plaintext":"aHVudGVyMg==","n":1}}}"#;
+    let logged = format!(r#"{{"log":{},"stream":"stdout"}}"#, of(vault));
+    let twice = format!(r#"{{"log":{},"stream":"stdout"}}"#, of(&logged));
+    let torn = &twice[..twice.find("aHVu").unwrap() + 6];
+    let text = format!("{logged}\n{twice}\n{torn}\n{}\n", &logged[40..]);
+    let input = trail.input("docker.log", text);
+    let (code, counts, _) = run(&trail, &[name(&input)]);
+    assert_eq!((code, counts.rejected), (Some(65), 4));
+    for entry in entries(&trail) {
+        let shown = trail.keytrail(["quarantine", "show", &entry.id]).success().stdout;
+        assert!(shown.contains("masked:"), "{shown}");
+        assert!(!shown.contains("aHVu"), "{shown}");
+    }
+}

@@ -27,13 +27,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing has happened yet.
-    pub fn new() -> Self {
+    /// Nothing has happened yet. These sources are declared: each is silent from now on.
+    pub fn of<'a>(declared: impl Iterator<Item = &'a str>) -> Self {
+        let now = Instant::now();
         Self {
             sources: BTreeMap::new(),
             rejected: BTreeMap::new(),
             retries: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            heard: declared.map(|source| (source.to_owned(), now)).collect(),
             buckets: [0; BUCKETS.len()],
             lag: (0, 0.0),
             state: State::default(),
@@ -112,7 +113,9 @@ impl Metrics {
         for (code, n) in &self.rejected {
             page.sample("keytrail_quarantine_entries_total", &[("code", code)], n);
         }
-        page.family("keytrail_silence_seconds", "gauge", "Time since the last record of a source was read.");
+        let help =
+            "Time since the last record of a source was read; of a declared one, at most since the start.";
+        page.family("keytrail_silence_seconds", "gauge", help);
         for (source, last) in &self.heard {
             let seconds = last.elapsed().as_secs_f64();
             page.sample("keytrail_silence_seconds", &[("source", source)], format!("{seconds:.3}"));

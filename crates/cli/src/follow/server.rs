@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keytrail_model::Fatal;
+use keytrail_pipeline::config::Listen;
 
 use super::metrics::Metrics;
 
@@ -23,20 +24,11 @@ const REQUEST_BYTES: usize = 8 << 10;
 /// Connections at once; further ones are closed.
 const CONNECTIONS: usize = 16;
 
-/// Listens, and serves until the process ends. Gives the address, whose port may have been 0.
-pub fn serve(
-    address: SocketAddr,
-    may_be_remote: bool,
-    metrics: Arc<Mutex<Metrics>>,
-) -> Result<SocketAddr, Fatal> {
-    if !address.ip().is_loopback() && !may_be_remote {
-        return Err(Fatal::new(
-            "Usage.Metrics",
-            format!(
-                "`{address}` can be reached from other machines: give a loopback address, or --metrics-remote"
-            ),
-        ));
-    }
+/// Listens, and serves until the process ends. Gives the address, whose port may have been 0; nothing where there is
+/// nowhere to listen.
+pub fn serve(listen: &Listen, metrics: Arc<Mutex<Metrics>>) -> Result<Option<SocketAddr>, Fatal> {
+    let Some(address) = listen.address else { return Ok(None) };
+    listen.check().map_err(|why| Fatal::new("Usage.Metrics", format!("{why}, or --metrics-remote")))?;
     let fault = |e: io::Error| Fatal::new("Config.Metrics", format!("cannot listen on `{address}`: {e}"));
     let listener = TcpListener::bind(address).map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
@@ -64,7 +56,7 @@ pub fn serve(
         }
     };
     thread::Builder::new().name("metrics-accept".to_owned()).spawn(accept).map_err(fault)?;
-    Ok(bound)
+    Ok(Some(bound))
 }
 
 fn answer(mut stream: TcpStream, metrics: &Mutex<Metrics>) -> io::Result<()> {
@@ -143,10 +135,14 @@ mod tests {
         answer
     }
 
+    fn listen(address: &str) -> Listen {
+        Listen { address: Some(address.parse().unwrap()), remote: false }
+    }
+
     #[test]
     fn it_serves_two_paths_whoever_else_is_slow() {
-        let metrics = Arc::new(Mutex::new(Metrics::new()));
-        let address = serve("127.0.0.1:0".parse().unwrap(), false, metrics).unwrap();
+        let metrics = Arc::new(Mutex::new(Metrics::of([].into_iter())));
+        let address = serve(&listen("127.0.0.1:0"), metrics).unwrap().unwrap();
         // Clients that never say anything, fewer than there may be.
         let _slow: Vec<_> = (0..CONNECTIONS - 4).map(|_| TcpStream::connect(address).unwrap()).collect();
         let answer = ask(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -160,11 +156,11 @@ mod tests {
 
     #[test]
     fn other_machines_are_let_in_only_when_told_so() {
-        let metrics = Arc::new(Mutex::new(Metrics::new()));
-        let refused = serve("0.0.0.0:0".parse().unwrap(), false, metrics).unwrap_err();
+        let metrics = Arc::new(Mutex::new(Metrics::of([].into_iter())));
+        let refused = serve(&listen("0.0.0.0:0"), metrics).unwrap_err();
         assert_eq!(
             refused.message,
-            "`0.0.0.0:0` can be reached from other machines: give a loopback address, or --metrics-remote"
+            "`0.0.0.0:0` can be reached from other machines, expected a loopback address, or --metrics-remote"
         );
     }
 }

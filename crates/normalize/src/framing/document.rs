@@ -126,6 +126,15 @@ impl Document {
                     goes_on(1)
                 }
             },
+            // Files put together into an array: the records of a file need no such look.
+            (Some(Container::Array), b'{') if self.inside.len() == 1 => match is_container(rest, eof) {
+                Look::More => wait,
+                Look::No => record(),
+                Look::Yes(container) => {
+                    self.inside.push(container);
+                    goes_on(1)
+                }
+            },
             (Some(Container::Array), b'{') => record(),
             (Some(Container::Array), b']') | (Some(Container::Object | Container::EventList), b'}') => {
                 self.inside.pop();

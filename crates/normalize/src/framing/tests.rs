@@ -158,6 +158,8 @@ fn documents() {
         "{\"nextPageToken\": \"token\", \"entries\": [{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"metadata\":{ },\"items\":[{\"a\":1},{\n \"a\": [{}]\n}]}",
         "{ \"apiVersion\" : \"audit.k8s.io/v1\", \"items\" : [{\"a\":1},{\n \"a\": [{}]\n}],\"kind\":\"EventList\",\"metadata\":null}",
+        "[{\"Records\":[{\"a\":1}]},\n{\"records\":[{\n \"a\": [{}]\n}]}]",
+        "[{\"a\":1},{\"kind\":\"EventList\",\"items\":[{\n \"a\": [{}]\n}]}]",
         "{\"NextToken\":null,\"Events\":[{\"a\":1}]}\n{\"Events\":[{\n \"a\": [{}]\n}]}",
     ] {
         assert_eq!(texts(text), records, "{text}");

@@ -3,12 +3,17 @@
 
 use keytrail_model::json;
 
-use super::Masker;
-use super::sensitive::FIELDS;
+use super::sensitive::is_secret;
+use super::{Masker, quoted};
 use crate::Format;
 
 /// See [`Masker::mask_document`].
 pub(super) fn mask(masker: &Masker, format: Option<Format>, text: &str) -> String {
+    quoted::mask(masker, format, strings(masker, format, text))
+}
+
+/// Masks what the document's own strings show.
+fn strings(masker: &Masker, format: Option<Format>, text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let bytes = text.as_bytes();
     let (mut kept, mut at) = (0, 0);
@@ -17,7 +22,9 @@ pub(super) fn mask(masker: &Masker, format: Option<Format>, text: &str) -> Strin
         let Some(end) = string_end(bytes, quote) else { break };
         out.push_str(&masker.scrub(&text[kept..quote]));
         let after = skip_space(bytes, end);
-        if bytes.get(after) == Some(&b':') && is_secret(format, &text[quote..end]) {
+        if bytes.get(after) == Some(&b':')
+            && decode(&text[quote..end]).is_some_and(|key| is_secret(format, &key))
+        {
             let value = skip_space(bytes, after + 1);
             let stop = value_end(bytes, value);
             out.push_str(&text[quote..value]);
@@ -33,16 +40,22 @@ pub(super) fn mask(masker: &Masker, format: Option<Format>, text: &str) -> Strin
     out
 }
 
-/// Writes a mask in place of a value; `null`, flags and what is masked already say nothing secret.
+/// Writes a mask in place of a value.
 fn hide(masker: &Masker, value: &str, out: &mut String) {
     let decoded = decode(value);
     let inner = decoded.as_deref().unwrap_or(value);
-    let known = inner.starts_with("masked:") || inner.starts_with("hmac-sha256:");
-    if known || matches!(value, "null" | "true" | "false" | "" | "\"\"") {
+    if says_nothing(inner) {
         out.push_str(value);
     } else {
         out.push_str(&format!("\"{}\"", masker.mask(inner)));
     }
+}
+
+/// Whether a value says nothing secret: `null`, flags and what is masked already.
+pub(super) fn says_nothing(value: &str) -> bool {
+    matches!(value, "null" | "true" | "false" | "")
+        || value.starts_with("masked:")
+        || value.starts_with("hmac-sha256:")
 }
 
 /// Writes a string literal as it came unless something in it is masked.
@@ -59,14 +72,8 @@ fn push_string(masker: &Masker, literal: &str, out: &mut String) {
 }
 
 /// The text of a JSON string literal; `None` when it is none.
-fn decode(literal: &str) -> Option<String> {
+pub(super) fn decode(literal: &str) -> Option<String> {
     literal.starts_with('"').then(|| serde_json::from_str(literal).ok()).flatten()
-}
-
-/// Whether a key names a secret field of the source.
-fn is_secret(format: Option<Format>, key: &str) -> bool {
-    let Some(key) = decode(key) else { return false };
-    FIELDS.iter().any(|f| format.is_none_or(|known| f.format == known) && f.name().eq_ignore_ascii_case(&key))
 }
 
 /// Offset behind a string literal that opens at `at`.
@@ -95,7 +102,7 @@ fn value_end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-fn skip_space(bytes: &[u8], at: usize) -> usize {
+pub(super) fn skip_space(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|b| b.is_ascii_whitespace()).count()
 }
 

@@ -114,6 +114,11 @@ fields! {
 }
 
 /// A shape of secrets in free text, found by [`super::secrets`].
+/// Whether a key names a secret field of the source, or of any, where it is not known.
+pub(super) fn is_secret(format: Option<Format>, key: &str) -> bool {
+    FIELDS.iter().any(|f| format.is_none_or(|known| f.format == known) && f.name().eq_ignore_ascii_case(key))
+}
+
 #[cfg(test)]
 pub(super) struct Shape {
     pub name: &'static str,

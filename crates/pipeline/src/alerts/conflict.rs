@@ -44,13 +44,12 @@ pub(super) fn of_new(
         let all: Vec<&SealedObject> = objects.iter().collect();
         let shared: Vec<u64> = shared.into_iter().collect();
         conflicts::judge(trail.store, &all, &shared, &mut |conflict| {
-            let is_new = |key: &str| new.iter().find(|o| o.object.key == key).copied();
-            let newest = conflict
-                .events
-                .iter()
-                .rev()
-                .filter(|(_, e)| is_since(e.ingested.map(Timestamp), range.since))
-                .find_map(|(key, e)| Some((is_new(key)?, e.uid)));
+            let newest = conflict.events.iter().rev().find_map(|(key, e)| {
+                let object = new.iter().find(|o| o.object.key == *key).copied()?;
+                // Of a rewrite, not all rows are new.
+                let is_new = object.rewrite.is_none() || is_since(e.ingested.map(Timestamp), range.since);
+                is_new.then_some((object, e.uid))
+            });
             match newest {
                 Some((object, uid)) if conflict.differs => each(object, &hit(&conflict, uid)),
                 _ => Ok(()),

@@ -149,6 +149,12 @@ impl Groups {
         self.0.retain(|_, g| g.sending.is_some() || g.tally.is_some() || g.due > now.0);
         let mut changed = self.0.len() != before;
         for (Key(rule, failed, key, _), group) in &mut self.0 {
+            // A clock that was ahead when its window began must not hold it back for as long.
+            let latest = now.0.saturating_add(STATE_WINDOW);
+            if group.due > latest {
+                group.due = latest;
+                changed = true;
+            }
             if group.sending.is_some() || group.due > now.0 {
                 continue;
             }

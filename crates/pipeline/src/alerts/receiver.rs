@@ -34,6 +34,8 @@ pub struct Receiver {
     failures: u32,
     /// Not before.
     next: i64,
+    /// Its thread ended.
+    is_gone: bool,
     error: Option<String>,
 }
 
@@ -90,6 +92,7 @@ impl Receiver {
             refused: BTreeMap::new(),
             failures: 0,
             next: 0,
+            is_gone: false,
             error: None,
         }
     }
@@ -126,8 +129,10 @@ impl Receiver {
 
     /// Hands the next alert to the thread, unless that has one or waits after a failure.
     pub(super) fn send(&mut self, now: Timestamp) {
-        self.refused.retain(|_, until| *until > now.0);
-        if self.hand.busy.is_some() || self.next > now.0 {
+        // Beyond the longest wait they are of a clock that was ahead.
+        let is_ahead = |until: i64, longest: i64| until > now.0 && until <= now.0.saturating_add(longest);
+        self.refused.retain(|_, until| is_ahead(*until, REFUSED_WAIT));
+        if self.hand.busy.is_some() || self.is_gone || is_ahead(self.next, LONGEST_WAIT) {
             return;
         }
         let refused = &self.refused;
@@ -136,7 +141,7 @@ impl Receiver {
         self.hand.busy = Some((key.clone(), sending.id.clone()));
         if self.hand.give.send(handed).is_err() {
             self.hand.busy = None;
-            self.next = i64::MAX;
+            self.is_gone = true;
             self.error = Some("its thread ended".into());
         }
     }
@@ -154,7 +159,7 @@ impl Receiver {
         let answer = match self.hand.answers.recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => return false,
             Err(RecvTimeoutError::Disconnected) => {
-                self.next = i64::MAX;
+                self.is_gone = true;
                 Err(NotifyError::Retryable("its thread ended".into()))
             }
             Ok(answer) => answer,

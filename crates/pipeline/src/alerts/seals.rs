@@ -65,8 +65,9 @@ struct Seal {
     detail: String,
     leaf: u64,
     archived: Timestamp,
-    /// Keys of archive objects with new rows, and how many rows these are.
-    objects: Vec<String>,
+    /// Archive objects with new rows, and from when on they were ingested: of a rewrite, not all are new.
+    objects: Vec<(String, i64)>,
+    /// How many rows are new.
     rows: u64,
 }
 
@@ -82,7 +83,7 @@ pub(super) fn look(
     refused: &mut Refused,
     each: &mut dyn FnMut(u64, Timestamp, &Hit) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
-    let mut look = Look { store, masker, options, since: range.since, refused };
+    let mut look = Look { store, masker, options, refused };
     let live = readable.object_keys();
     let mut replaced: HashSet<(String, String)> = HashSet::new();
     let mut open: Option<Seal> = None;
@@ -105,10 +106,12 @@ pub(super) fn look(
             let is_new = manifest.kind == ManifestKind::Add;
             let partition = (rows.dataset, rows.day);
             if is_new {
-                seal.rows += rows.count;
+                // A manifest may claim any number.
+                seal.rows = seal.rows.saturating_add(rows.count);
             }
             if live.contains(object.key.as_str()) && (is_new || replaced.contains(&partition)) {
-                seal.objects.push(object.key);
+                // By the log and not by a clock, which may have been put back.
+                seal.objects.push((object.key, if is_new { i64::MIN } else { range.since }));
             } else {
                 replaced.insert(partition);
             }
@@ -125,7 +128,6 @@ struct Look<'a> {
     store: &'a dyn BlobStore,
     masker: &'a Masker,
     options: &'a Options,
-    since: i64,
     refused: &'a mut Refused,
 }
 
@@ -140,7 +142,7 @@ impl Look<'_> {
         }
         let mut openings: BTreeMap<(Rule, String), Hit> = BTreeMap::new();
         let mut ended: HashSet<(Rule, String)> = HashSet::new();
-        for key in &seal.objects {
+        for (key, since) in &seal.objects {
             let mut failed = Ok(());
             let mut take = |found: Found| {
                 let Found { hit, operation, opening } = found;
@@ -158,7 +160,7 @@ impl Look<'_> {
                     failed = each(seal.leaf, seal.archived, &hit);
                 }
             };
-            match event::hits(self.store, key, self.since, self.masker, &mut take) {
+            match event::hits(self.store, key, *since, self.masker, &mut take) {
                 Ok(()) => failed?,
                 // The store does not answer: later it may.
                 Err(e) if e.code.starts_with("Retryable.") => return Err(e),

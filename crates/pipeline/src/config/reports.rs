@@ -11,7 +11,21 @@ pub const TEMPLATE: &str = r#"
 #write = true
 "#;
 
-/// Whether reports are written.
-pub(super) fn write(top: &mut Section<'_, '_>) -> bool {
-    top.section("reports", |section| section.flag("write")).unwrap_or(true)
+/// What is configured of reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reports {
+    /// `run` writes those that are due.
+    pub write: bool,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { write: true }
+    }
+}
+
+/// Reads it.
+pub(super) fn read(top: &mut Section<'_, '_>) -> Reports {
+    let write = top.section("reports", |section| section.flag("write"));
+    write.map_or_else(Reports::default, |write| Reports { write })
 }

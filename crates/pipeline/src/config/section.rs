@@ -328,7 +328,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads whole numbers with units, added up: `90s`, `1h30m`.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = 0u64;
     while !rest.is_empty() {

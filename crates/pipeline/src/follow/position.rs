@@ -2,11 +2,9 @@
 //!
 //! What it is: a cache of what the sealed log covers. It is written behind the seal that covers it, whole or not
 //! at all, and may be deleted: everything is read again then, which adds nothing. What it is not: proof of
-//! anything. It is tagged under the trail's mask key, since whoever could write a position could make us skip what
+//! anything. It is [tagged](crate::tagged), since whoever could write a position could make us skip what
 //! comes before it; and it names the log's head, since positions say nothing of a log that was put back.
-//!
-//! Format: a line of JSON, then a line with the HMAC-SHA-256 over `keytrail/follow/1\n` and the first line, in
-//! hexadecimal. Files whose path is not UTF-8 are left out.
+//! Files whose path is not UTF-8 are left out.
 
 use std::path::PathBuf;
 
@@ -15,6 +13,7 @@ use keytrail_model::{Fatal, Hash};
 use serde::{Deserialize, Serialize};
 
 use super::file::{Followed, Progress, Stat};
+use crate::tagged;
 use crate::trail::Trail;
 
 const KEY: &str = "state/follow";
@@ -57,46 +56,23 @@ pub(crate) fn store<'a>(
     let files =
         files.filter(|f| f.path.to_str().is_some() && f.sealed != Progress::Unread).map(stored).collect();
     let all = Positions { version: 1, origin: head.origin.clone(), size: head.size, root: head.root, files };
-    let mut bytes = serde_json::to_vec(&all)
-        .map_err(|e| Fatal::new("Fatal.Internal", format!("positions cannot be written: {e}")))?;
-    bytes.push(b'\n');
-    let mut tagger = trail.masker.tagger(TAG_DOMAIN);
-    tagger.update(&bytes);
-    let tag: String = tagger.finish().iter().map(|b| format!("{b:02x}")).collect();
-    bytes.extend(tag.as_bytes());
-    bytes.push(b'\n');
-    Ok(trail.store.replace(KEY, &bytes)?)
+    Ok(trail.store.replace(KEY, &tagged::write(trail.masker, TAG_DOMAIN, &all)?)?)
 }
 
 /// Reads the positions that the log of this head covers. `Err` says why there are none to go by, where there is a
 /// file.
 pub(crate) fn load(trail: &Trail<'_>, head: &Checkpoint) -> Result<Result<Vec<Stored>, String>, Fatal> {
     let Some(bytes) = trail.store.get(KEY)? else { return Ok(Ok(Vec::new())) };
-    let positions = match parse(trail, &bytes) {
+    let positions: Positions = match tagged::read(trail.masker, TAG_DOMAIN, &bytes) {
         Ok(positions) => positions,
         Err(why) => return Ok(Err(why)),
     };
+    if positions.version != 1 {
+        return Ok(Err(format!("version `{}` is not known, expected 1", positions.version)));
+    }
     let known = Checkpoint { origin: positions.origin, size: positions.size, root: positions.root };
     if !trail.log().continues(&known, head)? {
         return Ok(Err("they are of a log that this one does not continue".to_owned()));
     }
     Ok(Ok(positions.files))
-}
-
-fn parse(trail: &Trail<'_>, bytes: &[u8]) -> Result<Positions, String> {
-    let broken = || "expected a line of JSON and a line with its tag".to_owned();
-    let end = memchr::memchr(b'\n', bytes).ok_or_else(broken)? + 1;
-    let (json, tag) = bytes.split_at(end);
-    let tag =
-        std::str::from_utf8(tag).ok().and_then(|t| Hash::from_hex(t.trim_ascii_end())).ok_or_else(broken)?;
-    let mut tagger = trail.masker.tagger(TAG_DOMAIN);
-    tagger.update(json);
-    if !tagger.matches(&tag.0) {
-        return Err("they are not tagged by this trail's key".to_owned());
-    }
-    let positions: Positions = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    if positions.version != 1 {
-        return Err(format!("version `{}` is not known, expected 1", positions.version));
-    }
-    Ok(positions)
 }

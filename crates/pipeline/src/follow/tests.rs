@@ -147,7 +147,7 @@ fn a_new_file_that_begins_like_the_rotated_one_is_another() {
     let dir = tempfile::tempdir().unwrap();
     let (log, old) = (dir.path().join("a.log"), dir.path().join("a.log.1"));
     for keeps_handle in [true, false] {
-        let mut reader = Reader::of(&[log.clone()]);
+        let mut reader = Reader::of(std::slice::from_ref(&log));
         append(&log, 0..1);
         assert_eq!(reader.round(), records(0..1));
         if !keeps_handle {
@@ -170,7 +170,7 @@ fn a_new_file_that_begins_like_the_rotated_one_is_another() {
 fn a_file_that_was_replaced_by_a_longer_self_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (log, next) = (dir.path().join("a.log"), dir.path().join("next"));
-    let mut reader = Reader::of(&[log.clone()]);
+    let mut reader = Reader::of(std::slice::from_ref(&log));
     append(&log, 0..3);
     assert_eq!(reader.round(), records(0..3));
     append(&next, 0..5);

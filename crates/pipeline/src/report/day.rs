@@ -178,10 +178,7 @@ mod pairs {
 
     use super::{SourceDay, SourceName};
 
-    pub fn serialize<S: Serializer>(
-        map: &BTreeMap<SourceName, SourceDay>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(map: &BTreeMap<SourceName, SourceDay>, to: S) -> Result<S::Ok, S::Error> {
         map.iter().collect::<Vec<_>>().serialize(to)
     }
 

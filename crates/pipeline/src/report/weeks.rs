@@ -108,9 +108,10 @@ impl<'a> Weeks<'a> {
         if let Some(kept) = kept.filter(|kept| kept.fold == FOLD_VERSION && kept.objects == hashes) {
             return Ok((kept.day, Vec::new()));
         }
-        let now = self.now.map(|now| now.of_day(day)).filter(|now| {
-            !objects.iter().all(|object| now.iter().any(|there| there.leaf == object.leaf))
-        });
+        let now = self
+            .now
+            .map(|now| now.of_day(day))
+            .filter(|now| !objects.iter().all(|object| now.iter().any(|there| there.leaf == object.leaf)));
         let (folded, unreadable) = self.folded(day, now.unwrap_or(objects))?;
         self.told.day(&day.to_string(), folded.events());
         if unreadable.is_empty() && self.now.is_none() {

@@ -64,7 +64,10 @@ pub(super) fn check_conflicts(
     report: &mut Report,
 ) -> Result<(), Fatal> {
     let broken: HashSet<String> = report.failures().map(|f| f.element.clone()).collect();
-    let wanted = |o: &SealedObject| in_range(o, options) && !broken.contains(&o.object.key);
+    // One that is not there is a finding, or may have been replaced by what an entry that is lost says.
+    let wanted = |o: &SealedObject| {
+        in_range(o, options) && !broken.contains(&o.object.key) && objects::rows_at_most(store, o) > 0
+    };
     let findings = &mut report.findings;
     let found = conflicts::find(store, readable, &wanted, &mut |conflict: Conflict| {
         findings.push(finding_of(&conflict));

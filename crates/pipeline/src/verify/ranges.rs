@@ -2,21 +2,31 @@
 
 use keytrail_model::Fatal;
 use keytrail_model::manifest::ManifestKind;
+use keytrail_normalize::Format;
 use keytrail_ports::BlobStore;
 
 use super::{
-    ATTEMPTS, Options, Report, check_details, check_log, check_objects, check_sequences, events, in_range,
+    ATTEMPTS, Entries, Options, Report, check_details, check_log, check_objects, check_sequences, events,
+    in_range,
 };
+use crate::readable::SealedObject;
 use crate::retention;
+use crate::tally::format_of;
 
 /// Verifies a trail as [`super::verify`] does with `from` and `to` (microseconds since 1970), for each of
 /// `ranges`. Only who holds the folder's lock may call it: nothing is looked at again because a writer was
-/// faster. CloudTrail's digests and files that nothing names are left out.
+/// faster. CloudTrail's digests and files that nothing names are left out. Objects of entries from `verified` on
+/// were just found to be good: they are counted and not read again, but for those whose records are numbered.
 pub fn by_range(
     store: &dyn BlobStore,
     options: &Options<'_>,
     ranges: &[(i64, i64)],
+    verified: Option<u64>,
 ) -> Result<Vec<Report>, Fatal> {
+    let good = |object: &SealedObject| {
+        verified.is_some_and(|from| object.leaf >= from)
+            && !format_of(&object.rows.dataset).is_none_or(Format::is_numbered)
+    };
     let ranged = |(from, to): (i64, i64)| Options {
         keys: options.keys.clone(),
         pinned: options.pinned,
@@ -32,13 +42,13 @@ pub fn by_range(
     };
     let Some(first) = ranges.first() else { return Ok(Vec::new()) };
     let mut common = Report::default();
-    let (readable, _) = check_log(store, &ranged(*first), ATTEMPTS, &mut common)?;
+    let Entries { readable, last_lost, .. } = check_log(store, &ranged(*first), ATTEMPTS, &mut common)?;
     let details = check_details(store, &readable, &ranged(*first), &mut common)?;
     let expired = readable.decisions(ManifestKind::Expire).next().is_some();
     let check = |range: &(i64, i64)| {
         let (options, mut report) = (ranged(*range), common.clone());
-        let rows = check_objects(store, &readable, &options, &mut report)?;
-        retention::check(store, &readable, &|o| in_range(o, &options), &mut report.findings)?;
+        let rows = check_objects(store, &readable, last_lost, &options, &good, &mut report)?;
+        retention::check(store, &readable, &|o| in_range(o, &options), &mut report)?;
         events::check_copies(store, &readable, &options, &mut report)?;
         events::check_conflicts(store, &readable, &options, &mut report)?;
         check_sequences(rows, &details, expired, &mut report);

@@ -6,3 +6,4 @@
 mod memory;
 mod rewrite;
 mod run;
+mod start;

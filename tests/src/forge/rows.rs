@@ -7,11 +7,12 @@
 use std::fs;
 use std::sync::Arc;
 
-use keytrail_archive::{ObjectReader, ObjectWriter, Projection, Selection};
-use keytrail_model::event::{AuditEvent, Value};
-use keytrail_model::row::{Content, Encoded, Head, Provenance, columns, encode};
-use keytrail_model::{Column, Day, Hash, Manifest, Partition, RowBuffer, Timestamp, Uid};
-use keytrail_tests::forge::Forger;
+use keytrail_archive::kept::{self, Origin};
+use keytrail_archive::{ObjectReader, ObjectWriter, Projection, Selection, StoredRow};
+use keytrail_model::row::{Encoded, columns, encode};
+use keytrail_model::{Column, Day, Detail, Hash, Manifest, Partition, RowBuffer, Timestamp, Uid, Value};
+
+use crate::forge::Forger;
 
 /// A row that can be changed at will.
 pub struct ForgedRow {
@@ -19,13 +20,16 @@ pub struct ForgedRow {
     pub uid: Uid,
     /// `event_hash`; unless the original changes with it, a lie.
     pub hash: Hash,
-    /// `event_original`.
+    /// `event_original`; nothing, where it is null.
     pub original: Vec<u8>,
+    /// `event_original` is null.
+    pub withheld: bool,
     encoded: Vec<u8>,
 }
 
 impl ForgedRow {
     /// A derived column's value.
+    #[must_use]
     pub fn get(&self, wanted: Column) -> Value<'_> {
         columns(&self.encoded).find(|(column, _)| *column == wanted).map_or(Value::Null, |(_, v)| decoded(v))
     }
@@ -58,11 +62,13 @@ fn decoded(value: Encoded<'_>) -> Value<'_> {
 }
 
 /// Manifest number `leaf`.
+#[must_use]
 pub fn manifest(forger: &Forger, leaf: usize) -> Manifest {
     Manifest::parse(&forger.entries[leaf]).expect("a manifest")
 }
 
 /// The first manifest that names an object of a dataset.
+#[must_use]
 pub fn leaf_of(forger: &Forger, dataset: &str) -> usize {
     let is = |leaf: &usize| manifest(forger, *leaf).rows.is_some_and(|r| r.dataset == dataset);
     (0..forger.entries.len()).find(is).expect("an object of the dataset")
@@ -76,44 +82,59 @@ pub fn rewrite(forger: &mut Forger, leaf: usize, change: &mut dyn FnMut(usize, &
     let path = forger.data.join(&object.key);
     let reader = ObjectReader::open(Arc::new(fs::read(&path).expect("the object"))).expect("opens");
     let dataset: &'static str = rows.dataset.leak();
+    let day = Day::parse(&rows.day).expect("a day");
     let mut buffer = RowBuffer::new();
     for batch in reader.batches(&Projection::All, Selection::All) {
         for row in batch.expect("reads").rows() {
             let mut forged = ForgedRow {
                 uid: row.uid,
                 hash: row.hash.expect("a hash"),
-                original: row.original.expect("an original").to_vec(),
+                original: row.original.unwrap_or_default().to_vec(),
+                withheld: row.original.is_none(),
                 encoded: row.columns.to_vec(),
             };
             if change(row.number as usize, &mut forged) {
-                let mut head = head(dataset, &forged);
-                (head.uid, head.hash) = (forged.uid, forged.hash);
-                head.group = row.group.unwrap_or_default();
-                buffer.push_encoded(&head, &forged.encoded, &forged.original);
+                let time = columns(&forged.encoded).find_map(|(column, value)| match value {
+                    Encoded::Int(n) if column == Column::Timestamp => Some(Timestamp(n)),
+                    _ => None,
+                });
+                let row = StoredRow {
+                    uid: forged.uid,
+                    hash: Some(forged.hash),
+                    time,
+                    columns: &forged.encoded,
+                    original: (!forged.withheld).then_some(&forged.original[..]),
+                    ..row
+                };
+                let origin = Origin { input: 0, row: row.number };
+                let head = kept::head(&row, dataset, day, origin).expect("a whole row");
+                kept::pack(&mut buffer, &head, &row, &mut Vec::new());
             }
         }
     }
     buffer.sort();
-    let partition = Partition { dataset: dataset.into(), day: Day::parse(&rows.day).expect("a day") };
+    let partition = Partition { dataset: dataset.into(), day };
     let mut writer = ObjectWriter::new(partition, Vec::new(), 1).expect("starts");
     let all: Vec<_> = buffer.rows().collect();
-    writer.append(&all, Timestamp(manifest.archived), &["forged".into()]).expect("writes");
-    let done = writer.finish().expect("ends");
+    let all: Vec<_> = all.iter().map(|row| kept::unpack(row).expect("as it was packed")).collect();
+    writer.append_kept(&all).expect("writes");
+    let done = writer.finish_as(manifest.kind, &manifest.replaces).expect("ends");
     fs::remove_file(&path).expect("removed");
     fs::write(forger.data.join(&done.object.key), &done.out).expect("written");
     (manifest.object, manifest.rows) = (Some(done.object), Some(done.rows));
     forger.entries[leaf] = manifest.to_bytes();
 }
 
-/// A head with the place that the row's columns say; the caller sets what follows from content.
-fn head(dataset: &'static str, row: &ForgedRow) -> Head {
-    let time = columns(&row.encoded).find_map(|(column, value)| match value {
-        Encoded::Int(n) if column == Column::Timestamp => Some(Timestamp(n)),
-        _ => None,
-    });
-    let mut event = AuditEvent::new(dataset, "forged");
-    event.at(time);
-    let mut buffer = RowBuffer::new();
-    buffer.push(&event, b"", Content::AsIs, Provenance { input: 0, offset: 0 });
-    *buffer.row(0).head
+/// Writes the detail object of a manifest again as `change` leaves it, and the manifest that fits.
+pub fn change_detail(forger: &mut Forger, leaf: usize, change: impl FnOnce(&mut Detail)) {
+    let mut manifest = manifest(forger, leaf);
+    let path = |key: &str| forger.data.join(key);
+    let mut detail =
+        Detail::parse(&fs::read(path(&manifest.detail.key)).expect("a detail object")).expect("one of ours");
+    change(&mut detail);
+    let (bytes, sealed) = detail.to_object();
+    fs::remove_file(path(&manifest.detail.key)).expect("removed");
+    fs::write(path(&sealed.key), bytes).expect("written");
+    manifest.detail = sealed;
+    forger.entries[leaf] = manifest.to_bytes();
 }

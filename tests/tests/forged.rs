@@ -1,17 +1,15 @@
 //! What whoever holds the signing key can change, and who notices: verify on its own, `--rederive`, a
 //! checkpoint kept from before (`--known`), keys kept elsewhere (`--keys`), or the next `run`.
 
-mod rewrite;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use keytrail_model::{Column, Kind, Timestamp, Value as Cell};
 use keytrail_tests::forge::Forger;
+use keytrail_tests::forge::rows::{leaf_of, manifest, rewrite};
 use keytrail_tests::tools;
 use keytrail_tests::trail::{Ran, Trail, copy_folder, text};
-use rewrite::{leaf_of, manifest, rewrite};
 use serde_json::Value;
 
 const CONSISTENT_ONLY: &str = "consistent only: key and head came from the archive itself";

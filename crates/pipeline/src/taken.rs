@@ -1,0 +1,85 @@
+//! What sealed detail objects list, as of a size of the log: `state/taken`, so that a start reads those alone that
+//! were sealed since.
+//!
+//! What it is: a cache that may be deleted; then all detail objects are read. What it is not: proof of anything. It is
+//! [tagged](crate::tagged), since whoever could write it could keep an input or a refused record from being named, and
+//! it names the log's head, since it says nothing of a log that was put back.
+//!
+//! It is written when the log has grown by a part of its size: all writing together is proportional to the log.
+
+use keytrail_ledger::Checkpoint;
+use keytrail_model::{Fatal, Hash};
+use keytrail_normalize::Format;
+use serde::{Deserialize, Serialize};
+
+use crate::readable::TakenIn;
+use crate::tagged;
+use crate::trail::Trail;
+
+const KEY: &str = "state/taken";
+
+const TAG_DOMAIN: &[u8] = b"keytrail/taken/1\n";
+
+/// A log that has grown by fewer entries is read from where it was.
+const FEW: u64 = 256;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    /// The log that lists it.
+    origin: String,
+    size: u64,
+    root: Hash,
+    inputs: Vec<Hash>,
+    quarantine: Vec<String>,
+    /// Format, source, epoch, first and last number.
+    runs: Vec<(String, String, i64, i64, i64)>,
+}
+
+/// Whether it is time to write it: the log had the first size then, and has the second now.
+pub(crate) fn is_time(then: u64, now: u64) -> bool {
+    now.saturating_sub(then) >= FEW.max(then / 16)
+}
+
+/// Writes what the log of this head lists.
+pub(crate) fn store(trail: &Trail<'_>, head: &Checkpoint, taken: &TakenIn) -> Result<(), Fatal> {
+    let run = |(format, source, epoch, (first, last)): (Format, &str, i64, (i64, i64))| {
+        (format.name().to_owned(), source.to_owned(), epoch, first, last)
+    };
+    let stored = Stored {
+        version: 1,
+        origin: head.origin.clone(),
+        size: head.size,
+        root: head.root,
+        inputs: taken.inputs.iter().copied().collect(),
+        quarantine: taken.quarantine.iter().cloned().collect(),
+        runs: taken.sequences.runs().map(run).collect(),
+    };
+    Ok(trail.store.replace(KEY, &tagged::write(trail.masker, TAG_DOMAIN, &stored)?)?)
+}
+
+/// What is known of the log of this head, and up to which entry of it; nothing where the file is missing, not ours or of
+/// another log.
+pub(crate) fn load(trail: &Trail<'_>, head: &Checkpoint) -> Result<(u64, TakenIn), Fatal> {
+    let Some(bytes) = trail.store.get(KEY)? else { return Ok((0, TakenIn::default())) };
+    let Ok(stored) = tagged::read::<Stored>(trail.masker, TAG_DOMAIN, &bytes) else {
+        return Ok((0, TakenIn::default()));
+    };
+    let Stored { version, origin, size, root, inputs, quarantine, runs } = stored;
+    let known = Checkpoint { origin, size, root };
+    let formats: Option<Vec<Format>> = runs.iter().map(|(name, ..)| Format::by_name(name)).collect();
+    let (1, Some(formats)) = (version, formats) else { return Ok((0, TakenIn::default())) };
+    if !trail.log().continues(&known, head)? {
+        return Ok((0, TakenIn::default()));
+    }
+    let mut taken = TakenIn {
+        inputs: inputs.into_iter().collect(),
+        quarantine: quarantine.into_iter().collect(),
+        ..TakenIn::default()
+    };
+    for (format, (_, source, epoch, first, last)) in formats.into_iter().zip(&runs) {
+        taken.sequences.add_run(format, source, *epoch, (*first, *last));
+    }
+    Ok((size, taken))
+}
