@@ -11,6 +11,7 @@ pub mod day;
 mod earlier;
 mod fields;
 mod integrity;
+mod inventory;
 mod names;
 mod queries;
 mod sealed;
@@ -29,7 +30,7 @@ use keytrail_report::model::{
     CheckpointRef, DeclaredSource as Declared, Duplicates, DuplicatesOf, ReportRef, Tool,
 };
 
-pub use basis::Inventory;
+pub use inventory::Inventory;
 pub use keytrail_report::model::Status;
 pub use shelf::Place;
 pub use week::Week;
@@ -94,13 +95,14 @@ pub enum Wanted {
 ///
 /// # Errors
 /// `Fatal.Reports`: the list of reports is damaged or gone. `Fatal.ReportDiffers`: the file of a report is
-/// missing or changed, and it does not come out as it was. The store's own.
+/// missing or changed, and it does not come out as it was. `Config.Tables`: that takes tables which are not given.
+/// The store's own.
 pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
     let mut shelf = Shelf::open(with.store)?;
     let sealed = Sealed::load(with.store, with.checkpoint.size)?;
     let mut weeks = Weeks::new(with.store, &sealed, with.told);
     let mut made = Vec::new();
-    if let Some(basis) = shelf.pending()? {
+    if let Some(basis) = shelf.begun()? {
         made.push(finish(with, &mut shelf, &sealed, &mut weeks, &basis)?);
     }
     let due = match wanted {
@@ -135,7 +137,7 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
     for (week, found) in due.into_iter().zip(&found) {
         let basis = new_basis(with, &shelf, week, found)?;
         if basis.status == Status::Provisional {
-            let report = build::build(&basis, week, &sealed, &mut weeks, &[])?;
+            let report = build::build(&basis, with.inventory.as_ref(), week, &sealed, &mut weeks, &[])?;
             let report = shelf.put_provisional(&basis, &report)?;
             made.push(of(report, basis.status, true, !basis.integrity.good));
         } else {
@@ -149,12 +151,26 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
 /// Whether a week has no report, or events that were sealed after its last one.
 fn is_due(shelf: &Shelf<'_>, sealed: &Sealed, week: Week) -> bool {
     let Some(last) = shelf.of_week(&week.to_string()).last().map(|r| r.size) else { return true };
-    sealed.added.iter().any(|added| added.leaf >= last && Week::of_day(added.day) == week)
+    sealed.newest.get(&week).is_some_and(|leaf| *leaf >= last)
 }
 
 fn of(report: ReportRef, status: Status, new: bool, findings: bool) -> Made {
     let place = Place::of(&report.week, status, report.amendment);
     Made { report, status, place, new, findings }
+}
+
+/// A report is a function of its tables, too.
+fn same_tables(with: &Reporting<'_>, basis: &Basis) -> Result<(), Fatal> {
+    if basis.inventory.as_deref() == with.inventory.as_ref().map(Inventory::tables) {
+        return Ok(());
+    }
+    let tables: Vec<String> =
+        basis.inventory.iter().flatten().map(|t| format!("`{}`, SHA-256 {}", t.name, t.sha256)).collect();
+    let tables = if tables.is_empty() { "none".to_owned() } else { tables.join("; ") };
+    Err(Fatal::new(
+        "Config.Tables",
+        format!("to make the report of {} again takes its key inventory: {tables}", basis.week),
+    ))
 }
 
 /// Makes the report of a basis.
@@ -165,9 +181,10 @@ fn finish(
     weeks: &mut Weeks<'_>,
     basis: &Basis,
 ) -> Result<Made, Fatal> {
+    same_tables(with, basis)?;
     let week = week_of(&basis.week)?;
     let report = if basis.checkpoint.size == with.checkpoint.size {
-        build::build(basis, week, sealed, weeks, shelf.before(basis))?
+        build::build(basis, with.inventory.as_ref(), week, sealed, weeks, shelf.before(basis))?
     } else {
         rebuild(with, shelf, sealed, basis, week)?
     };
@@ -185,7 +202,7 @@ fn rebuild(
 ) -> Result<keytrail_report::Report, Fatal> {
     let sealed = Sealed::load(with.store, basis.checkpoint.size)?;
     let mut weeks = Weeks::of_older(with.store, &sealed, now, with.told);
-    build::build(basis, week, &sealed, &mut weeks, shelf.before(basis))
+    build::build(basis, with.inventory.as_ref(), week, &sealed, &mut weeks, shelf.before(basis))
 }
 
 /// A report that was made before: as it is, or made again where its file is missing or changed.
@@ -193,6 +210,7 @@ fn remade(with: &Reporting<'_>, shelf: &Shelf<'_>, now: &Sealed, known: &ReportR
     let status = shelf::status(known);
     let basis = shelf.basis(known)?;
     if !shelf.is_whole(known)? {
+        same_tables(with, &basis)?;
         let week = week_of(&known.week)?;
         let report = rebuild(with, shelf, now, &basis, week)?;
         let json = report.to_json();
@@ -259,7 +277,7 @@ fn new_basis(
                 longest_silence_seconds: s.longest_silence.map(|d| d.as_secs()),
             })
             .collect(),
-        inventory: with.inventory.clone(),
+        inventory: with.inventory.as_ref().map(|i| i.tables().to_vec()),
         previous: if status == Status::Provisional { None } else { shelf.made().last().cloned() },
         supersedes: earlier.last().map(|r| (*r).clone()),
         duplicates: Duplicates {

@@ -22,7 +22,7 @@ use crate::model::{Others, Status};
 const STYLE: &str = include_str!("html/style.css");
 
 /// Characters of a text that are shown; `report.json` has all of them.
-const SHOWN: usize = 300;
+const SHOWN: usize = 160;
 
 /// The page of a report whose `report.json` has that SHA-256.
 pub fn page(report: &Report, sha256: &str) -> String {

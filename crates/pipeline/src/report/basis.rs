@@ -3,7 +3,7 @@
 
 use keytrail_model::Hash;
 use keytrail_report::model::{
-    CheckpointRef, DeclaredKey, DeclaredSource, Duplicates, Integrity, ReportRef, Status, TableRef, Tool,
+    CheckpointRef, DeclaredSource, Duplicates, Integrity, ReportRef, Status, TableRef, Tool,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,8 @@ pub struct Basis {
     pub log_keys: Vec<String>,
     /// What was declared to be heard.
     pub scope: Vec<DeclaredSource>,
-    /// The declared keys.
-    pub inventory: Option<Inventory>,
+    /// Tables of the key inventory; `None`: none was declared.
+    pub inventory: Option<Vec<TableRef>>,
     /// The report made before.
     pub previous: Option<ReportRef>,
     /// The report of the same week that it supersedes.
@@ -40,16 +40,6 @@ pub struct Basis {
     pub duplicates: Duplicates,
     /// What `verify` found.
     pub integrity: Integrity,
-}
-
-/// A key inventory.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Inventory {
-    /// The table.
-    pub table: TableRef,
-    /// Its keys.
-    pub keys: Vec<DeclaredKey>,
 }
 
 impl Basis {

@@ -13,8 +13,9 @@ use keytrail_report::model::{
 
 use super::basis::Basis;
 use super::day::{Key, SourceDay, SourceName};
+use super::inventory::Inventory;
 use super::names::Name;
-use super::sealed::Sealed;
+use super::sealed::{Refused, Sealed};
 use super::tables::{self, Folds, KEYS, heard, text, time};
 use super::week::Week;
 use super::weeks::{Weeks, lost};
@@ -23,6 +24,7 @@ use super::{queries, summary};
 /// Makes the report of a basis; `made` are the reports made before it, oldest first.
 pub fn build(
     basis: &Basis,
+    inventory: Option<&Inventory>,
     week: Week,
     sealed: &Sealed,
     weeks: &mut Weeks<'_>,
@@ -32,7 +34,7 @@ pub fn build(
     let before = (1..=WEEKS_BEFORE as i64).rev().map(|back| weeks.week(week.back(back)));
     let folds = Folds { before: before.collect::<Result<_, _>>()?, week: weeks.week(week)? };
     let late = late(basis, sealed, made);
-    let mut coverage = coverage(basis, week, sealed, &folds);
+    let mut coverage = coverage(basis, week, sealed, &*weeks.refused()?, &folds);
     coverage.unreadable.extend(undated_lost);
     coverage.undated = undated
         .sources
@@ -43,7 +45,7 @@ pub fn build(
             events: day.events,
         })
         .collect();
-    let keys = keys(basis, week, &folds);
+    let keys = keys(inventory, week, &folds);
     let operations = tables::operations(&folds);
     let privileged = tables::privileged(&folds);
     let failures = tables::failures(&folds);
@@ -95,7 +97,7 @@ fn cover(basis: &Basis, week: Week, sealed: &Sealed) -> Cover {
         tool: basis.tool.clone(),
         checkpoint: basis.checkpoint.clone(),
         log_keys: basis.log_keys.clone(),
-        tables: basis.inventory.iter().map(|i| i.table.clone()).collect(),
+        tables: basis.inventory.clone().unwrap_or_default(),
         scope: basis.scope.clone(),
         previous: basis.previous.clone(),
         supersedes: basis.supersedes.clone(),
@@ -103,16 +105,16 @@ fn cover(basis: &Basis, week: Week, sealed: &Sealed) -> Cover {
     }
 }
 
-fn coverage(basis: &Basis, week: Week, sealed: &Sealed, folds: &Folds) -> Coverage {
+fn coverage(basis: &Basis, week: Week, sealed: &Sealed, refused: &Refused, folds: &Folds) -> Coverage {
     let expired: Vec<Lost> = sealed
         .expired(week)
         .map(|(object, by)| lost(object, format!("retention ended: log entry {by}")))
         .collect();
     let unreadable = folds.week.unreadable.clone();
-    let mut refused: BTreeMap<(&str, &str), Quarantined> = BTreeMap::new();
+    let mut quarantine: BTreeMap<(&str, &str), Quarantined> = BTreeMap::new();
     let seen = basis.previous.as_ref().map_or(0, |p| p.size);
-    for ((source, code, leaf), records) in &sealed.refused {
-        let of = refused.entry((source, code)).or_insert_with(|| Quarantined {
+    for ((source, code, leaf), records) in refused {
+        let of = quarantine.entry((source, code)).or_insert_with(|| Quarantined {
             source: source.clone(),
             code: code.clone(),
             records: 0,
@@ -121,7 +123,7 @@ fn coverage(basis: &Basis, week: Week, sealed: &Sealed, folds: &Folds) -> Covera
         of.records += records;
         of.new += if *leaf >= seen { *records } else { 0 };
     }
-    let quarantine: Vec<Quarantined> = refused.into_values().collect();
+    let quarantine: Vec<Quarantined> = quarantine.into_values().collect();
     let mut names: BTreeSet<SourceName> = heard(folds.before.iter().chain([&folds.week]));
     names.extend(basis.scope.iter().map(|s| (s.dataset.clone(), s.name.clone())));
     let sources = names.into_iter().map(|of| {
@@ -186,7 +188,7 @@ fn gaps(basis: &Basis, dataset: &str) -> Option<u64> {
     numbered.then_some(of)
 }
 
-fn keys(basis: &Basis, week: Week, folds: &Folds) -> Keys {
+fn keys(inventory: Option<&Inventory>, week: Week, folds: &Folds) -> Keys {
     // All weeks together, but the operations are of this one.
     let mut all: BTreeMap<&Name, Key> = BTreeMap::new();
     let mut complete = true;
@@ -202,22 +204,22 @@ fn keys(basis: &Basis, week: Week, folds: &Folds) -> Keys {
     let of_week = |name: &Name| folds.week.all.keys.get(name).map(|k| k.count).unwrap_or_default();
     let mut rows: Vec<_> = all.iter().map(|(name, key)| (*name, key, of_week(name))).collect();
     rows.sort_by(|(a, _, x), (b, _, y)| y.operations.cmp(&x.operations).then_with(|| a.cmp(b)));
-    let declared = |name: &Name, key: &Key| {
-        let names = [text(name, 1), key.alias.as_ref().map(|a| a.text.clone())];
-        let inventory = basis.inventory.as_ref()?;
-        Some(inventory.keys.iter().find(|d| names.iter().flatten().any(|n| *n == d.key)))
-    };
-    let undeclared_count = basis.inventory.as_ref().map(|_| {
-        rows.iter().filter(|(name, key, _)| declared(name, key).is_some_and(|d| d.is_none())).count() as u64
-    });
-    let mut unseen: Vec<_> = basis.inventory.iter().flat_map(|i| &i.keys).cloned().collect();
-    let mut seen_names: BTreeSet<String> = BTreeSet::new();
+    let mut unseen: BTreeSet<usize> = (0..inventory.map_or(0, |i| i.keys().len())).collect();
+    let mut undeclared_count = 0;
+    let mut declared: BTreeMap<&Name, usize> = BTreeMap::new();
     for (name, key, _) in &rows {
-        seen_names.extend(text(name, 1).into_iter().chain(key.alias.as_ref().map(|a| a.text.clone())));
+        let names = [name.get(1).and_then(Option::as_deref), key.alias.as_ref().map(|a| a.text.as_str())];
+        match inventory.and_then(|i| i.find(names.into_iter().flatten())) {
+            Some(place) => {
+                unseen.remove(&place);
+                declared.insert(name, place);
+            }
+            None => undeclared_count += 1,
+        }
     }
-    unseen.retain(|d| !seen_names.contains(&d.key));
     let declared_unseen_count = unseen.len() as u64;
-    unseen.truncate(KEYS);
+    let all_keys = inventory.map_or(&[][..], Inventory::keys);
+    let unseen = unseen.into_iter().filter_map(|place| all_keys.get(place)).take(KEYS).cloned().collect();
     let count = rows.len();
     rows.truncate(KEYS);
     let shown = rows.iter().map(|(_, _, count)| *count);
@@ -230,7 +232,7 @@ fn keys(basis: &Basis, week: Week, folds: &Folds) -> Keys {
         ..tables::rest(total, shown)
     };
     let row = |(name, key, count): (&Name, &Key, super::day::Count)| {
-        let entry = declared(name, key);
+        let entry = declared.get(name).and_then(|place| all_keys.get(*place));
         let (first, last) = key.times.unwrap_or_default();
         KeyRow {
             dataset: text(name, 0).unwrap_or_default(),
@@ -246,23 +248,19 @@ fn keys(basis: &Basis, week: Week, folds: &Folds) -> Keys {
             rotated: key.rotated.map(time),
             deletion_scheduled: key.scheduled.filter(|at| key.cancelled.is_none_or(|c| c < *at)).map(time),
             destroyed: key.destroyed.map(time),
-            declared: entry.map(|e| e.is_some()),
-            owner: entry.flatten().and_then(|e| e.owner.clone()),
-            purpose: entry.flatten().and_then(|e| e.purpose.clone()),
+            declared: inventory.map(|_| entry.is_some()),
+            owner: entry.and_then(|e| e.owner.clone()),
+            purpose: entry.and_then(|e| e.purpose.clone()),
         }
     };
     Keys {
         from: week.back(WEEKS_BEFORE as i64).from().to_rfc3339(),
-        inventory: basis.inventory.as_ref().map(|i| keytrail_report::model::InventoryRef {
-            name: i.table.name.clone(),
-            sha256: i.table.sha256.clone(),
-            keys: i.keys.len() as u64,
-        }),
+        inventory: inventory.map(Inventory::reference),
         seen: rows.into_iter().map(row).collect(),
         others,
         declared_unseen: unseen,
         declared_unseen_count,
-        undeclared_count,
+        undeclared_count: inventory.map(|_| undeclared_count),
     }
 }
 

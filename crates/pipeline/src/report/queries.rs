@@ -220,6 +220,7 @@ pub fn definitions() -> Vec<Definition> {
         define("failure", "an operation whose outcome is `failure`: denied, refused or broken off".into()),
         define("actor", "the name of the caller, else its ARN, else its id, within dataset and account (project, cluster). Records of service events may name nobody".into()),
         define("key", "the key's id (of Vault: its mount and name), else its alias, within its dataset. The second key of a re-encryption is not counted".into()),
+        define("declared key", "one that the inventory of the cover has under its id, the last part of its ARN or an alias, capital letters aside; which keys are not declared, and which declared ones no event names, follows from that table and not from a query".into()),
         define("privileged operation", format!("an operation by a root identity (the root user of an AWS account, a Vault token with the policy `root`, a member of `system:masters`), else one of a class of {}", Kind::ALL.into_iter().skip(1).map(Kind::name).collect::<Vec<_>>().join(", "))),
         define("longest silence", "the longest time between two seconds with events, and to the start and end of the week or day".into()),
         define("median", format!("of the {WEEKS_OF_MEDIAN} weeks before, the mean of the middle two rounded down; none where the archive has no event of the dataset (of summary and classes: no event at all) in one of them: there is no history")),

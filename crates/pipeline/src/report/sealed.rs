@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use keytrail_model::manifest::ManifestKind;
+use keytrail_model::manifest::{DetailRef, ManifestKind};
 use keytrail_model::{Day, Fatal, Manifest};
 use keytrail_ports::BlobStore;
 
@@ -38,13 +38,18 @@ pub struct Sealed {
     pub as_of: Option<i64>,
     /// By ascending leaf index.
     pub added: Vec<Added>,
-    /// Refused records by source, code and the entry that named them.
-    pub refused: BTreeMap<(String, String, u64), u64>,
+    /// The newest entry that added rows to a week.
+    pub newest: BTreeMap<Week, u64>,
+    /// Detail objects that list refused records, by the entry that names them.
+    lists: Vec<(u64, DetailRef)>,
     days: BTreeMap<Day, Vec<SealedObject>>,
 }
 
+/// Refused records by source, code and the entry that named them.
+pub type Refused = BTreeMap<(String, String, u64), u64>;
+
 impl Sealed {
-    /// Reads the first `size` entries, and what they name of refused records.
+    /// Reads the first `size` entries.
     pub fn load(store: &dyn BlobStore, size: u64) -> Result<Self, Fatal> {
         let mut readable = Readable::with_history();
         let (mut as_of, mut added, mut lists) = (None, Vec::new(), Vec::new());
@@ -62,25 +67,31 @@ impl Sealed {
             }
             readable.add(leaf, manifest)
         })?;
-        let mut refused: BTreeMap<(String, String, u64), u64> = BTreeMap::new();
+        let newest = added.iter().map(|added: &Added| (Week::of_day(added.day), added.leaf)).collect();
+        let mut days: BTreeMap<Day, Vec<SealedObject>> = BTreeMap::new();
+        for (partition, objects) in &readable.partitions {
+            days.entry(partition.day).or_default().extend(objects.iter().cloned());
+        }
+        Ok(Self { size, readable, as_of, added, newest, lists, days })
+    }
+
+    /// Reads what is listed of refused records.
+    pub fn refused(&self, store: &dyn BlobStore) -> Result<Refused, Fatal> {
+        let mut refused = Refused::new();
         let mut seen = HashSet::new();
-        for (leaf, list) in lists {
-            for entry in sealed_detail(store, &list)?.quarantine {
+        for (leaf, list) in &self.lists {
+            for entry in sealed_detail(store, list)?.quarantine {
                 if seen.insert(entry.sha256) {
                     let (source, code) = match quarantine::header(store, &entry.key) {
                         Ok(header) => (header.source, header.code),
                         // `verify` names it.
                         Err(_) => (UNKNOWN.to_owned(), MISSING.to_owned()),
                     };
-                    *refused.entry((source, code, leaf)).or_default() += 1;
+                    *refused.entry((source, code, *leaf)).or_default() += 1;
                 }
             }
         }
-        let mut days: BTreeMap<Day, Vec<SealedObject>> = BTreeMap::new();
-        for (partition, objects) in &readable.partitions {
-            days.entry(partition.day).or_default().extend(objects.iter().cloned());
-        }
-        Ok(Self { size, readable, as_of, added, refused, days })
+        Ok(refused)
     }
 
     /// The objects of a day, dataset after dataset.

@@ -1,8 +1,10 @@
 //! Reports that were made: `reports/` of the data folder, and the chain that they are in.
 //!
 //! `reports/index.json` lists them in the order of their making; each names the hash of the one before.
-//! A report in the making has its basis in `reports/pending.json`, from before its first file until after its
-//! entry in the list: whatever a killed process left is made again from there, byte for byte.
+//! The basis of a report is its first file, its entry in the list the last thing that is written: whatever a
+//! killed process left is made again from there, byte for byte.
+
+use std::collections::HashSet;
 
 use keytrail_model::{Fatal, Hash};
 use keytrail_ports::BlobStore;
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::basis::{Basis, stem};
 
 const INDEX: &str = "reports/index.json";
-const PENDING: &str = "reports/pending.json";
+const BASIS: &str = ".basis.json";
 const VERSION: u32 = 1;
 
 /// The list of reports.
@@ -67,12 +69,10 @@ impl<'a> Shelf<'a> {
                     }
                 })?,
             None => {
-                let made = |key: &String| key.ends_with("/report.json");
-                if store.get(PENDING)?.is_none()
-                    && let Some(report) = store.list("reports/")?.iter().find(|key| made(key))
-                {
+                let begun: Vec<String> = bases(store)?;
+                if let [first, _, ..] = begun.as_slice() {
                     return Err(wrong(format!(
-                        "there is `{report}` and no `{INDEX}`: restore that file, it chains the reports"
+                        "there is `{first}`, and others, and no `{INDEX}`: restore that file, it chains the reports"
                     )));
                 }
                 Index { version: VERSION, reports: Vec::new() }
@@ -98,35 +98,39 @@ impl<'a> Shelf<'a> {
         self.made().iter().filter(|r| r.week == week).collect()
     }
 
-    /// The basis of a report that a killed process was making.
-    pub fn pending(&self) -> Result<Option<Basis>, Fatal> {
-        let Some(json) = self.store.get(PENDING)? else { return Ok(None) };
-        let basis: Basis = serde_json::from_slice(&json)
-            .map_err(|e| Fatal::new("Fatal.Reports", format!("`{PENDING}`: {e}")))?;
-        Ok(Some(basis))
+    /// The basis of a report that a killed process was making: the list does not have it yet.
+    pub fn begun(&self) -> Result<Option<Basis>, Fatal> {
+        let listed: HashSet<String> = self.made().iter().map(|made| place(made).file("basis.json")).collect();
+        match bases(self.store)?.into_iter().find(|key| !listed.contains(key)) {
+            Some(key) => self.read_basis(&key).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The basis of a report that was made.
     pub fn basis(&self, made: &ReportRef) -> Result<Basis, Fatal> {
-        let key = Place::of(&made.week, status(made), made.amendment).file("basis.json");
+        self.read_basis(&place(made).file("basis.json"))
+    }
+
+    fn read_basis(&self, key: &str) -> Result<Basis, Fatal> {
         let json = self
             .store
-            .get(&key)?
+            .get(key)?
             .ok_or_else(|| Fatal::new("Fatal.Reports", format!("`{key}` is not there: restore that file")))?;
         serde_json::from_slice(&json).map_err(|e| Fatal::new("Fatal.Reports", format!("`{key}`: {e}")))
     }
 
-    /// Says that a report is being made.
+    /// Puts the basis of a report: from here on it is fixed.
     pub fn begin(&self, basis: &Basis) -> Result<(), Fatal> {
-        Ok(self.store.replace(PENDING, &basis.to_json())?)
+        let place = Place::of(&basis.week, basis.status, basis.amendment);
+        Ok(self.store.replace(&place.file("basis.json"), &basis.to_json())?)
     }
 
-    /// Puts the files of a report and adds it to the list.
+    /// Puts the files of a report that was [begun](Self::begin), and adds it to the list.
     pub fn put(&mut self, basis: &Basis, report: &Report) -> Result<ReportRef, Fatal> {
         let (made, json) = reference(basis, report);
         let place = Place::of(&basis.week, basis.status, basis.amendment);
         self.store.replace(&place.file("checkpoint"), basis.checkpoint.note.as_bytes())?;
-        self.store.replace(&place.file("basis.json"), &basis.to_json())?;
         self.store.replace(&place.file("json"), &json)?;
         self.store.replace(&place.file("html"), html::page(report, &made.sha256).as_bytes())?;
         let is_listed = |r: &ReportRef| r.week == made.week && r.amendment == made.amendment;
@@ -143,7 +147,6 @@ impl<'a> Shelf<'a> {
                 }
             }
         }
-        self.store.delete(PENDING)?;
         Ok(made)
     }
 
@@ -159,7 +162,7 @@ impl<'a> Shelf<'a> {
     /// Whether the files of a report are there: the one that the list names, and the page that comes of it. A
     /// page that is missing or another one is made again.
     pub fn is_whole(&self, made: &ReportRef) -> Result<bool, Fatal> {
-        let place = Place::of(&made.week, status(made), made.amendment);
+        let place = place(made);
         let Some(json) = self.store.get(&place.file("json"))? else { return Ok(false) };
         if Hash::of(&json).to_string() != made.sha256 {
             return Ok(false);
@@ -182,6 +185,18 @@ fn reference(basis: &Basis, report: &Report) -> (ReportRef, Vec<u8>) {
         sha256: Hash::of(&json).to_string(),
     };
     (made, json)
+}
+
+/// The keys of all bases.
+fn bases(store: &dyn BlobStore) -> Result<Vec<String>, Fatal> {
+    let mut keys = store.list("reports/")?;
+    keys.retain(|key| key.ends_with(BASIS));
+    Ok(keys)
+}
+
+/// Where the files of a report of the list are.
+fn place(made: &ReportRef) -> Place {
+    Place::of(&made.week, status(made), made.amendment)
 }
 
 /// The status of a report of the list.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::day::{DayFold, FOLD_VERSION, Folding, SourceDay, SourceName};
 use super::earlier::{Part, part};
 use super::fields::{Fields, projection};
-use super::sealed::Sealed;
+use super::sealed::{Refused, Sealed};
 use super::week::Week;
 use crate::objects;
 use crate::readable::SealedObject;
@@ -45,6 +45,7 @@ pub struct Weeks<'a> {
     /// The newest head, where the checkpoint is an older one.
     now: Option<&'a Sealed>,
     told: &'a dyn Folded,
+    refused: Option<Rc<Refused>>,
     /// The weeks that were asked for last.
     kept: VecDeque<(Week, Rc<WeekFold>)>,
 }
@@ -61,7 +62,7 @@ struct Kept {
 impl<'a> Weeks<'a> {
     /// Nothing is folded yet.
     pub fn new(store: &'a dyn BlobStore, sealed: &'a Sealed, told: &'a dyn Folded) -> Self {
-        Self { store, sealed, now: None, told, kept: VecDeque::new() }
+        Self { store, sealed, now: None, told, refused: None, kept: VecDeque::new() }
     }
 
     /// Of an older checkpoint than that of `now`: objects that were written again since are read as they are
@@ -73,6 +74,16 @@ impl<'a> Weeks<'a> {
         told: &'a dyn Folded,
     ) -> Self {
         Self { now: Some(now), ..Self::new(store, sealed, told) }
+    }
+
+    /// What is refused at the checkpoint.
+    pub fn refused(&mut self) -> Result<Rc<Refused>, Fatal> {
+        if let Some(known) = &self.refused {
+            return Ok(Rc::clone(known));
+        }
+        let refused = Rc::new(self.sealed.refused(self.store)?);
+        self.refused = Some(Rc::clone(&refused));
+        Ok(refused)
     }
 
     /// A week.
