@@ -61,9 +61,10 @@ fn numbers_are_those_of_duckdb() {
     let made = summary["reports"].as_array().expect("reports");
     let weeks: Vec<String> = made.iter().map(|r| text(&r["week"])).collect();
     assert!(weeks.len() > 25 && weeks.contains(&"2023-W28".to_owned()), "{weeks:?}");
-    let real: Vec<String> = weeks.iter().map(|week| format!("{week}/report.json")).collect();
-    let real: Vec<&str> = real.iter().map(String::as_str).collect();
-    assert_eq!(agree(&trail, &real), 13 * real.len() as u64);
+    // Of each source at least one.
+    let some = ["2016-W01", "2017-W37", "2018-W03", "2021-W42", "2023-W28", "2024-W03", "2026-W02"];
+    let files = some.map(|week| format!("{week}/report.json"));
+    assert_eq!(agree(&trail, &files.each_ref().map(String::as_str)), 13 * 7);
 
     let report = read(&trail, "2023-W28/report.json");
     assert_eq!(report["cover"]["status"], "final");
