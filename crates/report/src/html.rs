@@ -145,14 +145,19 @@ fn others(others: &Others, what: &str) -> Markup {
     }
 }
 
+/// A text of a log, for markup and attributes: hidden characters spelled out, the rest of a long one counted.
+fn spelled(text: &str) -> String {
+    let all = escape(text);
+    let length = all.chars().count();
+    if length <= SHOWN {
+        return all;
+    }
+    all.chars().take(SHOWN).collect::<String>() + &format!("… ({} characters)", count(length as u64))
+}
+
 /// A text of a log.
 fn text(text: &str) -> Markup {
-    let mut shown = escape(text);
-    let length = shown.chars().count();
-    if length > SHOWN {
-        shown = shown.chars().take(SHOWN).collect();
-    }
-    html! { bdi { (shown) @if length > SHOWN { "… (" (count(length as u64)) " characters)" } } }
+    html! { bdi { (spelled(text)) } }
 }
 
 /// A text that may be missing.

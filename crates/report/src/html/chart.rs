@@ -2,19 +2,20 @@
 
 use maud::{Markup, html};
 
-use super::count;
+use super::{count, spelled};
 
 /// Width of a bar with its gap, height of the bars.
 const STEP: usize = 8;
 const HEIGHT: u64 = 26;
 
-/// A bar for each week, the last one the week of the report; a week without events is a cross on the line.
+/// A bar for each week, the last one the week of the report; a week without events is a cross on the line. The
+/// name may be of a log.
 pub fn sparkline(name: &str, before: &[Option<u64>], now: u64) -> Markup {
     let values: Vec<Option<u64>> = before.iter().copied().chain([Some(now)]).collect();
     let most = values.iter().flatten().copied().max().unwrap_or_default().max(1);
     let width = values.len() * STEP;
     let told: Vec<String> = values.iter().map(|v| v.map_or("no events".into(), count)).collect();
-    let label = format!("{name}, {} weeks before and this one: {}", before.len(), told.join(", "));
+    let label = format!("{}, {} weeks before and this one: {}", spelled(name), before.len(), told.join(", "));
     html! {
         svg.spark viewBox=(format!("0 0 {width} {}", HEIGHT + 4)) width=(width * 2) height=((HEIGHT + 4) * 2) role="img" aria-label=(label) {
             title { (label) }
