@@ -6,6 +6,7 @@ Prints {rows, columns, values, nulls, objects, explained}.
 """
 
 import datetime
+import functools
 import glob
 import hashlib
 import json
@@ -101,6 +102,12 @@ def order(path, data):
 
 # What the row digest leaves out.
 UNBOUND = {"event_original", "event_hash", "keytrail_uid", "event_ingested", "keytrail_group", "keytrail_input"}
+# ... because tables said it, not the producer.
+UNBOUND |= {"cloud_account_name", "keytrail_account_owner", "keytrail_account_tier", "keytrail_actor_person"}
+UNBOUND |= {"keytrail_actor_privileged", "keytrail_actor_role", "keytrail_actor_service", "keytrail_actor_team"}
+UNBOUND |= {"keytrail_key_declared_alias", "keytrail_key_declared_id", "keytrail_key_owner", "keytrail_key_purpose"}
+UNBOUND |= {"keytrail_key_team", "keytrail_key_tier", "keytrail_source_site", "keytrail_source_zone", "keytrail_tables"}
+UNBOUND |= {"source_as_number", "source_as_organization_name", "source_geo_city_name", "source_geo_country_iso_code"}
 
 
 def behind_length(part):
@@ -117,13 +124,27 @@ def encoded(value, kind):
     return value.to_bytes(8, "big", signed=True)
 
 
+@functools.cache
+def facets():
+    """The columns of the two facets that `schemas/manifest.md` lists."""
+    page = os.path.join(os.path.dirname(__file__), "..", "..", "schemas", "manifest.md")
+    with open(page) as page:
+        listed = page.read().split("The facets, each by ascending name")[1].split("##")[0]
+    found = [re.findall("`([a-z_]+)`", item) for item in listed.split("\n- ")[1:]]
+    check([names == sorted(names) for names in found] == [True, True], "the facets are not listed as they should be")
+    return found
+
+
 def digest(row, columns):
     """The digest of a row, as `schemas/manifest.md` defines it."""
     held = sorted((name, kind) for name, _, kind in columns if name not in UNBOUND and row[name] is not None)
     names = b"".join(behind_length(name.encode()) for name, _ in held)
     head = behind_length(b"keytrail/row/1") + len(held).to_bytes(4, "big") + names
-    values = b"".join(behind_length(encoded(row[name], kind)) for name, kind in held)
-    text = head + bytes(-len(head) % 64) + values + bytes.fromhex(row["keytrail_uid"] + row["event_hash"])
+    values = {name: behind_length(encoded(row[name], kind)) for name, kind in held}
+    joined = [b"".join(values.pop(name, b"") for name in facet) for facet in facets()]
+    hashes = b"".join(hashlib.sha256(facet).digest() for facet in joined)
+    text = head + bytes(-len(head) % 64) + hashes + b"".join(values.values())
+    text += bytes.fromhex(row["keytrail_uid"] + row["event_hash"])
     return hashlib.sha256(text).digest()
 
 

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod digests;
 pub mod forge;
 pub mod load;
+pub mod mmdb;
 pub mod openbao;
 pub mod oracle;
 pub mod service;

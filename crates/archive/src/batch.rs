@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use keytrail_model::row::join;
 use keytrail_model::{Column, Hash, Timestamp, Uid};
 
-use crate::digest::{digests, written};
+use crate::digest::{Digests, written};
 use crate::read::ReadError;
 use crate::values::{Texts, Values};
 
@@ -31,6 +31,8 @@ pub struct StoredRow<'a> {
     pub input: Option<&'a str>,
     /// The derived columns in the row encoding: what [`keytrail_model::digest::of_row`] takes.
     pub columns: &'a [u8],
+    /// What tables said of it: the enrichment columns in the row encoding.
+    pub enrichment: &'a [u8],
     /// `event_original`; `None` also where it is withheld.
     pub original: Option<&'a [u8]>,
 }
@@ -66,10 +68,13 @@ pub struct Batch {
     originals: Option<Texts>,
     /// The derived columns that have values, by ascending name.
     derived: Vec<(Column, Values)>,
-    encoded: OnceLock<Encoded>,
+    /// Likewise, the enrichment columns.
+    enriched: Vec<(Column, Values)>,
+    /// The derived columns, and the enrichment.
+    encoded: OnceLock<[Encoded; 2]>,
 }
 
-/// The derived columns of a batch in the row encoding.
+/// Columns of a batch in the row encoding.
 #[derive(Clone, Debug)]
 struct Encoded {
     bytes: Vec<u8>,
@@ -89,6 +94,7 @@ impl Batch {
             inputs: None,
             originals: None,
             derived: Vec::with_capacity(columns.len()),
+            enriched: Vec::new(),
             encoded: OnceLock::new(),
         };
         for (column, values) in columns {
@@ -104,6 +110,7 @@ impl Batch {
                 (Column::EventIngested, Some(Values::Int(times))) => out.ingested = Some(times),
                 (Column::KeytrailInput, Some(Values::Text(texts))) => out.inputs = Some(texts),
                 (Column::KeytrailGroup, Some(Values::Int(groups))) => out.groups = Some(groups),
+                (enriched, Some(values)) if enriched.enriched() => out.enriched.push((enriched, values)),
                 (derived, Some(values)) => out.derived.push((derived, values)),
                 (_, None) => {}
             }
@@ -123,7 +130,8 @@ impl Batch {
 
     /// The rows. The first call encodes them.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = StoredRow<'_>> {
-        let encoded = self.encoded.get_or_init(|| self.encode());
+        let [derived, enriched] =
+            self.encoded.get_or_init(|| [self.encode(&self.derived), self.encode(&self.enriched)]);
         let times = self.times();
         (0..self.len()).map(move |i| StoredRow {
             number: self.number(i),
@@ -133,14 +141,15 @@ impl Batch {
             group: self.groups.as_ref().and_then(|groups| groups[i]).map(i64::cast_unsigned),
             ingested: self.ingested.as_ref().and_then(|times| times[i]).map(Timestamp),
             input: self.inputs.as_ref().and_then(|texts| texts.text(i)),
-            columns: encoded.row(i),
+            columns: derived.row(i),
+            enrichment: enriched.row(i),
             original: self.original(i),
         })
     }
 
-    /// What binds the rows. Each call hashes them.
-    pub fn leaves(&self) -> impl ExactSizeIterator<Item = Leaf<'_>> {
-        let digests = digests(&self.uids, self.hashes.as_deref(), &self.derived);
+    /// What binds the rows. Each call hashes them; `digests` may be of batches before.
+    pub fn leaves(&self, digests: &mut Digests) -> impl ExactSizeIterator<Item = Leaf<'_>> + use<'_> {
+        let digests = digests.of_batch(&self.uids, self.hashes.as_deref(), &self.derived);
         let times = self.times();
         let datasets = match self.derived(Column::EventDataset) {
             Some(Values::Text(texts)) => Some(texts),
@@ -181,9 +190,14 @@ impl Batch {
         }
     }
 
-    fn encode(&self) -> Encoded {
-        let mut out = Encoded { bytes: Vec::new(), ends: Vec::with_capacity(self.len()) };
-        written(self.len(), &self.derived, |_, rows| {
+    fn encode(&self, columns: &[(Column, Values)]) -> Encoded {
+        let mut out = Encoded { bytes: Vec::new(), ends: Vec::new() };
+        if columns.is_empty() {
+            return out;
+        }
+        out.ends.reserve_exact(self.len());
+        let columns: Vec<_> = columns.iter().collect();
+        written(self.len(), 0, &columns, |_, rows| {
             for row in rows {
                 join(&mut out.bytes, row.set(), row.values());
                 out.ends.push(out.bytes.len());
@@ -195,8 +209,9 @@ impl Batch {
 
 impl Encoded {
     fn row(&self, i: usize) -> &[u8] {
+        let Some(end) = self.ends.get(i) else { return &[] };
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.bytes[start..self.ends[i]]
+        &self.bytes[start..*end]
     }
 }
 

@@ -124,8 +124,11 @@ impl ChunkWriter {
     }
 
     /// Appends the value of a row, which comes after all before.
+    #[inline]
     pub fn append(&mut self, row: u64, value: &[u8]) -> Result<()> {
-        self.skip_to(row);
+        if row != self.rows {
+            self.skip_to(row);
+        }
         self.rows += 1;
         if self.kind == Kind::List {
             let mut goes_on = false;

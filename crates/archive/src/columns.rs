@@ -12,6 +12,7 @@ use keytrail_model::row::values;
 use keytrail_model::{Column, Fatal, Kind, Row, Timestamp};
 
 use crate::chunk::ChunkWriter;
+use crate::enrichment::Enrichment;
 use crate::error::from_parquet;
 use crate::kept::Kept;
 use crate::schema;
@@ -100,6 +101,10 @@ pub(crate) enum Added<'a> {
         ingested: Timestamp,
         /// Names of the input objects, by the number that heads carry.
         inputs: &'a [String],
+        /// What tables say of the slice that the rows are of.
+        enrichment: Option<&'a Enrichment>,
+        /// The first row's place in the slice.
+        offset: usize,
     },
     /// What the rows, the same number, had before.
     Kept(&'a [Kept<'a>]),
@@ -123,7 +128,7 @@ pub(crate) struct Built<'a> {
 /// `event_original`. The first row is the row group's row `first`; chunks are by [`Column::index`].
 pub(crate) fn build<'a>(
     rows: &[Row<'a>],
-    added: Added<'_>,
+    added: Added<'a>,
     first: u64,
     chunks: &mut [Option<Box<ChunkWriter>>],
 ) -> Result<Built<'a>, Fatal> {
@@ -143,17 +148,21 @@ pub(crate) fn build<'a>(
     let (mut input, mut number, mut named) = (String::new(), None, 0);
     for (i, row) in rows.iter().enumerate() {
         let head = row.head;
-        for (column, value) in values(row.columns) {
-            match column {
-                other if !other.derived() => {}
-                chunked if ChunkWriter::takes(chunked.kind()) => {
-                    let cells = &mut cells[column.index()];
-                    if cells.is_empty() {
-                        cells.reserve_exact(rows.len());
-                    }
-                    cells.push((i as u32, value));
+        let enrichment = match added {
+            Added::New { enrichment, offset, .. } => enrichment.map_or(&[][..], |all| all.row(offset + i)),
+            Added::Kept(kept) => kept[i].enrichment,
+        };
+        let own = values(row.columns).filter(|(column, _)| column.derived());
+        let of_tables = values(enrichment).filter(|(column, _)| column.enriched());
+        for (column, value) in own.chain(of_tables) {
+            if ChunkWriter::takes(column.kind()) {
+                let cells = &mut cells[column.index()];
+                if cells.is_empty() {
+                    cells.reserve_exact(rows.len());
                 }
-                _ => build(i, column, value),
+                cells.push((i as u32, value));
+            } else {
+                build(i, column, value);
             }
             if column == Column::KeytrailNormalizer && normalizers.last() != Some(&value) {
                 normalizers.push(value);
@@ -164,7 +173,7 @@ pub(crate) fn build<'a>(
         // The same 64 bits; SQL has no unsigned integers everywhere.
         build(i, Column::KeytrailGroup, &head.group.to_be_bytes());
         match added {
-            Added::New { ingested, inputs } => {
+            Added::New { ingested, inputs, .. } => {
                 build(i, Column::EventIngested, &ingested.0.to_be_bytes());
                 if number != Some(head.input) {
                     number = Some(head.input);

@@ -15,56 +15,67 @@ const DICTIONARY_BYTES: usize = 1 << 20;
 pub(crate) struct Dictionary {
     /// Values behind their length (u32, little-endian).
     page: Vec<u8>,
-    /// Where each value begins and ends in the page.
-    places: Vec<(u32, u32)>,
-    table: HashTable<u32>,
+    /// The values, in the order in which they came.
+    places: Vec<Place>,
+    /// The same, each with its number: what is found needs no look into the list.
+    table: HashTable<(Place, u32)>,
     hasher: ahash::RandomState,
     /// The value that came last.
-    last: u32,
+    last: (Place, u32),
+}
+
+/// Where a value stands in the page.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    start: u32,
+    len: u32,
+}
+
+impl Place {
+    #[inline]
+    fn of(self, page: &[u8]) -> &[u8] {
+        &page[self.start as usize..][..self.len as usize]
+    }
 }
 
 impl Dictionary {
-    /// An empty dictionary. Values come from logs: what they hash to is not to be foreseen.
+    /// An empty dictionary.
     pub fn new() -> Self {
-        let seed = RandomState::new().hash_one(0);
         Self {
             page: Vec::new(),
             places: Vec::new(),
             table: HashTable::new(),
-            hasher: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0),
-            last: 0,
+            hasher: unforeseen(),
+            last: (Place::default(), 0),
         }
     }
 
     /// The number of a value, which is added if it is not there yet. `None` where a page can hold no more.
     #[inline]
     pub fn index(&mut self, value: &[u8]) -> Option<u32> {
-        if self.places.get(self.last as usize).is_some_and(|place| self.at(*place) == value) {
-            return Some(self.last);
+        let (place, number) = self.last;
+        if place.len as usize == value.len() && place.of(&self.page) == value && !self.places.is_empty() {
+            return Some(number);
         }
         let hash = self.hasher.hash_one(value);
-        let (page, places) = (&self.page, &self.places);
-        let at = |i: u32| {
-            let (start, end) = places[i as usize];
-            &page[start as usize..end as usize]
-        };
-        if let Some(found) = self.table.find(hash, |i| at(*i) == value) {
+        let page = &self.page;
+        let is_it = |(place, _): &(Place, u32)| place.len as usize == value.len() && place.of(page) == value;
+        if let Some(found) = self.table.find(hash, is_it) {
             self.last = *found;
-            return Some(self.last);
+            return Some(found.1);
         }
-        let next = u32::try_from(self.places.len()).ok()?;
-        let end = u32::try_from(self.page.len() + 4 + value.len()).ok()?;
+        let number = u32::try_from(self.places.len()).ok()?;
+        let start = u32::try_from(self.page.len() + 4).ok()?;
+        let len = u32::try_from(value.len()).ok()?;
+        start.checked_add(len)?;
+        let place = Place { start, len };
         let hasher = &self.hasher;
-        self.table.insert_unique(hash, next, |i| hasher.hash_one(at(*i)));
-        self.page.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.table.insert_unique(hash, (place, number), |(place, _)| hasher.hash_one(place.of(page)));
+        self.page.extend_from_slice(&len.to_le_bytes());
         self.page.extend_from_slice(value);
-        self.places.push((end - value.len() as u32, end));
-        self.last = next;
-        Some(next)
-    }
-
-    fn at(&self, (start, end): (u32, u32)) -> &[u8] {
-        &self.page[start as usize..end as usize]
+        self.places.push(place);
+        self.last = (place, number);
+        Some(number)
     }
 
     /// Whether values had better be written out from here on.
@@ -79,7 +90,7 @@ impl Dictionary {
 
     /// The values, in the order in which they came.
     pub fn values(&self) -> impl Iterator<Item = &[u8]> {
-        self.places.iter().map(|place| self.at(*place))
+        self.places.iter().map(|place| place.of(&self.page))
     }
 
     /// The body of the dictionary page.
@@ -91,6 +102,12 @@ impl Dictionary {
     pub fn bytes(&self) -> usize {
         self.page.len() + 16 * self.places.len()
     }
+}
+
+/// A hasher of what comes from logs: nobody there is to foresee what it hashes to.
+pub(crate) fn unforeseen() -> ahash::RandomState {
+    let seed = RandomState::new().hash_one(0);
+    ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0)
 }
 
 /// Bits of the largest of so many numbers from 0 on.
@@ -127,15 +144,17 @@ pub(crate) fn run(times: u64, number: u32, width: u8, out: &mut Vec<u8>) {
 fn pack(numbers: &[u32], width: u8, out: &mut Vec<u8>) {
     let (mut bits, mut held) = (0u64, 0);
     let missing = numbers.len().next_multiple_of(8) - numbers.len();
+    out.reserve((numbers.len() + missing) / 8 * usize::from(width));
     for n in numbers.iter().chain(std::iter::repeat_n(&0, missing)) {
         bits |= u64::from(*n) << held;
         held += u32::from(width);
-        while held >= 8 {
-            out.push(bits as u8);
-            bits >>= 8;
-            held -= 8;
+        if held >= u32::BITS {
+            out.extend_from_slice(&(bits as u32).to_le_bytes());
+            bits >>= u32::BITS;
+            held -= u32::BITS;
         }
     }
+    out.extend_from_slice(&bits.to_le_bytes()[..held as usize / 8]);
 }
 
 /// ULEB128.

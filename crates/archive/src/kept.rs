@@ -19,6 +19,8 @@ pub struct Kept<'a> {
     pub ingested: Option<Timestamp>,
     /// `keytrail_input`.
     pub input: Option<&'a str>,
+    /// What tables said of it, in the row encoding.
+    pub enrichment: &'a [u8],
     /// `event_original` is null.
     pub withheld: bool,
 }
@@ -28,7 +30,7 @@ const HAS_TIME: u8 = 2;
 const HAS_INPUT: u8 = 4;
 
 /// Bytes before the name of the input.
-const FIXED: usize = 13;
+const FIXED: usize = 17;
 
 /// A row's place among those that are rewritten together, which its head carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +78,10 @@ pub fn pack(rows: &mut RowBuffer, head: &Head, stored: &StoredRow<'_>, scratch: 
     scratch.extend_from_slice(&stored.ingested.map_or(0, |t| t.0).to_be_bytes());
     // A text of an Arrow array has less than 2 GiB.
     scratch.extend_from_slice(&(input.len() as u32).to_be_bytes());
+    // So has each text of an enrichment, and there are few.
+    scratch.extend_from_slice(&(stored.enrichment.len() as u32).to_be_bytes());
     scratch.extend_from_slice(input.as_bytes());
+    scratch.extend_from_slice(stored.enrichment);
     scratch.extend_from_slice(stored.original.unwrap_or_default());
     rows.push_encoded(head, stored.columns, scratch);
 }
@@ -84,13 +89,15 @@ pub fn pack(rows: &mut RowBuffer, head: &Head, stored: &StoredRow<'_>, scratch: 
 /// A packed row as it was; `None` for bytes that [`pack`] did not make.
 pub fn unpack<'a>(packed: &Row<'a>) -> Option<Kept<'a>> {
     let (fixed, rest) = packed.original.split_first_chunk::<FIXED>()?;
-    let [flags, t0, t1, t2, t3, t4, t5, t6, t7, l0, l1, l2, l3] = *fixed;
+    let [flags, t0, t1, t2, t3, t4, t5, t6, t7, l0, l1, l2, l3, e0, e1, e2, e3] = *fixed;
     let ingested = Timestamp(i64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]));
-    let (input, original) = rest.split_at_checked(u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
+    let (input, rest) = rest.split_at_checked(u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
+    let (enrichment, original) = rest.split_at_checked(u32::from_be_bytes([e0, e1, e2, e3]) as usize)?;
     Some(Kept {
         row: Row { original, ..*packed },
         ingested: (flags & HAS_TIME != 0).then_some(ingested),
         input: if flags & HAS_INPUT != 0 { Some(std::str::from_utf8(input).ok()?) } else { None },
+        enrichment,
         withheld: flags & WITHHELD != 0,
     })
 }
@@ -112,13 +119,14 @@ mod tests {
             ingested: Some(Timestamp(-9)),
             input: Some("a/b.json@17"),
             columns: b"",
+            enrichment: b"e",
             original: Some(b"o"),
         };
         let origin = Origin { input: 3, row: 1 << 40 };
         for stored in [
             stored,
             StoredRow { original: None, ..stored },
-            StoredRow { original: Some(b""), ingested: None, input: None, ..stored },
+            StoredRow { original: Some(b""), enrichment: b"", ingested: None, input: None, ..stored },
         ] {
             let head = head(&stored, "d", Day::Undated, origin).unwrap();
             let mut rows = RowBuffer::new();
@@ -126,6 +134,7 @@ mod tests {
             let row = rows.row(0);
             let kept = unpack(&row).unwrap();
             assert_eq!((kept.ingested, kept.input), (stored.ingested, stored.input));
+            assert_eq!(kept.enrichment, stored.enrichment);
             assert_eq!((!kept.withheld).then_some(kept.row.original), stored.original);
             assert_eq!((kept.row.head.uid, kept.row.head.group), (stored.uid, u64::MAX));
             assert_eq!((kept.row.head.hash, kept.row.head.time), (Hash::of(b"o"), stored.time));

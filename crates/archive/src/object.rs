@@ -11,10 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use arrow_array::ArrayRef;
-use keytrail_model::digest;
+use keytrail_model::digest::Digests;
 use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::merkle::RootBuilder;
-use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, Timestamp, Uid};
+use keytrail_model::{Column, Day, Fatal, Hash, Partition, Row, SCHEMA_VERSION, TableRef, Timestamp, Uid};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::chunk::{Chunk, ChunkWriter};
 use crate::columns::{Added, Built, Cell, build};
+use crate::enrichment::Enrichment;
 use crate::error::from_parquet;
 use crate::kept::Kept;
 use crate::name::{NameParts, object_key};
@@ -47,7 +48,9 @@ pub struct ObjectWriter<W: Write + Send> {
     open: Option<OpenGroup>,
     events: RootBuilder,
     rows: RootBuilder,
+    digests: Digests,
     normalizers: BTreeSet<String>,
+    tables: BTreeSet<TableRef>,
     time_min: Option<i64>,
     time_max: Option<i64>,
 }
@@ -94,10 +97,20 @@ impl<W: Write + Send> ObjectWriter<W> {
             open: None,
             events: RootBuilder::new(),
             rows: RootBuilder::new(),
+            digests: Digests::default(),
             normalizers: BTreeSet::new(),
+            tables: BTreeSet::new(),
             time_min: None,
             time_max: None,
         })
+    }
+
+    /// Records tables that rows are enriched with: the manifest and the object's name say so, in whatever order
+    /// they come.
+    #[must_use]
+    pub fn enriched_with<'t>(mut self, tables: impl IntoIterator<Item = &'t TableRef>) -> Self {
+        self.tables.extend(tables.into_iter().cloned());
+        self
     }
 
     /// Writes a slice: rows of this partition in ascending [`sort_key`](keytrail_model::row::Head::sort_key)
@@ -107,9 +120,28 @@ impl<W: Write + Send> ObjectWriter<W> {
     /// `Fatal.Archive` for rows of another partition or out of order (nothing of the slice is written);
     /// `Fatal.Store` or `Retryable.StoreFull` when the write fails. The object is useless after the latter.
     pub fn append(&mut self, rows: &[Row<'_>], ingested: Timestamp, inputs: &[String]) -> Result<(), Fatal> {
-        self.check(rows, inputs.len())?;
+        self.append_all(rows, Added::New { ingested, inputs, enrichment: None, offset: 0 }, inputs.len())
+    }
+
+    /// As [`append`](Self::append), with what tables say of each row.
+    pub fn append_enriched(
+        &mut self,
+        rows: &[Row<'_>],
+        enrichment: &Enrichment,
+        ingested: Timestamp,
+        inputs: &[String],
+    ) -> Result<(), Fatal> {
+        let added = Added::New { ingested, inputs, enrichment: Some(enrichment), offset: 0 };
+        self.append_all(rows, added, inputs.len())
+    }
+
+    fn append_all(&mut self, rows: &[Row<'_>], mut added: Added<'_>, inputs: usize) -> Result<(), Fatal> {
+        self.check(rows, inputs)?;
         for step in steps(rows) {
-            self.step(step, Added::New { ingested, inputs })?;
+            self.step(step, added)?;
+            if let Added::New { offset, .. } = &mut added {
+                *offset += step.len();
+            }
         }
         Ok(())
     }
@@ -153,7 +185,7 @@ impl<W: Write + Send> ObjectWriter<W> {
                     group.append_column(&pages, result).map_err(at)?;
                 }
                 Done::ClosedOther(chunk) => chunk.append_to_row_group(&mut group).map_err(at)?,
-                Done::Chunk(..) | Done::Other(..) | Done::Digests(_) => {}
+                Done::Chunk(..) | Done::Other(..) | Done::Digests(..) => {}
             }
         }
         group.close().map_err(at)?;
@@ -213,16 +245,18 @@ impl<W: Write + Send> ObjectWriter<W> {
             normalizers: self.normalizers.into_iter().collect(),
             rows_root: self.rows.root(),
             schema: SCHEMA_VERSION,
+            tables: self.tables.into_iter().collect(),
             time_max: self.time_max,
             time_min: self.time_min,
         };
+        let tables: Vec<String> = rows.tables.iter().map(TableRef::version).collect();
         let parts = NameParts {
             kind: kind.name(),
             events_root: rows.events_root,
             rows_root: rows.rows_root,
             normalizers: &rows.normalizers,
             schema: rows.schema,
-            tables: &[],
+            tables: &tables,
             replaces,
         };
         let object = ObjectRef {
@@ -288,13 +322,16 @@ impl<W: Write + Send> ObjectWriter<W> {
                 _ => None,
             });
         }
-        jobs.push(Job::Digest(rows));
+        jobs.push(Job::Digest(rows, Box::new(std::mem::take(&mut self.digests))));
         let mut digests = Vec::new();
         for done in run(jobs, self.threads).map_err(at)? {
             match done {
                 Done::Chunk(column, chunk) => group.chunks[column.index()] = Some(chunk),
                 Done::Other(column, writer) => group.others[column.index()] = Some(writer),
-                Done::Digests(all) => digests = all,
+                Done::Digests(all, remembered) => {
+                    digests = all;
+                    self.digests = *remembered;
+                }
                 Done::ClosedChunk(_) | Done::ClosedOther(_) => {}
             }
         }
@@ -378,7 +415,7 @@ enum Job<'a> {
     /// The next rows' original bytes; the first is the group's row `from`.
     Originals { column: Column, chunk: Box<ChunkWriter>, rows: &'a [Row<'a>], added: Added<'a>, from: u64 },
     /// The rows' digests.
-    Digest(&'a [Row<'a>]),
+    Digest(&'a [Row<'a>], Box<Digests>),
     /// Nothing comes after the rows that were written, so many.
     CloseChunk(Box<ChunkWriter>, u64),
     /// Nothing comes after what was written.
@@ -391,7 +428,7 @@ enum Done {
     Other(Column, Box<ArrowColumnWriter>),
     ClosedChunk(Box<Chunk>),
     ClosedOther(Box<ArrowColumnChunk>),
-    Digests(Vec<Hash>),
+    Digests(Vec<Hash>, Box<Digests>),
 }
 
 impl Job<'_> {
@@ -418,7 +455,7 @@ impl Job<'_> {
                 }
                 Ok(Done::Chunk(column, chunk))
             }
-            Self::Digest(rows) => Ok(Done::Digests(digest::of_rows(rows))),
+            Self::Digest(rows, mut digests) => Ok(Done::Digests(digests.of_rows(rows), digests)),
             Self::CloseChunk(chunk, rows) => Ok(Done::ClosedChunk(Box::new(chunk.close(rows)?))),
             Self::CloseOther(writer) => Ok(Done::ClosedOther(Box::new(writer.close()?))),
         }
@@ -432,7 +469,7 @@ fn run(jobs: Vec<Job<'_>>, threads: usize) -> Result<Vec<Done>, ParquetError> {
     }
     let mut jobs: Vec<(usize, Job<'_>)> = jobs.into_iter().enumerate().collect();
     // The largest go first: the last of the list is taken first.
-    jobs.sort_by_key(|(_, job)| matches!(job, Job::Originals { .. } | Job::Digest(_)));
+    jobs.sort_by_key(|(_, job)| matches!(job, Job::Originals { .. } | Job::Digest(..)));
     let jobs = Mutex::new(jobs);
     // A poisoned lock means that a thread panicked, which the join below reports.
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();

@@ -8,7 +8,6 @@
 //! batches, whatever the pages claim: their values are not copied out of them, so a batch holds its pages.
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -116,20 +115,11 @@ impl PageReader for Pages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let Some(mut page) = self.stored.get_next_page()? else { return Ok(None) };
         if self.inflate {
-            // Levels of a page of version 2 are never compressed, its values need not be.
-            let packed = match &mut page {
-                Page::DataPage { buf, .. } | Page::DictionaryPage { buf, .. } => Some((buf, 0)),
-                Page::DataPageV2 {
-                    buf,
-                    def_levels_byte_len,
-                    rep_levels_byte_len,
-                    is_compressed: true,
-                    ..
-                } => Some((buf, u64::from(*def_levels_byte_len) + u64::from(*rep_levels_byte_len))),
-                Page::DataPageV2 { .. } => None,
-            };
-            if let Some((buf, levels)) = packed {
-                *buf = inflated(buf, levels, &self.budget)?;
+            match &mut page {
+                Page::DataPage { buf, .. } => *buf = inflated(buf, &self.budget, true)?,
+                Page::DictionaryPage { buf, .. } => *buf = inflated(buf, &self.budget, false)?,
+                // Who reads the pages refuses it.
+                Page::DataPageV2 { .. } => {}
             }
         }
         check(&page, self.repeated, &self.budget)?;
@@ -162,15 +152,44 @@ fn check(page: &Page, repeated: bool, budget: &Budget) -> Result<()> {
     Ok(())
 }
 
-/// A page's bytes: the first `plain` of them as they are, the rest inflated.
-fn inflated(page: &Bytes, plain: u64, budget: &Budget) -> Result<Bytes> {
-    thread_local! {
-        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+/// Memory of pages that is used again: of so many bytes, and so many pieces a thread.
+const SPARE_BYTES: usize = 320 << 10;
+const SPARE_PIECES: usize = 32;
+
+/// A page of less takes memory of its own.
+const SMALL_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A page whose memory is used again.
+struct Lent(Vec<u8>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
-    let parts = usize::try_from(plain).ok().and_then(|plain| page.split_at_checked(plain));
-    let (plain, packed) = parts.ok_or_else(|| damaged("the levels of a page are longer than the page"))?;
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let page = std::mem::take(&mut self.0);
+        // Where a thread ends there is no more use for it.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_PIECES {
+                spare.push(page);
+            }
+        });
+    }
+}
+
+/// A page's bytes, in memory that may be `lent`.
+fn inflated(packed: &Bytes, budget: &Budget, lent: bool) -> Result<Bytes> {
     if packed.is_empty() {
-        return Ok(page.clone());
+        return Ok(packed.clone());
     }
     let size = zstd::zstd_safe::get_frame_content_size(packed)
         .ok()
@@ -178,23 +197,22 @@ fn inflated(page: &Bytes, plain: u64, budget: &Budget) -> Result<Bytes> {
         .ok_or_else(|| damaged("a page is no zstd frame that tells its size"))?;
     budget.take(size)?;
     let size = usize::try_from(size).map_err(|_| damaged("a page is larger than memory"))?;
-    let mut out = Vec::new();
-    out.try_reserve_exact(plain.len().saturating_add(size))
+    let lent = lent && (SMALL_BYTES..=SPARE_BYTES).contains(&size);
+    let mut out = if lent { SPARE.with_borrow_mut(Vec::pop).unwrap_or_default() } else { Vec::new() };
+    out.clear();
+    out.try_reserve_exact(if lent { SPARE_BYTES } else { size })
         .map_err(|_| damaged(&format!("a page tells {size} bytes, more than there is memory for")))?;
-    out.extend_from_slice(plain);
-    let mut rest = io::Cursor::new(&mut out);
-    rest.set_position(plain.len() as u64);
     ZSTD.with_borrow_mut(|zstd| {
         let zstd = match zstd {
             Some(zstd) => zstd,
             None => zstd.insert(zstd::bulk::Decompressor::new()?),
         };
-        zstd.decompress_to_buffer(packed, &mut rest)
+        zstd.decompress_to_buffer(packed, &mut out)
     })?;
-    if out.len() != plain.len() + size {
-        return Err(damaged("a page is shorter than its zstd frame tells"));
+    if out.len() != size {
+        return Err(damaged("a page is shorter or longer than its zstd frame tells"));
     }
-    Ok(out.into())
+    Ok(if lent { Bytes::from_owner(Lent(out)) } else { out.into() })
 }
 
 fn damaged(what: &str) -> ParquetError {
@@ -274,30 +292,33 @@ mod tests {
     #[test]
     fn pages_take_no_more_than_they_may() {
         let budget = Budget::default();
-        assert_eq!(inflated(&frame(512 << 10), 0, &budget).unwrap().len(), 512 << 10);
+        assert_eq!(inflated(&frame(512 << 10), &budget, true).unwrap().len(), 512 << 10);
         for wrong in [1, 511 << 10, 513 << 10, BUDGET, BUDGET + 1, u64::MAX - 1] {
             budget.reset();
-            inflated(&frame(wrong), 0, &budget).unwrap_err();
+            inflated(&frame(wrong), &budget, true).unwrap_err();
         }
         budget.reset();
         let pages = BUDGET / (512 << 10);
         for _ in 0..pages {
             budget.take(512 << 10).unwrap();
         }
-        let e = inflated(&frame(512 << 10), 0, &budget).unwrap_err();
+        let e = inflated(&frame(512 << 10), &budget, true).unwrap_err();
         assert!(e.to_string().contains("more than 2147483647 bytes"), "{e}");
         budget.reset();
-        inflated(&frame(512 << 10), 0, &budget).unwrap();
+        inflated(&frame(512 << 10), &budget, true).unwrap();
     }
 
+    /// What was lent comes back, and says nothing of what it held before.
     #[test]
-    fn levels_stay_as_they_are() {
-        let page: Bytes = [&b"levels"[..], &zstd::bulk::compress(b"values", 1).unwrap()].concat().into();
+    fn memory_is_used_again() {
+        let packed = |byte: u8, len: usize| Bytes::from(zstd::bulk::compress(&vec![byte; len], 1).unwrap());
         let budget = Budget::default();
-        assert_eq!(inflated(&page, 6, &budget).unwrap(), &b"levelsvalues"[..]);
-        assert_eq!(inflated(&page, page.len() as u64, &budget).unwrap(), page);
-        inflated(&page, page.len() as u64 + 1, &budget).unwrap_err();
-        inflated(&page, 5, &budget).unwrap_err();
+        for (byte, len) in [(b'a', SPARE_BYTES), (b'b', SMALL_BYTES), (b'c', SPARE_BYTES - 1), (b'd', 7)] {
+            let pages: Vec<_> =
+                (0..3).map(|_| inflated(&packed(byte, len), &budget, true).unwrap()).collect();
+            assert!(pages.iter().all(|page| page.len() == len && page.iter().all(|b| *b == byte)));
+        }
+        assert_eq!(SPARE.with_borrow(Vec::len), 3);
     }
 
     #[test]

@@ -21,11 +21,11 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 
 pub use crate::batch::{Batch, Leaf, StoredRow};
+use crate::decode::ColumnReader;
 use crate::error::{from_io, io_cause};
 use crate::pages::{Budget, GroupPages};
 use crate::read_at::ReadAt;
 use crate::schema;
-use crate::values::ColumnReader;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: u64 = 2000;
@@ -67,6 +67,8 @@ impl From<ReadError> for Fatal {
 pub enum Projection {
     /// All of them.
     All,
+    /// All but enrichment: what roots, identity and provenance are of.
+    Bound,
     /// These.
     Columns(Vec<Column>),
 }
@@ -81,6 +83,7 @@ impl Projection {
         column == Column::KeytrailUid
             || match self {
                 Self::All => true,
+                Self::Bound => !column.enriched(),
                 Self::Columns(list) => list.contains(&column),
             }
     }

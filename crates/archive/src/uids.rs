@@ -21,14 +21,15 @@
 //! | 32 | SHA-256 of all above |
 //! | 28 an entry | group (8) and uid (20), ascending |
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use keytrail_model::{Fatal, Hash, Uid};
 use sha2::{Digest, Sha256};
 
+use crate::dictionary::unforeseen;
 use crate::error::from_io;
 use crate::read::{ObjectReader, Projection, ReadError, Selection};
 use crate::read_at::ReadAt;
@@ -74,23 +75,18 @@ impl Found {
 }
 
 /// Entries in memory: those of an object that is being written. About 48 bytes each.
-#[derive(Clone, Default, Debug)]
-pub struct Entries(BTreeSet<Ordered>);
-
-/// An entry in the order of its bytes. Groups are nearly all different, so they are compared as numbers first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Ordered(Entry);
-
-impl Ord for Ordered {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let group = |entry: &Self| split(&entry.0).0;
-        group(self).cmp(&group(other)).then_with(|| self.0.cmp(&other.0))
-    }
+#[derive(Clone, Debug)]
+pub struct Entries {
+    /// The first of each group. Nearly all groups have one.
+    first: HashTable<Entry>,
+    /// The others: a hostile source can put a million under one key.
+    more: BTreeSet<Entry>,
+    hasher: ahash::RandomState,
 }
 
-impl PartialOrd for Ordered {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl Default for Entries {
+    fn default() -> Self {
+        Self { first: HashTable::new(), more: BTreeSet::new(), hasher: unforeseen() }
     }
 }
 
@@ -116,39 +112,49 @@ impl Entries {
 
     /// Adds an event; false when it was there.
     pub fn insert(&mut self, group: u64, uid: &Uid) -> bool {
-        self.0.insert(Ordered(join(group, uid)))
+        let entry = join(group, uid);
+        match self.first_of(group) {
+            Some(first) if *first == entry => false,
+            Some(_) => self.more.insert(entry),
+            None => {
+                let hasher = &self.hasher;
+                self.first.insert_unique(hasher.hash_one(group), entry, |e| hasher.hash_one(split(e).0));
+                true
+            }
+        }
     }
 
     /// What is known of the group.
     pub fn find(&self, group: u64, uid: &Uid) -> Found {
         let mut found = Found::default();
-        let (mut seen, own) = (0, join(group, uid));
-        let bound = |byte| Ordered(join(group, &Uid([byte; 20])));
-        for Ordered(entry) in self.0.range(bound(0)..=bound(0xff)).take(MAX_OTHERS + 1) {
-            found.same |= *entry == own;
-            found.add(entry, uid);
-            seen += 1;
-        }
-        // Nearly all groups have no entry or one; only of a large one the range did not show all.
-        if seen > MAX_OTHERS && !found.same {
-            found.same = self.0.contains(&Ordered(own));
-        }
+        let Some(first) = self.first_of(group) else { return found };
+        let own = join(group, uid);
+        found.same = *first == own || self.more.contains(&own);
+        let bound = |byte| join(group, &Uid([byte; 20]));
+        let mut some: Vec<&Entry> = self.more.range(bound(0)..=bound(0xff)).take(MAX_OTHERS + 1).collect();
+        some.push(first);
+        some.sort_unstable();
+        some.into_iter().for_each(|entry| found.add(entry, uid));
         found
+    }
+
+    fn first_of(&self, group: u64) -> Option<&Entry> {
+        self.first.find(self.hasher.hash_one(group), |e| split(e).0 == group)
     }
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.first.len() + self.more.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_empty()
     }
 
     /// Memory in use, about.
     pub fn memory_bytes(&self) -> usize {
-        self.0.len() * 48
+        self.len() * 48
     }
 
     /// Writes the index of an object with these entries.
@@ -156,10 +162,12 @@ impl Entries {
     /// # Errors
     /// Those of `out`; more than 2^32 - 1 entries, which no object has.
     pub fn write(&self, object: &Hash, out: &mut dyn Write) -> Result<(), Fatal> {
-        let count = u32::try_from(self.0.len()).map_err(|_| {
-            Fatal::new("Fatal.Archive", format!("{} entries are too many for an index", self.0.len()))
+        let mut entries: Vec<&Entry> = self.first.iter().chain(&self.more).collect();
+        entries.sort_unstable();
+        let count = u32::try_from(entries.len()).map_err(|_| {
+            Fatal::new("Fatal.Archive", format!("{} entries are too many for an index", entries.len()))
         })?;
-        let blocks = (self.0.len() * BITS_PER_ENTRY).div_ceil(BLOCK * 8) as u32;
+        let blocks = (entries.len() * BITS_PER_ENTRY).div_ceil(BLOCK * 8) as u32;
         let bits = u64::from(count).div_ceil(BUCKET_ENTRIES).next_power_of_two().ilog2();
         let mut head = Vec::with_capacity(HEADER + blocks as usize * BLOCK + (4 << bits) + 36);
         head.extend_from_slice(&MAGIC);
@@ -169,7 +177,7 @@ impl Entries {
         head.extend_from_slice(&bits.to_be_bytes());
         let mut filter = vec![0; blocks as usize * BLOCK];
         let mut starts = vec![0u32; (1 << bits) + 1];
-        for Ordered(entry) in &self.0 {
+        for entry in &entries {
             let (group, _) = split(entry);
             add_to_filter(&mut filter, group);
             starts[bucket(group, bits) + 1] += 1;
@@ -184,7 +192,7 @@ impl Entries {
         let mut out = io::BufWriter::new(out);
         let mut write = || {
             out.write_all(&head)?;
-            self.0.iter().try_for_each(|Ordered(entry)| out.write_all(entry))?;
+            entries.iter().try_for_each(|entry| out.write_all(*entry))?;
             out.flush()
         };
         write().map_err(|e| from_io("index of uids", &e))

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use keytrail_model::Fatal;
 use keytrail_pipeline::config::{self, Config, FILE, Problem};
+use keytrail_pipeline::tables::{self, TableProblem};
 
 use crate::args::{ConfigArgs, ConfigCheckArgs, ConfigCommand, ConfigInitArgs};
 use crate::terminal::{count, escape, json_line};
@@ -70,7 +71,19 @@ fn init(args: &ConfigInitArgs) -> Result<ExitCode, Fatal> {
 }
 
 fn check(args: &ConfigCheckArgs) -> Result<ExitCode, Fatal> {
-    let read = read(&args.file)?;
+    let mut read = read(&args.file)?;
+    if let Ok(config) = &read
+        && let Err(problems) = tables::load(&config.tables)
+    {
+        // Each stands where its table is declared.
+        let line = |name: &str| config.tables.iter().find(|t| t.name == name).map_or(1, |t| t.line);
+        let problem = |p: TableProblem| Problem {
+            line: line(&p.name),
+            key: format!("tables.{}", p.name),
+            message: p.to_string(),
+        };
+        read = Err(problems.into_iter().map(problem).collect());
+    }
     if args.json {
         print(&as_json(&read));
     } else {
@@ -98,6 +111,10 @@ fn as_text(path: &Path, read: &Result<Config, Vec<Problem>>) -> String {
                     let _infallible =
                         writeln!(out, "  {:>9} file{many:<1}  {}", count(files), escape(location.text()));
                 }
+            }
+            for table in &config.tables {
+                let path = escape(&table.path.display().to_string());
+                let _infallible = writeln!(out, "{} (table of {})  {path}", table.name, table.kind.name());
             }
             let sources = config.sources.len();
             let many = if sources == 1 { "" } else { "s" };

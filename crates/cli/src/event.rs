@@ -41,8 +41,10 @@ fn as_text(found: &Explained, masker: &Masker) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
     let _infallible = writeln!(out, "uid       {}", event.uid);
-    for (column, value) in columns(&event.columns) {
-        let _infallible = writeln!(out, "  {:<32} {}", column.field(), escape(&text_of(column, &value)));
+    out.push_str(&fields_text(&event.columns, &|_| String::new()));
+    if !event.enrichment.is_empty() {
+        let _infallible = writeln!(out, "enrichment, as tables said when the event came");
+        out.push_str(&fields_text(&event.enrichment, &|column| from_tables(found, column)));
     }
     if event.original.is_some() {
         let _infallible = writeln!(out, "original  masked and escaped; --raw gives the bytes");
@@ -76,6 +78,10 @@ fn as_json(found: &Explained, masker: &Masker) -> String {
     let hex = |list: &[Hash]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     let all = serde_json::json!({
         "event": event_json(&found.event, masker),
+        "enrichment": {
+            "fields": fields_json(&found.event.enrichment),
+            "tables": found.tables(),
+        },
         "withheld": found.withheld,
         "proof": {
             "object": found.object.object.key,
@@ -94,8 +100,19 @@ fn as_json(found: &Explained, masker: &Masker) -> String {
 }
 
 fn event_json(event: &StoredEvent, masker: &Masker) -> serde_json::Value {
+    serde_json::json!({
+        "uid": event.uid.to_string(),
+        "hash": event.hash.to_string(),
+        "input": event.input,
+        "original_masked": shown_original(event, masker),
+        "fields": fields_json(&event.columns),
+    })
+}
+
+/// Encoded columns by the names of their fields.
+pub fn fields_json(encoded: &[u8]) -> serde_json::Value {
     let mut fields = serde_json::Map::new();
-    for (column, value) in columns(&event.columns) {
+    for (column, value) in columns(encoded) {
         let value = match value {
             Encoded::Text(t) => t.into(),
             Encoded::Int(n) if column.kind() == Kind::Time => Timestamp(n).to_rfc3339().into(),
@@ -105,13 +122,24 @@ fn event_json(event: &StoredEvent, masker: &Masker) -> serde_json::Value {
         };
         fields.insert(column.field().into(), value);
     }
-    serde_json::json!({
-        "uid": event.uid.to_string(),
-        "hash": event.hash.to_string(),
-        "input": event.input,
-        "original_masked": shown_original(event, masker),
-        "fields": fields,
-    })
+    fields.into()
+}
+
+/// A line for each encoded column, with what `note` adds.
+pub fn fields_text(encoded: &[u8], note: &dyn Fn(Column) -> String) -> String {
+    let mut out = String::new();
+    for (column, value) in columns(encoded) {
+        let value = escape(&text_of(column, &value));
+        let _infallible = writeln!(out, "  {:<32} {value}{}", column.field(), note(column));
+    }
+    out
+}
+
+/// The tables that filled a column of an event.
+fn from_tables(found: &Explained, column: Column) -> String {
+    let tables: Vec<_> =
+        found.tables_of(column).map(|t| format!("{} {}", t.kind.name(), escape(&t.label()))).collect();
+    if tables.is_empty() { String::new() } else { format!("  ({})", tables.join(", ")) }
 }
 
 /// Original bytes for the eyes: secrets masked, control characters escaped.

@@ -15,6 +15,7 @@ use keytrail_ports::Clock;
 
 use crate::args::{ConfigArgs, DataArgs, KeyArgs};
 use crate::folder::Folder;
+use crate::help;
 use crate::rewrite::{Done, told, uid};
 use crate::run::threads;
 use crate::terminal::{bytes, count, escape, json_line};
@@ -22,17 +23,7 @@ use crate::{print, tell};
 
 /// `keytrail expire`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail expire --older-than 400d --data ./trail           what would go, and what holds keep
-  keytrail expire --older-than 400d --hold dataset=aws.cloudtrail,from=2024-01-01,to=2024-03-31 --apply
-  keytrail expire --apply                                    by [[retention]] and [[holds]] of keytrail.toml
-
-An archive object goes when all of its events, and their archiving, are of days before the limit. The log says
-by which rule; `verify` tells what expired (EXPIRED) from what is missing (FILE_MISSING). Holds of the
-configuration count beside those given. An expired event is forgotten: reading its log again archives it again,
-and it is kept anew. Quarantine entries and the log's own files stay.
-Exit codes: 0 good, 64 usage, 70 fatal or findings, 75 try again later, 78 configuration.")]
+#[command(after_help = help::EXPIRE)]
 pub struct ExpireArgs {
     /// Age in days, as in 400d, in place of the rules of the configuration
     #[arg(long, value_name = "DAYS", value_parser = days)]

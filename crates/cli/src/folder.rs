@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use keytrail_adapters::local::{FolderLock, KeyFile, LocalCheckpoint, LocalStore, SystemClock, secret};
 use keytrail_model::{Fatal, Hash};
 use keytrail_pipeline::readable::Readable;
-use keytrail_pipeline::{Checkpoint, LogKeys, Masker, Trail, VerifierKey};
+use keytrail_pipeline::{Checkpoint, LogKeys, Masker, Tables, Trail, VerifierKey};
 use keytrail_ports::{BlobStore, Clock, Signer};
 
 const KEYS: &str = "keys/log.keys";
@@ -30,6 +30,7 @@ pub struct Folder {
     // Of who writes and signs nothing; held until the folder is dropped.
     _lock: Option<FolderLock>,
     key_dir: Option<PathBuf>,
+    tables: Tables,
 }
 
 /// What only a writer has.
@@ -76,6 +77,7 @@ impl Folder {
             writing: Some(Writing { _lock: lock, keys, secrets, signers, masker, scratch }),
             _lock: None,
             key_dir: Some(key_dir),
+            tables: Tables::default(),
         })
     }
 
@@ -100,6 +102,7 @@ impl Folder {
             writing: None,
             _lock: None,
             key_dir: key_dir_or_default(key_dir).ok(),
+            tables: Tables::default(),
         })
     }
 
@@ -110,6 +113,16 @@ impl Folder {
         folder._lock = Some(FolderLock::acquire(&folder.store, &command(), SystemClock.now())?);
         folder.store.clear_temporary()?;
         Ok(folder)
+    }
+
+    /// The folder, with tables that new rows are enriched with.
+    pub fn enriched_with(self, tables: Tables) -> Self {
+        Self { tables, ..self }
+    }
+
+    /// What new rows are enriched with.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// The folder.
@@ -198,6 +211,7 @@ impl Folder {
             origin: w.keys.origin(),
             clock: &SystemClock,
             masker: &w.masker,
+            tables: &self.tables,
             scratch: &w.scratch,
         })
     }

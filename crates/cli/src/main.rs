@@ -6,10 +6,12 @@
 mod alerts;
 mod args;
 mod config;
+mod enrich;
 mod event;
 mod expire;
 mod folder;
 mod follow;
+mod help;
 mod log;
 mod notify;
 mod quarantine;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Log(command) => log::log(command),
         Command::Sources(args) => sources::sources(&args),
         Command::Config(command) => config::config(&command),
+        Command::Enrich(command) => enrich::enrich(&command),
     };
     done.unwrap_or_else(|fatal| {
         tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));

@@ -74,8 +74,10 @@ fn show(args: &QuarantineShowArgs) -> Result<ExitCode, Fatal> {
 }
 
 fn replay(args: &ReplayArgs) -> Result<ExitCode, Fatal> {
-    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     let config = config::load(&args.config)?;
+    let tables = crate::enrich::tables(&config.tables)?;
+    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    let folder = folder.enriched_with(tables);
     let mut keys = Vec::new();
     if args.ids.is_empty() {
         keys = folder.store().list("quarantine/")?;

@@ -16,26 +16,16 @@ use keytrail_pipeline::config::DeclaredSource;
 use keytrail_pipeline::report::{self, Folded, Made, Reporting, Status, Wanted, Week};
 use keytrail_ports::Clock;
 
+use crate::args::value::cores;
 use crate::args::{ConfigArgs, DataArgs};
 use crate::config;
 use crate::folder::Folder;
 use crate::terminal::{count, escape, json_line};
-use crate::{exit, print_bytes, tell};
+use crate::{enrich, exit, help, print_bytes, tell};
 
 /// `keytrail report`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail report --data ./trail                      the last full week
-  keytrail report --data ./trail --week 2023-W28      another one, with amendments
-  keytrail report --week 2023-W28 --out ./for-audit   a copy of its files, too
-
-A week is of ISO 8601, in UTC, by the events' own time. The first report that is made 36 hours after the
-week's end or later fixes its checkpoint of the log in reports/<week>/: making it again gives the same bytes.
-Earlier ones are PROVISIONAL and fix nothing. Events that are sealed after it get an amendment.
-Each report names the hash of the one made before it.
-Exit codes: 0 written, 70 verify has findings (the report is written and shows them) or fatal, 75 the folder
-is in use (run --follow writes reports itself), 78 configuration, 64 usage.")]
+#[command(after_help = help::REPORT)]
 pub struct ReportArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -48,7 +38,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
@@ -62,7 +52,8 @@ fn week(text: &str) -> Result<Week, String> {
 /// Writes a week's report.
 pub fn report(args: &ReportArgs) -> Result<ExitCode, Fatal> {
     let config = config::load(&args.config)?;
-    let folder = Folder::open_for_reports(&args.data.data)?;
+    let tables = enrich::tables(&config.tables)?;
+    let folder = Folder::open_for_reports(&args.data.data)?.enriched_with(tables);
     let week = args.week.unwrap_or_else(|| Week::last_full(SystemClock.now()));
     let threads = crate::run::threads(args.threads);
     let made = make(&folder, &config.sources, threads, None, Wanted::Week(week))?;
@@ -100,7 +91,7 @@ pub fn make(
             checkpoint,
             note,
             sources,
-            inventory: None,
+            tables: folder.tables(),
             verified,
             threads,
             now: SystemClock.now(),

@@ -10,24 +10,17 @@ use keytrail_pipeline::renormalize::{self, Selected};
 use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::withhold;
 
-use crate::args::{ConfigArgs, DataArgs, KeyArgs, size, time};
+use crate::args::value::{cores, size, time};
+use crate::args::{ConfigArgs, DataArgs, KeyArgs};
 use crate::folder::Folder;
+use crate::help;
 use crate::run::{stop_on_signals, threads, verify_new};
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print, print_bytes, tell};
 
 /// `keytrail compact`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail compact --data ./trail --dry-run       what would become one object
-  keytrail compact --data ./trail                 do it
-
-`run` does the same at its end. No event changes: `verify` puts every object that was replaced together
-again from the new one. It pays where the new object is four times as large as the largest that it replaces;
-reading the same logs again adds nothing, before and after.
-Exit codes: 0 good, also when nothing pays, 70 fatal, a damaged object or findings, 75 try again later,
-78 configuration, 64 usage.")]
+#[command(after_help = help::COMPACT)]
 pub struct CompactArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -43,20 +36,13 @@ pub struct CompactArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
 }
 
 /// `keytrail renormalize`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail renormalize --dataset aws.cloudtrail --from 2023-01-01 --data ./trail
-  keytrail renormalize --dataset vault.audit --data ./trail --dry-run
-
-Rows that this version's normalizer made stay as they are. So do events whose bytes are withheld, and those
-that it refuses; uid, dataset, day and hash of an event never change. `verify --rederive` checks the result.
-Exit codes: as those of `keytrail compact`.")]
+#[command(after_help = help::RENORMALIZE)]
 pub struct RenormalizeArgs {
     /// `event.dataset`, e.g. aws.cloudtrail
     #[arg(long, value_name = "DATASET")]
@@ -78,23 +64,13 @@ pub struct RenormalizeArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
 }
 
 /// `keytrail withhold`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  keytrail withhold 89e3c1f6... --reason 'GDPR request 2024-17' --data ./trail
-
-There is no way back: the bytes are deleted from the archive. Columns, uid and hash of the event stay, so all
-proofs stay good; `verify` says WITHHELD with the reason, and reading the same log again does not bring the
-bytes back. The log keeps the reason for ever: name no person in it. Other copies of the bytes are yours to
-delete: input files, exported bundles, backups, quarantine. An event that [[holds]] of keytrail.toml name keeps its
-bytes: the whole command is refused, and says which hold it is.
-Exit codes: 0 good, 64 usage, also when an event is not in the archive or under a legal hold, 70 fatal, a damaged
-object or findings, 75 try again later, 78 configuration.")]
+#[command(after_help = help::WITHHOLD)]
 pub struct WithholdArgs {
     /// `keytrail_uid` of each event, in full
     #[arg(required = true, value_name = "UID", value_parser = uid)]
@@ -112,7 +88,7 @@ pub struct WithholdArgs {
     #[arg(long)]
     pub json: bool,
     /// Cores to use [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cores)]
     pub threads: Option<usize>,
 }
 

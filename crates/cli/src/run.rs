@@ -21,6 +21,7 @@ use keytrail_pipeline::{Code, Finding, Options, Progress, Summary, ingest};
 use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
 use crate::config;
+use crate::enrich;
 use crate::folder::Folder;
 use crate::follow::{follow, with_one_arena};
 use crate::terminal::{bytes, count, escape};
@@ -44,9 +45,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         object_bytes: args.object_size,
     };
     let reporting = config.reports.write && !args.no_report;
+    let tables = enrich::tables(&config.tables)?;
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
     let telling = |sources| Telling { options: config.alerts, receivers, sources };
     let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
+    let open = || open().map(|folder| folder.enriched_with(tables));
     if args.follow.follow {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
@@ -257,8 +260,9 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
     let rate = s.total.read as f64 / seconds.max(1e-9);
     let _infallible = writeln!(
         out,
-        "\ninput    {} files, {} ({} inflated), {seconds:.1} s, {} records/s",
+        "\ninput    {} {}, {} ({} inflated), {seconds:.1} s, {} records/s",
         count(s.inputs),
+        if s.inputs == 1 { "file" } else { "files" },
         bytes(s.input_bytes),
         bytes(s.inflated_bytes),
         count(rate as u64)
@@ -275,10 +279,11 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
     } else {
         writeln!(
             out,
-            "archive  {} new objects, {}, {:.1}x smaller than the inflated input",
+            "archive  {} new {}, {}, {}",
             count(s.objects.0),
+            if s.objects.0 == 1 { "object" } else { "objects" },
             bytes(s.objects.1),
-            s.inflated_bytes as f64 / s.objects.1 as f64
+            compression(s.inflated_bytes, s.objects.1)
         )
     };
     if !s.compacted.is_nothing() {
@@ -292,8 +297,25 @@ fn as_text(fingerprint: &str, s: &Summary, report: &Report, took: Duration) -> S
         s.checkpoint.root_base64(),
         fingerprint
     );
-    let _infallible = writeln!(out, "verify   {}", crate::verify::verdict(report, "signed by this key"));
+    let verdict = match report {
+        // Only what is new is verified here, and there is nothing.
+        r if r.objects == 0 && r.findings.is_empty() => {
+            "good: the log, no new objects; signed by this key".to_owned()
+        }
+        r => crate::verify::verdict(r, "signed by this key"),
+    };
+    let _infallible = writeln!(out, "verify   {verdict}");
     out
+}
+
+/// What became of so many bytes of input.
+fn compression(inflated: u64, archived: u64) -> String {
+    let ratio = inflated as f64 / archived.max(1) as f64;
+    // Columns and statistics of a few records are more than these.
+    if ratio < 1.0 {
+        return format!("{:.1}x the inflated input", 1.0 / ratio.max(1e-9));
+    }
+    format!("{ratio:.1}x smaller than the inflated input")
 }
 
 fn as_json(s: &Summary, reports: &[Made]) -> String {
@@ -403,6 +425,13 @@ impl Progress for Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_became_of_the_input_is_said_both_ways() {
+        assert_eq!(compression(2_500, 1_000), "2.5x smaller than the inflated input");
+        assert_eq!(compression(500, 1_000), "2.0x the inflated input");
+        assert_eq!(compression(1_000, 1_000), "1.0x smaller than the inflated input");
+    }
 
     #[test]
     fn keytrail_reads_no_files_of_its_own() {

@@ -31,10 +31,10 @@ impl Cryptoperiod {
         Some(Timestamp(begin.checked_add(self.0).ok()?.timestamp().as_microsecond()))
     }
 
-    /// Whole days, counted from the beginning of a year that has 365.
+    /// Whole days, counted from the beginning of 2021: three years of 365 come first.
     pub fn days(&self) -> Option<i64> {
         let round = SpanRound::new().largest(Unit::Day).smallest(Unit::Day).mode(jiff::RoundMode::Trunc);
-        let days = self.0.round(round.relative(jiff::civil::date(2023, 1, 1))).ok()?;
+        let days = self.0.round(round.relative(jiff::civil::date(2021, 1, 1))).ok()?;
         Some(i64::from(days.get_days()))
     }
 }

@@ -45,6 +45,51 @@ struct Said<'r> {
     source_ip: Option<&'r str>,
 }
 
+/// The columns of an event that are looked at.
+pub const LOOKED_UP: [Column; 15] = [
+    Column::CloudAccountId,
+    Column::CloudProjectId,
+    Column::CloudRegion,
+    Column::KeytrailActorAccessKeyId,
+    Column::KeytrailActorAccountId,
+    Column::KeytrailActorArn,
+    Column::KeytrailActorIssuerArn,
+    Column::KeytrailActorType,
+    Column::KeytrailKeyAlias,
+    Column::KeytrailKeyArn,
+    Column::KeytrailKeyId,
+    Column::KeytrailKeyStore,
+    Column::SourceIp,
+    Column::UserId,
+    Column::UserName,
+];
+
+/// The kind of table that fills a column.
+pub const fn table_kind(column: Column) -> Option<TableKind> {
+    Some(match column {
+        Column::CloudAccountName | Column::KeytrailAccountOwner | Column::KeytrailAccountTier => {
+            TableKind::Accounts
+        }
+        Column::KeytrailActorPerson
+        | Column::KeytrailActorPrivileged
+        | Column::KeytrailActorRole
+        | Column::KeytrailActorService
+        | Column::KeytrailActorTeam => TableKind::Principals,
+        Column::KeytrailKeyDeclaredAlias
+        | Column::KeytrailKeyDeclaredId
+        | Column::KeytrailKeyOwner
+        | Column::KeytrailKeyPurpose
+        | Column::KeytrailKeyTeam
+        | Column::KeytrailKeyTier => TableKind::Keys,
+        Column::KeytrailSourceSite | Column::KeytrailSourceZone => TableKind::Networks,
+        Column::SourceAsNumber
+        | Column::SourceAsOrganizationName
+        | Column::SourceGeoCityName
+        | Column::SourceGeoCountryIsoCode => TableKind::Geoip,
+        _ => return None,
+    })
+}
+
 impl<'r> Said<'r> {
     fn of(columns: &'r [u8]) -> Self {
         let mut said = Self::default();

@@ -42,7 +42,7 @@ mod yaml;
 
 pub use account::Account;
 pub use cryptoperiod::Cryptoperiod;
-pub use enricher::Enricher;
+pub use enricher::{Enricher, LOOKED_UP, table_kind};
 pub use fields::{Field, fields_of};
 pub use key::Key;
 pub use network::Network;

@@ -241,6 +241,28 @@ pub struct ColumnSet(u128);
 const _: () = assert!(COUNT < 128);
 
 impl ColumnSet {
+    /// These columns.
+    pub const fn of(columns: &[Column]) -> Self {
+        let (mut set, mut i) = (Self(0), 0);
+        while i < columns.len() {
+            set.insert(columns[i]);
+            i += 1;
+        }
+        set
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those that are in the other, too.
+    #[must_use]
+    pub const fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Adds a column.
     pub const fn insert(&mut self, column: Column) {
         self.0 |= 1 << column.index();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 use crate::merkle::{RootBuilder, leaf_hash};
+use crate::table::{MAX_TABLES, TableRef};
 
 /// An entry of the log takes at most this many bytes (C2SP tlog-tiles).
 pub const MAX_ENTRY_BYTES: usize = 65_535;
@@ -83,6 +84,9 @@ pub struct RowsRef {
     pub rows_root: Hash,
     /// Version of the column set.
     pub schema: i64,
+    /// Tables that the rows were enriched with, ascending; of a rewrite those of all that it replaces. At most
+    /// [`MAX_TABLES`](crate::table::MAX_TABLES).
+    pub tables: Vec<TableRef>,
     /// Newest event time, microseconds since 1970 (null: no row has a time).
     pub time_max: Option<i64>,
     /// Oldest event time.
@@ -151,6 +155,10 @@ impl Manifest {
         }
         if m.replaces.len() > MAX_REPLACED || !m.replaces.is_sorted_by(|a, b| a < b) {
             return Err(format!("expected at most {MAX_REPLACED} ascending leaf indices in `replaces`"));
+        }
+        let tables = m.rows.as_ref().map_or(&[][..], |rows| &rows.tables);
+        if tables.len() > MAX_TABLES || !tables.is_sorted_by(|a, b| a < b) {
+            return Err(format!("expected at most {MAX_TABLES} ascending tables in `rows`"));
         }
         Ok(m)
     }
@@ -360,6 +368,11 @@ mod tests {
             normalizers: vec!["n/1".into()],
             rows_root: Hash::default(),
             schema: 1,
+            tables: vec![TableRef {
+                kind: crate::TableKind::Keys,
+                name: "n".into(),
+                sha256: Hash::default(),
+            }],
             time_max: None,
             time_min: None,
         });

@@ -4,6 +4,7 @@
 //! original bytes that people may see. What it is not: it never touches the archived original.
 //! In: texts and record bytes. Out: the same with secrets as `masked:<key id>:<tag>`.
 
+mod clean;
 mod document;
 mod hints;
 mod quoted;
@@ -46,11 +47,12 @@ impl Masker {
     /// text without any comes back as it is. A text that was scrubbed stays as it is.
     pub fn scrub<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
         let text = text.into();
-        if !hints::suspect(text.as_bytes()) {
-            return text;
-        }
-        let mut found = secrets::next(text.as_bytes(), 0);
-        if found.is_none() {
+        let mut found = None;
+        let is_clean = clean::known_or(text.as_bytes(), |text| {
+            found = if hints::suspect(text) { secrets::next(text, 0) } else { None };
+            found.is_none()
+        });
+        if is_clean {
             return text;
         }
         let mut out = String::with_capacity(text.len());

@@ -6,9 +6,11 @@
 //! whole readable set is looked at. Rows and objects of one rewrite are bounded, which bounds the detail
 //! object and the memory of whoever verifies it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keytrail_model::manifest::MAX_REPLACED;
+use keytrail_model::table::MAX_TABLES;
 use keytrail_model::{Fatal, Partition};
 
 use crate::readable::{Readable, SealedObject};
@@ -132,11 +134,13 @@ fn choose(objects: &[SealedObject], target_bytes: u64) -> Option<Vec<SealedObjec
     let mut by_size: Vec<&SealedObject> = objects.iter().collect();
     by_size.sort_by_key(|o| (o.object.bytes, o.leaf));
     let (mut bytes, mut rows, mut best) = (0u64, 0u64, 0);
+    let mut tables = BTreeSet::new();
     for (n, object) in by_size.iter().take(MAX_REPLACED).enumerate() {
         // A manifest may claim any number.
         bytes = bytes.saturating_add(object.object.bytes);
         rows = rows.saturating_add(object.rows.count);
-        if bytes > target_bytes || rows > MAX_ROWS {
+        tables.extend(&object.rows.tables);
+        if bytes > target_bytes || rows > MAX_ROWS || tables.len() > MAX_TABLES {
             break;
         }
         if object.object.bytes.saturating_mul(FACTOR) <= bytes {
@@ -170,6 +174,7 @@ mod tests {
                 normalizers: Vec::new(),
                 rows_root: Hash::default(),
                 schema: 1,
+                tables: Vec::new(),
                 time_max: None,
                 time_min: None,
             },

@@ -16,6 +16,7 @@ mod reports;
 mod retention;
 mod section;
 pub mod source;
+mod tables;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use location::Location;
 pub use reports::Reports;
 pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
+pub use tables::DeclaredTable;
 
 use crate::alerts::Options;
 use crate::expire::Rule;
@@ -39,6 +41,8 @@ pub const FILE: &str = "keytrail.toml";
 pub struct Config {
     /// `[[sources]]`: what is expected to be heard.
     pub sources: Vec<Arc<DeclaredSource>>,
+    /// `[[tables]]`: what new events are enriched with.
+    pub tables: Vec<DeclaredTable>,
     /// `[follow]`: how a service goes about it.
     pub follow: Following,
     /// `[metrics]`: where it serves them.
@@ -67,6 +71,7 @@ impl Config {
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         Self {
             sources: source::read(top, folder),
+            tables: tables::read(top, folder),
             follow: follow::following(top),
             metrics: follow::listen(top),
             alerts: alerts::options(top),
@@ -80,8 +85,14 @@ impl Config {
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    let parts =
-        [source::TEMPLATE, follow::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE, reports::TEMPLATE];
+    let parts = [
+        source::TEMPLATE,
+        tables::TEMPLATE,
+        follow::TEMPLATE,
+        alerts::TEMPLATE,
+        retention::TEMPLATE,
+        reports::TEMPLATE,
+    ];
     HEAD.to_owned() + &parts.concat()
 }
 

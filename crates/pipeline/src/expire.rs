@@ -148,6 +148,7 @@ mod tests {
                 normalizers: Vec::new(),
                 rows_root: Hash::default(),
                 schema: 1,
+                tables: Vec::new(),
                 time_max: None,
                 time_min: None,
             };

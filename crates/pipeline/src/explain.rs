@@ -2,9 +2,11 @@
 //! proofs that lead from its bytes to the signed head.
 
 use keytrail_archive::{Projection, Selection};
+use keytrail_enrich::table_kind;
 use keytrail_ledger::{Checkpoint, proof};
 use keytrail_model::merkle::{audit_path, leaf_hash};
-use keytrail_model::{Column, Fatal, Hash};
+use keytrail_model::row::{Encoded, columns};
+use keytrail_model::{Column, Fatal, Hash, TableRef};
 use keytrail_ports::BlobStore;
 
 use crate::decisions::Withheld;
@@ -27,6 +29,23 @@ pub struct Explained {
     pub log_proof: Vec<Hash>,
     /// The head that they lead to.
     pub checkpoint: Checkpoint,
+}
+
+impl Explained {
+    /// The tables that said something of the event when it came.
+    pub fn tables(&self) -> Vec<&TableRef> {
+        let labels = columns(&self.event.enrichment).find_map(|(column, value)| match value {
+            Encoded::List(labels) if column == Column::KeytrailTables => Some(labels),
+            _ => None,
+        });
+        let tables = self.object.rows.tables.iter();
+        tables.filter(|t| labels.is_some_and(|mut all| all.any(|label| label == t.label()))).collect()
+    }
+
+    /// Those of them that fill that column.
+    pub fn tables_of(&self, column: Column) -> impl Iterator<Item = &TableRef> {
+        self.tables().into_iter().filter(move |t| table_kind(column) == Some(t.kind))
+    }
 }
 
 /// The event whose uid starts with `prefix`, if there is exactly one.

@@ -191,7 +191,7 @@ pub(crate) fn expand_but(args: &[OsString], is_own: &IsOwn<'_>) -> Result<Vec<In
                     return Err(format!("`{name}` matches no file"));
                 }
             }
-            (Err(e), None) => return Err(format!("`{name}` cannot be read: {}", e.kind())),
+            (Err(e), None) => return Err(format!("`{name}` cannot be read: {}", cause(&e))),
         }
     }
     Ok(inputs)
@@ -248,6 +248,14 @@ fn printable(path: &Path) -> String {
         }
     }
     name
+}
+
+/// Why something cannot be read, in a few words.
+pub(crate) fn cause(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+        kind => kind.to_string(),
+    }
 }
 
 /// Opens a file or pipe. Devices have no end, folders no bytes.
@@ -480,7 +488,7 @@ impl Frames<'_> {
     fn unreadable(&mut self, error: &io::Error, offset: u64) {
         let reason = match error.get_ref() {
             Some(own) => format!("the input cannot be read: {own}"),
-            None => format!("the input cannot be read: {}", error.kind()),
+            None => format!("the input cannot be read: {}", cause(error)),
         };
         self.push_name(Rejection::new(Reject::InputUnreadable, reason), offset);
     }

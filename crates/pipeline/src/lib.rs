@@ -37,6 +37,7 @@ pub mod seal;
 pub mod sequence;
 mod sink;
 pub mod sources;
+pub mod tables;
 mod tagged;
 mod taken;
 mod tally;
@@ -46,6 +47,7 @@ pub mod withhold;
 
 // What binaries need of the stages' types: they depend on the pipeline alone.
 pub use config::Config;
+pub use keytrail_enrich::{Table, Tables};
 pub use keytrail_ledger::{Checkpoint, Code, Finding, LogKeys, VerifierKey};
 pub use keytrail_normalize::{Format, Masker};
 pub use run::{Options, Progress, Summary, run};

@@ -335,6 +335,7 @@ mod tests {
             normalizers: Vec::new(),
             rows_root: Hash::of(b"rows"),
             schema: 1,
+            tables: Vec::new(),
             time_max: None,
             time_min: None,
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keytrail_archive::{Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};
+use keytrail_archive::{Digests, Leaf, ObjectReader, Projection, ReadError, Selection, StoredRow};
 use keytrail_ledger::{Code, Finding};
 use keytrail_model::manifest::{DetailRef, ObjectRef, RowsRef};
 use keytrail_model::merkle::RootBuilder;
@@ -104,6 +104,7 @@ impl ObjectCheck<'_> {
         let key = &sealed.object.key;
         let expected = &sealed.rows;
         let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
+        let mut digests = Digests::default();
         let (mut time_min, mut time_max) = (None::<i64>, None::<i64>);
         let mut before: Option<Uid> = None;
         let may_be_decided = self.withheld.is_lost_before(sealed.leaf)
@@ -115,10 +116,10 @@ impl ObjectCheck<'_> {
             other => other,
         };
         let mut lineage = Lineage::of(sealed, self.history, &mut details).map_err(ReadError::Io)?;
-        for batch in reader.batches(&Projection::All, Selection::All) {
+        for batch in reader.batches(&Projection::Bound, Selection::All) {
             let batch = batch?;
             let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
-            let leaves: Vec<Leaf<'_>> = batch.leaves().collect();
+            let leaves: Vec<Leaf<'_>> = batch.leaves(&mut digests).collect();
             for (leaf, original_hash) in leaves.iter().zip(original_hashes(&leaves)) {
                 let [event, row] = events.push_both(&mut rows, [&leaf.hash, &leaf.digest]);
                 if let Some(lineage) = &mut lineage {

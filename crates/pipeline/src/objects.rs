@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use keytrail_archive::{ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
+use keytrail_archive::{Digests, ObjectReader, Projection, ReadAt, ReadError, Selection, StoredRow};
 use keytrail_model::manifest::ObjectRef;
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::text;
@@ -159,8 +159,9 @@ pub(crate) struct Contents {
 /// Reads all rows of an object.
 pub(crate) fn contents(reader: &ObjectReader) -> Result<Contents, ReadError> {
     let (mut events, mut rows, mut withheld) = (RootBuilder::new(), RootBuilder::new(), Vec::new());
-    for batch in reader.batches(&Projection::All, Selection::All) {
-        for leaf in batch?.leaves() {
+    let mut digests = Digests::default();
+    for batch in reader.batches(&Projection::Bound, Selection::All) {
+        for leaf in batch?.leaves(&mut digests) {
             match leaf.original {
                 None => withheld.push(leaf.number),
                 Some(original) if Hash::of(original) == leaf.hash => {}
@@ -195,6 +196,8 @@ pub struct StoredEvent {
     pub input: String,
     /// Derived columns, encoded as [`keytrail_model::row::columns`] reads them.
     pub columns: Vec<u8>,
+    /// Enrichment columns, in the same encoding.
+    pub enrichment: Vec<u8>,
     /// The bytes as they came; `None` where withheld.
     pub original: Option<Vec<u8>>,
 }
@@ -271,6 +274,7 @@ fn copied(row: &StoredRow<'_>) -> StoredEvent {
         ingested: row.ingested.map(|t| t.0),
         input: row.input.unwrap_or_default().to_owned(),
         columns: row.columns.to_vec(),
+        enrichment: row.enrichment.to_vec(),
         original: row.original.map(<[u8]>::to_vec),
     }
 }

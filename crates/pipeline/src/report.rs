@@ -23,6 +23,7 @@ mod weeks;
 
 use std::sync::Arc;
 
+use keytrail_enrich::Tables;
 use keytrail_ledger::{Checkpoint, LogKeys};
 use keytrail_model::{Fatal, Timestamp};
 use keytrail_ports::BlobStore;
@@ -30,7 +31,6 @@ use keytrail_report::model::{
     CheckpointRef, DeclaredSource as Declared, Duplicates, DuplicatesOf, ReportRef, Tool,
 };
 
-pub use inventory::Inventory;
 pub use keytrail_report::model::Status;
 pub use shelf::Place;
 pub use week::Week;
@@ -39,6 +39,7 @@ pub use weeks::Folded;
 use crate::config::DeclaredSource;
 use crate::verify;
 use basis::Basis;
+use inventory::Inventory;
 use sealed::Sealed;
 use shelf::Shelf;
 use weeks::Weeks;
@@ -55,8 +56,8 @@ pub struct Reporting<'a> {
     pub note: Vec<u8>,
     /// What is expected to be heard.
     pub sources: &'a [Arc<DeclaredSource>],
-    /// The declared keys.
-    pub inventory: Option<Inventory>,
+    /// Declared tables: the key inventory is asked.
+    pub tables: &'a Tables,
     /// Objects of log entries from here on were just verified, and nothing was found.
     pub verified: Option<u64>,
     /// Cores to use.
@@ -65,6 +66,13 @@ pub struct Reporting<'a> {
     pub now: Timestamp,
     /// Told how far it is.
     pub told: &'a dyn Folded,
+}
+
+impl Reporting<'_> {
+    /// The key inventory as it is at the end of a week.
+    fn inventory(&self, week: Week) -> Option<Inventory> {
+        Inventory::of(self.tables, Timestamp(week.to().0 - 1))
+    }
 }
 
 /// A report that is there now.
@@ -137,7 +145,8 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
     for (week, found) in due.into_iter().zip(&found) {
         let basis = new_basis(with, &shelf, week, found)?;
         if basis.status == Status::Provisional {
-            let report = build::build(&basis, with.inventory.as_ref(), week, &sealed, &mut weeks, &[])?;
+            let inventory = with.inventory(week);
+            let report = build::build(&basis, inventory.as_ref(), week, &sealed, &mut weeks, &[])?;
             let report = shelf.put_provisional(&basis, &report)?;
             made.push(of(report, basis.status, true, !basis.integrity.good));
         } else {
@@ -160,9 +169,10 @@ fn of(report: ReportRef, status: Status, new: bool, findings: bool) -> Made {
 }
 
 /// A report is a function of its tables, too.
-fn same_tables(with: &Reporting<'_>, basis: &Basis) -> Result<(), Fatal> {
-    if basis.inventory.as_deref() == with.inventory.as_ref().map(Inventory::tables) {
-        return Ok(());
+fn same_tables(with: &Reporting<'_>, basis: &Basis, week: Week) -> Result<Option<Inventory>, Fatal> {
+    let inventory = with.inventory(week);
+    if basis.inventory.as_deref() == inventory.as_ref().map(Inventory::tables) {
+        return Ok(inventory);
     }
     let tables: Vec<String> =
         basis.inventory.iter().flatten().map(|t| format!("`{}`, SHA-256 {}", t.name, t.sha256)).collect();
@@ -181,10 +191,10 @@ fn finish(
     weeks: &mut Weeks<'_>,
     basis: &Basis,
 ) -> Result<Made, Fatal> {
-    same_tables(with, basis)?;
     let week = week_of(&basis.week)?;
     let report = if basis.checkpoint.size == with.checkpoint.size {
-        build::build(basis, with.inventory.as_ref(), week, sealed, weeks, shelf.before(basis))?
+        let inventory = same_tables(with, basis, week)?;
+        build::build(basis, inventory.as_ref(), week, sealed, weeks, shelf.before(basis))?
     } else {
         rebuild(with, shelf, sealed, basis, week)?
     };
@@ -200,9 +210,10 @@ fn rebuild(
     basis: &Basis,
     week: Week,
 ) -> Result<keytrail_report::Report, Fatal> {
+    let inventory = same_tables(with, basis, week)?;
     let sealed = Sealed::load(with.store, basis.checkpoint.size)?;
     let mut weeks = Weeks::of_older(with.store, &sealed, now, with.told);
-    build::build(basis, with.inventory.as_ref(), week, &sealed, &mut weeks, shelf.before(basis))
+    build::build(basis, inventory.as_ref(), week, &sealed, &mut weeks, shelf.before(basis))
 }
 
 /// A report that was made before: as it is, or made again where its file is missing or changed.
@@ -210,7 +221,6 @@ fn remade(with: &Reporting<'_>, shelf: &Shelf<'_>, now: &Sealed, known: &ReportR
     let status = shelf::status(known);
     let basis = shelf.basis(known)?;
     if !shelf.is_whole(known)? {
-        same_tables(with, &basis)?;
         let week = week_of(&known.week)?;
         let report = rebuild(with, shelf, now, &basis, week)?;
         let json = report.to_json();
@@ -277,7 +287,7 @@ fn new_basis(
                 longest_silence_seconds: s.longest_silence.map(|d| d.as_secs()),
             })
             .collect(),
-        inventory: with.inventory.as_ref().map(|i| i.tables().to_vec()),
+        inventory: with.inventory(week).map(|i| i.tables().to_vec()),
         previous: if status == Status::Provisional { None } else { shelf.made().last().cloned() },
         supersedes: earlier.last().map(|r| (*r).clone()),
         duplicates: Duplicates {

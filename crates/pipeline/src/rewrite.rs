@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use keytrail_archive::kept::{self, Kept, Origin};
 use keytrail_archive::{
-    Batch, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
+    Batch, Digests, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
 };
 use keytrail_model::manifest::{Decision, DroppedRow, ManifestKind, RowRun};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
@@ -85,7 +85,7 @@ impl<'a> Rewriter<'a> {
                 sorter.push(rows, &mut |_, _| Ok(()))
             })?;
         }
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, inputs)?;
         sorter.finish(&mut |_, rows| output.append(rows))?;
         self.put(output, ManifestKind::Compact, inputs, None)
     }
@@ -102,7 +102,7 @@ impl<'a> Rewriter<'a> {
     ) -> Result<Option<Manifest>, Fatal> {
         let dataset = dataset(partition)?;
         let key = &input.object.key;
-        let mut output = self.output(partition)?;
+        let mut output = self.output(partition, std::slice::from_ref(input))?;
         let (mut columns, mut scratch, mut same) = (Vec::new(), Vec::new(), true);
         self.read(input, &mut |batch| {
             let mut rows = RowBuffer::new();
@@ -149,9 +149,10 @@ impl<'a> Rewriter<'a> {
         }
         let reader = object.reader(key)?;
         let (mut events, mut rows) = (RootBuilder::new(), RootBuilder::new());
+        let mut digests = Digests::default();
         for batch in reader.batches(&Projection::All, Selection::All) {
             let batch = batch.map_err(|e| objects::at(key, e))?;
-            for leaf in batch.leaves() {
+            for leaf in batch.leaves(&mut digests) {
                 if leaf.original.is_some_and(|o| Hash::of(o) != leaf.hash) {
                     return Err(damaged(&format!(
                         "has an original in row {} that its hash does not fit",
@@ -171,10 +172,11 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    fn output(&self, partition: &Partition) -> Result<Output, Fatal> {
+    fn output(&self, partition: &Partition, inputs: &[SealedObject]) -> Result<Output, Fatal> {
         let path = self.trail.scratch.join("rewrite.tmp");
         let file = File::create(&path).map_err(|e| scratch_error("create", &path, &e))?;
-        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?;
+        let writer = ObjectWriter::new(partition.clone(), BufWriter::new(file), self.threads)?
+            .enriched_with(inputs.iter().flat_map(|input| &input.rows.tables));
         Ok(Output {
             writer,
             path,
@@ -201,11 +203,12 @@ impl<'a> Rewriter<'a> {
         let mut lineage = Lineage::of_new(&rows, kind, inputs, &detail);
         let file = File::open(&output.path).map_err(|e| scratch_error("open", &output.path, &e))?;
         let reader = ObjectReader::open(Arc::new(file))?;
+        let mut digests = Digests::default();
         let refused =
             |what: &str| Fatal::new("Fatal.Rewrite", format!("`{}` was not put: {what}", object.key));
         let mut withheld = output.withheld.iter();
-        for batch in reader.batches(&Projection::All, Selection::All) {
-            for leaf in batch?.leaves() {
+        for batch in reader.batches(&Projection::Bound, Selection::All) {
+            for leaf in batch?.leaves(&mut digests) {
                 lineage.push(leaf_hash(&leaf.hash.0), leaf_hash(&leaf.digest.0));
                 // No root is over the original bytes, and the inputs go.
                 let kept = match leaf.original {

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 
-use keytrail_archive::{Finished, ObjectReader, ObjectWriter, Projection, ReadError, Selection};
+use keytrail_archive::{Enrichment, Finished, ObjectReader, ObjectWriter, Projection, ReadError, Selection};
+use keytrail_enrich::Enricher;
 use keytrail_model::manifest::{ObjectRef, RowsRef, RunItem};
 use keytrail_model::row::{Row, text};
-use keytrail_model::{Column, Fatal, Partition, Timestamp, Uid};
+use keytrail_model::{Column, Fatal, Partition, TableRef, Timestamp, Uid};
 use keytrail_normalize::Format;
 use keytrail_normalize::sequence::{self, Position};
 
@@ -52,6 +53,10 @@ pub(crate) struct Sink<'a> {
     staged: Vec<Staged>,
     files: u64,
     suspects: Vec<Suspect>,
+    enricher: Enricher<'a>,
+    enrichment: Enrichment,
+    /// What manifests record of the tables.
+    tables: Vec<TableRef>,
 }
 
 struct Open {
@@ -91,6 +96,9 @@ impl<'a> Sink<'a> {
             staged: Vec::new(),
             files: 0,
             suspects: Vec::new(),
+            enricher: Enricher::new(trail.tables),
+            enrichment: Enrichment::default(),
+            tables: trail.tables.references(),
         }
     }
 
@@ -146,7 +154,16 @@ impl<'a> Sink<'a> {
         }
         let at = self.writer(partition)?;
         let open = &mut self.open[at];
-        open.writer.append(&new, now, inputs)?;
+        if self.tables.is_empty() {
+            open.writer.append(&new, now, inputs)?;
+        } else {
+            self.enrichment.clear();
+            for row in &new {
+                let (head, enricher) = (row.head, &mut self.enricher);
+                self.enrichment.push_with(|out| enricher.enrich(head.dataset, head.time, row.columns, out));
+            }
+            open.writer.append_enriched(&new, &self.enrichment, now, inputs)?;
+        }
         if open.writer.size_bytes() >= self.object_bytes || open.writer.row_groups() >= MAX_ROW_GROUPS {
             let open = self.open.remove(at);
             self.finish(open)?;
@@ -176,7 +193,8 @@ impl<'a> Sink<'a> {
                 partition.clone(),
                 BufWriter::with_capacity(WRITE_BYTES, file),
                 self.threads,
-            )?;
+            )?
+            .enriched_with(&self.tables);
             self.open.push(Open { writer, path });
         }
         Ok(self.open.len() - 1)

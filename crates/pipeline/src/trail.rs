@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keytrail_enrich::Tables;
 use keytrail_ledger::Checkpoint;
 use keytrail_model::Fatal;
 use keytrail_normalize::Masker;
@@ -27,6 +28,8 @@ pub struct Trail<'a> {
     pub clock: &'a dyn Clock,
     /// Hides secrets in typed columns.
     pub masker: &'a Masker,
+    /// What new rows are enriched with.
+    pub tables: &'a Tables,
     /// A local folder for files in the making, on the store's file system where that is local.
     pub scratch: &'a Path,
 }

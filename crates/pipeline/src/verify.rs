@@ -29,6 +29,7 @@ use crate::sequence::Sequences;
 use unnamed::unnamed;
 
 pub use ranges::by_range;
+use ranges::{in_range, outside};
 
 /// What to check and against what.
 pub struct Options<'a> {
@@ -465,28 +466,6 @@ fn check_objects(
         report.unchecked.push(format!("columns of {withheld} withheld rows"));
     }
     Ok(rows)
-}
-
-/// What puts an object outside of what was asked for.
-fn outside(options: &Options<'_>) -> String {
-    let time = |t: Option<i64>| t.map_or_else(|| "...".into(), |t| Timestamp(t).to_rfc3339());
-    match (options.from, options.to) {
-        (None, None) => "older than this run".into(),
-        (from, to) => format!("all of their events are outside of {} to {}", time(from), time(to)),
-    }
-}
-
-fn in_range(object: &SealedObject, options: &Options<'_>) -> bool {
-    if object.leaf < options.first_leaf {
-        return false;
-    }
-    match (object.rows.time_min, object.rows.time_max) {
-        (Some(min), Some(max)) => {
-            options.to.is_none_or(|to| min < to) && options.from.is_none_or(|from| max >= from)
-        }
-        // Rows without a time belong to every range.
-        _ => true,
-    }
 }
 
 /// What AWS delivered against what was ingested.

@@ -11,7 +11,7 @@ use keytrail_adapters::memory::{ManualClock, MemoryCheckpoint, MemoryNotifier, M
 use keytrail_model::Timestamp;
 use keytrail_pipeline::alerts::{Engine, Options as AlertOptions, Place, Receiver, Severity, Undelivered};
 use keytrail_pipeline::input::{Input, Limits, Source};
-use keytrail_pipeline::{Masker, Options, Progress, Trail, ingest, run};
+use keytrail_pipeline::{Masker, Options, Progress, Tables, Trail, ingest, run};
 use keytrail_ports::{BlobStore, NotifyError};
 use serde_json::Value;
 
@@ -94,6 +94,7 @@ impl World {
             origin: ORIGIN,
             clock: &self.clock,
             masker: &self.masker,
+            tables: &Tables::default(),
             scratch: scratch.path(),
         })
     }

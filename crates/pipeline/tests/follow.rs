@@ -18,7 +18,7 @@ use keytrail_pipeline::config::Following;
 use keytrail_pipeline::follow::{Notice, Observer, Options, Sealed, State, follow};
 use keytrail_pipeline::input::{Input, Limits, Source};
 use keytrail_pipeline::readable::Readable;
-use keytrail_pipeline::{Masker, Progress, Trail, ingest, run};
+use keytrail_pipeline::{Masker, Progress, Tables, Trail, ingest, run};
 use keytrail_ports::{BlobStore, CheckpointStore};
 
 const ORIGIN: &str = "example.org/trail";
@@ -74,6 +74,7 @@ fn followed(at: u64, fault: Fault) -> (u64, u64) {
         origin: ORIGIN,
         clock: &ManualClock::new(Timestamp(1_800_000_000_000_000)),
         masker: &Masker::new(&[7; 32]),
+        tables: &Tables::default(),
         scratch: scratch.path(),
     };
     let line = |n: u32| {

@@ -1,5 +1,5 @@
 //! What a report says. Fields stand in the order of the file; numbers are integers, times RFC 3339 in UTC with
-//! six fraction digits, days `YYYY-MM-DD`, hashes lower-case hexadecimal.
+//! six fraction digits, days `YYYY-MM-DD`, hashes lower-case hexadecimal. One file: it is one table of fields.
 
 use serde::{Deserialize, Serialize};
 

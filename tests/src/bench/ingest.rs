@@ -22,26 +22,32 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     };
     let inputs =
         files::write_folder(load, Layout::Records, Some(6), events / 10_000, &scratch.path().join("in"))?;
-    let data = scratch.path().join("trail");
-    let (ingest, verify) = ingest_and_verify(setting, &scratch.path().join("in"), &data, scratch.path())?;
-
-    let mut floor = super::on_one_core(&setting.floor);
-    floor.args(&inputs).args(super::objects(&data)?);
-    let (seconds, _) = child::measure(floor)?;
-    let floor: f64 = seconds.trim().parse()?;
+    let (mut ingest, mut verify, mut floor) = (Best::default(), Best::default(), Best::default());
+    for _ in 0..ROUNDS {
+        let data = tempfile::tempdir_in(scratch.path())?;
+        let trail = data.path().join("trail");
+        let (run, check) = run_and_verify(setting, &scratch.path().join("in"), &trail, scratch.path())?;
+        ingest.take(run.cpu_seconds);
+        verify.take(check.cpu_seconds);
+        let mut command = super::on_one_core(&setting.floor);
+        command.args(&inputs).args(super::objects(&trail)?);
+        let (seconds, _) = child::measure(command)?;
+        floor.take(seconds.trim().parse()?);
+    }
+    let (ingest, verify, floor) = (ingest.0 - verify.0, verify.0, floor.0);
 
     let rate = |seconds: f64| events as f64 / seconds / 1e3;
     Ok(vec![
         Figure {
             name: "ingest: gz to Parquet, against its floor".to_owned(),
-            value: rate(ingest.cpu_seconds),
+            value: rate(ingest),
             unit: "k events/s/core",
             baseline: Some(rate(floor)),
             bar: Some(Bar::AtLeast(0.55)),
         },
         Figure {
             name: "verify: whole archive".to_owned(),
-            value: rate(verify.cpu_seconds),
+            value: rate(verify),
             unit: "k events/s/core",
             baseline: None,
             bar: Some(Bar::AtLeast(200.0)),
@@ -49,9 +55,41 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     ])
 }
 
+/// Times that each party runs, in turns: others who use the machine only ever make one slower.
+pub const ROUNDS: usize = 2;
+
+/// The fewest CPU seconds of several runs.
+#[derive(Clone, Copy)]
+pub struct Best(pub f64);
+
+impl Default for Best {
+    fn default() -> Self {
+        Self(f64::INFINITY)
+    }
+}
+
+impl Best {
+    /// Takes what one run took.
+    pub fn take(&mut self, seconds: f64) {
+        self.0 = self.0.min(seconds);
+    }
+}
+
 /// What ingesting `input` into a new data folder costs, and what checking the result does. `run` closes
 /// with a verify of all that it wrote; its cost is measured by itself and taken off.
 pub fn ingest_and_verify(
+    setting: &Setting,
+    input: &Path,
+    data: &Path,
+    scratch: &Path,
+) -> Result<(child::Cost, child::Cost), Failure> {
+    let (run, verify) = run_and_verify(setting, input, data, scratch)?;
+    let cpu_seconds = run.cpu_seconds - verify.cpu_seconds;
+    Ok((child::Cost { cpu_seconds, ..run }, verify))
+}
+
+/// What `run` costs with its closing verify, and what a verify does.
+pub fn run_and_verify(
     setting: &Setting,
     input: &Path,
     data: &Path,
@@ -65,6 +103,5 @@ pub fn ingest_and_verify(
     };
     let (_, run) = keytrail(&["run", "--no-report"], Some(input))?;
     let (_, verify) = keytrail(&["verify"], None)?;
-    let cpu_seconds = run.cpu_seconds - verify.cpu_seconds;
-    Ok((child::Cost { cpu_seconds, ..run }, verify))
+    Ok((run, verify))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keytrail_archive::{
-    Finished, ObjectReader, ObjectWriter, Projection, ReadError, Rows, Selection, census,
+    Digests, Finished, ObjectReader, ObjectWriter, Projection, ReadError, Rows, Selection, census,
 };
 use keytrail_model::digest::of_row;
 use keytrail_model::merkle::root_of;
@@ -58,9 +58,10 @@ fn assert_reads_back(done: &Finished<Vec<u8>>, rows: &[Row<'_>]) {
     }
     assert_eq!(n, rows.len());
     n = 0;
+    let mut remembered = Digests::default();
     let reader = ObjectReader::in_memory(done.out.clone()).expect("open");
     for batch in reader.batches(&Projection::All, Selection::All) {
-        for leaf in batch.expect("batch").leaves() {
+        for leaf in batch.expect("batch").leaves(&mut remembered) {
             let head = rows[n].head;
             assert_eq!((leaf.number, leaf.uid, leaf.time), (n as u64, head.uid, head.time));
             assert_eq!((leaf.hash, leaf.digest), (head.hash, rows[n].digest()));

@@ -275,7 +275,10 @@ struct Entry {
 /// Folders and files in a folder, in the order of their names; other things, and links, are left out.
 fn entries(folder: &Path) -> Result<Vec<Entry>, Fatal> {
     let failed = |e: io::Error| {
-        Fatal::new("Fatal.NotVerified", format!("`{}` cannot be listed: {}", folder.display(), e.kind()))
+        Fatal::new(
+            "Fatal.NotVerified",
+            format!("`{}` cannot be listed: {}", folder.display(), crate::input::cause(&e)),
+        )
     };
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {

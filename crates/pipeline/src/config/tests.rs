@@ -27,6 +27,7 @@ fn the_template_has_every_key_and_is_good_as_it_is_and_uncommented() {
     assert_eq!(problems, []);
     let config = config.unwrap();
     assert_eq!((config.sources.len(), config.retention.len(), config.holds.len()), (2, 2, 2));
+    assert_eq!(config.tables.len(), 5);
     // Keys of one example may be missing in another.
     let is_there = |key: &str| {
         let name = key.rsplit('.').next().unwrap_or(key);
@@ -90,6 +91,56 @@ fn retention_and_holds_are_read() {
     let good = text.split("[[retention]]\n        older_than = \"36h\"").next().unwrap();
     let rules = Config::parse(good, Path::new("/etc")).unwrap().retention;
     assert_eq!((rules.len(), rules[0].days, rules[0].dataset.as_deref()), (1, 400, Some("vault.audit")));
+}
+
+#[test]
+fn tables_are_read() {
+    let text = r#"
+        [[tables]]
+        kind = "keys"
+        path = "inventory.parquet"
+        valid_from = "2024-01-01"
+        [[tables]]
+        kind = "geoip"
+        name = "asn"
+        path = "/srv/asn.bin"
+        format = "mmdb"
+    "#;
+    let tables = Config::parse(text, Path::new("/etc")).unwrap().tables;
+    let said: Vec<_> =
+        tables.iter().map(|t| (t.name.as_str(), t.format.name(), t.path.to_str().unwrap())).collect();
+    assert_eq!(said, [("keys", "parquet", "/etc/inventory.parquet"), ("asn", "mmdb", "/srv/asn.bin")]);
+    assert!(tables[0].default.from.is_some() && tables[1].default.from.is_none());
+    let text = r#"
+        [[tables]]
+        kind = "key"
+        path = "a.txt"
+        [[tables]]
+        kind = "keys"
+        [[tables]]
+        kind = "keys"
+        name = "The Keys"
+        path = "a.mmdb"
+        valid_from = "spring"
+        [[tables]]
+        kind = "networks"
+        path = "n.csv"
+        [[tables]]
+        kind = "networks"
+        path = "m.csv"
+    "#;
+    assert_eq!(
+        problems(text),
+        [
+            "line 3: `tables[0].kind`: expected one of `accounts`, `geoip`, `keys`, `networks` or `principals`, found `key`",
+            "line 2: `tables[0].format`: missing, expected one of `csv`, `json`, `yaml`, `parquet` or `mmdb`: the file's name does not say it",
+            "line 5: `tables[1].path`: missing, expected the table's file",
+            "line 7: `tables[2].format`: expected `mmdb` for the kind `geoip`, and another for all others",
+            "line 9: `tables[2].name`: expected up to 64 small letters, digits, `-` and `.`, found `The Keys`",
+            "line 11: `tables[2].valid_from`: expected a day as in \"2024-01-31\", or a time as in \"2024-01-31T12:00:00Z\", found `spring`",
+            "line 15: `tables[4].name`: the table of line 13 is named `networks` too",
+        ]
+    );
 }
 
 #[test]

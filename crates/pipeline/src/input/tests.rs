@@ -189,7 +189,7 @@ fn unreadable_inputs_are_frames() {
     let folder = tempfile::tempdir().unwrap();
     let gone = Input::path(folder.path().join("gone"));
     for (input, reason) in [
-        (gone, "the input cannot be read: entity not found"),
+        (gone, "the input cannot be read: no such file or folder"),
         (Input::path(folder.path()), "the input cannot be read: expected a file, found a folder"),
         (
             Input::path("/dev/zero"),
@@ -246,7 +246,10 @@ fn arguments_become_inputs_in_a_stable_order() {
     assert_eq!(names(&["a/b/*"]).unwrap(), ["a/b/10", "a/b/2"]);
     assert_eq!(names(&["a/link"]).unwrap(), ["a/link"]);
     let root_name = root.to_str().unwrap();
-    assert_eq!(names(&["gone"]).unwrap_err(), format!("`{root_name}/gone` cannot be read: entity not found"));
+    assert_eq!(
+        names(&["gone"]).unwrap_err(),
+        format!("`{root_name}/gone` cannot be read: no such file or folder")
+    );
     assert_eq!(names(&["a/*.txt"]).unwrap_err(), format!("`{root_name}/a/*.txt` matches no file"));
     assert_eq!(
         expand(&["-".into()]).unwrap(),

@@ -5,6 +5,9 @@
 
 use std::collections::HashMap;
 
+use keytrail_enrich::Tables;
+use keytrail_model::Timestamp;
+use keytrail_model::table::TableKind;
 use keytrail_report::model::{DeclaredKey, InventoryRef, TableRef};
 
 /// A key inventory of one or more tables.
@@ -17,13 +20,35 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Of these tables, without a key.
-    pub fn new(tables: Vec<TableRef>) -> Self {
-        Self { tables, ..Self::default() }
+    /// The key inventory of tables, by the rows that hold at a time; `None` where there is none.
+    pub fn of(tables: &Tables, at: Timestamp) -> Option<Self> {
+        let of_keys = tables.iter().filter(|t| t.reference.kind == TableKind::Keys);
+        let refs: Vec<TableRef> = of_keys
+            .map(|t| TableRef {
+                name: t.reference.name.clone(),
+                sha256: t.reference.sha256.to_string(),
+                rows: t.rows(),
+            })
+            .collect();
+        if refs.is_empty() {
+            return None;
+        }
+        let mut inventory = Self { tables: refs, ..Self::default() };
+        for key in tables.keys().filter(|key| key.validity.holds(Some(at))) {
+            let said = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+            let declared = DeclaredKey {
+                key: key.name().to_owned(),
+                owner: said(&key.owner),
+                purpose: said(&key.purpose),
+            };
+            let names = key.id.iter().chain(&key.arn).chain(&key.aliases).map(|name| &**name);
+            inventory.add(declared, names);
+        }
+        Some(inventory)
     }
 
     /// Adds a key, and all that events may call it.
-    pub fn add<'a>(&mut self, key: DeclaredKey, names: impl Iterator<Item = &'a str>) {
+    fn add<'a>(&mut self, key: DeclaredKey, names: impl Iterator<Item = &'a str>) {
         for name in names {
             self.names.entry(folded(name)).or_insert(self.keys.len());
         }
@@ -69,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_key_is_found_by_each_of_its_names() {
-        let mut inventory = Inventory::new(Vec::new());
+        let mut inventory = Inventory::default();
         let key = |name: &str| DeclaredKey { key: name.to_owned(), owner: None, purpose: None };
         inventory.add(key("1234ABCD"), ["alias/payments"].into_iter());
         inventory.add(key("arn:aws:kms:eu-west-1:111122223333:key/77"), std::iter::empty());

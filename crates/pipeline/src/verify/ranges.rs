@@ -1,13 +1,12 @@
 //! Several ranges of time at once: the log and its lists are checked once, each archive object with its range.
 
-use keytrail_model::Fatal;
 use keytrail_model::manifest::ManifestKind;
+use keytrail_model::{Fatal, Timestamp};
 use keytrail_normalize::Format;
 use keytrail_ports::BlobStore;
 
 use super::{
     ATTEMPTS, Entries, Options, Report, check_details, check_log, check_objects, check_sequences, events,
-    in_range,
 };
 use crate::readable::SealedObject;
 use crate::retention;
@@ -57,4 +56,27 @@ pub fn by_range(
         Ok(report)
     };
     ranges.iter().map(check).collect()
+}
+
+/// What puts an object outside of what was asked for.
+pub(super) fn outside(options: &Options<'_>) -> String {
+    let time = |t: Option<i64>| t.map_or_else(|| "...".into(), |t| Timestamp(t).to_rfc3339());
+    match (options.from, options.to) {
+        (None, None) => "older than this run".into(),
+        (from, to) => format!("all of their events are outside of {} to {}", time(from), time(to)),
+    }
+}
+
+/// Whether an object may hold events of what was asked for.
+pub(super) fn in_range(object: &SealedObject, options: &Options<'_>) -> bool {
+    if object.leaf < options.first_leaf {
+        return false;
+    }
+    match (object.rows.time_min, object.rows.time_max) {
+        (Some(min), Some(max)) => {
+            options.to.is_none_or(|to| min < to) && options.from.is_none_or(|from| max >= from)
+        }
+        // Rows without a time belong to every range.
+        _ => true,
+    }
 }

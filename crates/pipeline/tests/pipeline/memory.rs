@@ -8,7 +8,9 @@ use keytrail_model::{Detail, Fatal, Timestamp};
 use keytrail_pipeline::input::{Input, Limits, Source};
 use keytrail_pipeline::readable::Readable;
 use keytrail_pipeline::verify::{self, Report};
-use keytrail_pipeline::{LogKeys, Masker, Options, Progress, Summary, Trail, VerifierKey, ingest, run};
+use keytrail_pipeline::{
+    LogKeys, Masker, Options, Progress, Summary, Tables, Trail, VerifierKey, ingest, run,
+};
 use keytrail_ports::{BlobStore, CheckpointStore, Signer};
 
 /// Size of archive objects.
@@ -81,6 +83,7 @@ impl Memory {
             origin: ORIGIN,
             clock: &ManualClock::new(Timestamp(1_700_000_000_000_000)),
             masker: &Masker::new(&[7; 32]),
+            tables: &Tables::default(),
             scratch: scratch.path(),
         })
     }
