@@ -334,6 +334,42 @@ fn silence_is_said() {
 }
 
 #[test]
+fn keys_are_held_against_the_inventory() {
+    let trail = Trail::new();
+    let events = [call(1, "2024-05-06T10:00:00Z", "Decrypt", &Value::Null)];
+    let other = json!({"resources": [{"type": "AWS::KMS::Key", "accountId": "111122223333",
+        "ARN": "arn:aws:kms:us-east-1:111122223333:key/77777777-12ab-34cd-56ef-1234567890ab"}]});
+    let input = trail.input(
+        "a.ndjson",
+        lines(&[&events[..], &[call(2, "2024-05-07T10:00:00Z", "Sign", &other)]].concat()),
+    );
+    trail.input(
+        "keys.csv",
+        "id,owner,purpose\n1234ABCD-12ab-34cd-56ef-1234567890ab,Payments,Cards\nunused,Archive,\n",
+    );
+    let config = trail
+        .input("keytrail.toml", "[[tables]]\nname = \"inventory\"\nkind = \"keys\"\npath = \"keys.csv\"\n");
+    let config = config.to_str().expect("UTF-8");
+    trail.run([input.to_str().expect("UTF-8"), "--config", config]).success();
+    let keys = &read(&trail, "2024-W19/report.json")["keys"];
+    let seen: Vec<_> =
+        keys["seen"].as_array().expect("keys").iter().map(|k| (&k["declared"], &k["owner"])).collect();
+    assert_eq!(seen, [(&json!(true), &json!("Payments")), (&json!(false), &Value::Null)]);
+    assert_eq!(
+        (number(&keys["undeclared_count"]), &keys["declared_unseen"][0]["key"]),
+        (1, &json!("unused"))
+    );
+    assert_eq!(agree(&trail, &["2024-W19/report.json"]), 13);
+    // The table is a part of what a report is a function of.
+    let first = bytes(&trail, "2024-W19/report.json");
+    fs::remove_file(trail.data().join("reports/2024-W19/report.json")).expect("removed");
+    let ran = trail.keytrail(["report", "--week", "2024-W19"]).exits(78);
+    assert!(ran.stderr.contains("takes its key inventory: `inventory`, SHA-256"), "{}", ran.stderr);
+    trail.keytrail(["report", "--week", "2024-W19", "--config", config]).success();
+    assert_eq!(bytes(&trail, "2024-W19/report.json"), first);
+}
+
+#[test]
 fn what_is_damaged_or_gone_is_no_blank() {
     let trail = Trail::new();
     let events = [

@@ -346,10 +346,8 @@ parts! {
 
     /// An inventory.
     InventoryRef {
-        /// Its name.
-        name: String,
-        /// SHA-256 of its file.
-        sha256: String,
+        /// Names of its tables; the cover has their hashes.
+        names: Vec<String>,
         /// Declared keys.
         keys: u64,
     }

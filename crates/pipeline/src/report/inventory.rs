@@ -73,10 +73,8 @@ impl Inventory {
 
     /// As reports name it.
     pub fn reference(&self) -> InventoryRef {
-        let list = |part: fn(&TableRef) -> &str| self.tables.iter().map(part).collect::<Vec<_>>().join(", ");
         InventoryRef {
-            name: list(|table| &table.name),
-            sha256: list(|table| &table.sha256),
+            names: self.tables.iter().map(|table| table.name.clone()).collect(),
             keys: self.keys.len() as u64,
         }
     }

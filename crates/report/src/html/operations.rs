@@ -49,7 +49,7 @@ pub fn keys(keys: &Keys) -> Markup {
             p {
                 "Keys and secrets that events name since " (time(&keys.from)) "; operations are those of the week. "
                 @match &keys.inventory {
-                    Some(i) => { "The inventory " (text(&i.name)) " declares " (count(i.keys)) " keys: " (count(keys.undeclared_count.unwrap_or_default())) " seen are not in it, " (count(keys.declared_unseen_count)) " of it were not seen." }
+                    Some(i) => { "The inventory " (text(&i.names.join(", "))) " declares " (count(i.keys)) " keys: " (count(keys.undeclared_count.unwrap_or_default())) " seen are not in it, " (count(keys.declared_unseen_count)) " of it were not seen." }
                     None => { strong { "No inventory is declared" } ", so nothing says which keys there should be." }
                 }
             }
