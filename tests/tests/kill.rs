@@ -65,7 +65,7 @@ fn stages(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn args(inputs: &[PathBuf]) -> Vec<&std::ffi::OsStr> {
-    let options = ["run", "--json", "--object-size", OBJECT_SIZE].map(std::ffi::OsStr::new);
+    let options = ["run", "--json", "--no-report", "--object-size", OBJECT_SIZE].map(std::ffi::OsStr::new);
     options.into_iter().chain(inputs.iter().map(|p| p.as_os_str())).collect()
 }
 

@@ -49,11 +49,11 @@ fn events() -> String {
     let event = |n: usize, bad: &str| {
         json!({
             "eventVersion": "1.08", "eventTime": format!("2024-05-{:02}T10:{:02}:00Z", 6 + n % 7, n % 60),
-            "eventSource": "kms.amazonaws.com", "eventName": if n % 2 == 0 { "ScheduleKeyDeletion" } else { bad },
+            "eventSource": "kms.amazonaws.com", "eventName": if n.is_multiple_of(2) { "ScheduleKeyDeletion" } else { bad },
             "awsRegion": "us-east-1", "eventID": format!("{n:08}-0000-4000-8000-000000000000"),
             "eventType": "AwsApiCall", "recipientAccountId": bad, "sourceIPAddress": bad, "userAgent": bad,
             "errorCode": bad, "errorMessage": bad,
-            "userIdentity": {"type": if n % 3 == 0 { "Root" } else { bad }, "userName": bad, "accountId": bad, "arn": bad},
+            "userIdentity": {"type": if n.is_multiple_of(3) { "Root" } else { bad }, "userName": bad, "accountId": bad, "arn": bad},
             "requestParameters": {"keyId": bad, "aliasName": bad},
             "resources": [{"type": "AWS::KMS::Key", "accountId": bad, "ARN": format!("arn:aws:kms:us-east-1:1:key/{bad}")}],
         })
