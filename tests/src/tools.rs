@@ -52,6 +52,11 @@ pub fn fsck() -> PathBuf {
     path("KEYTRAIL_FSCK", || tools().join("fsck"), "tests/run tools")
 }
 
+/// Chromium, to open pages with.
+pub fn chromium() -> PathBuf {
+    path("KEYTRAIL_CHROMIUM", || PathBuf::from("/usr/bin/chromium"), "tests/run tools")
+}
+
 /// The checkout.
 pub fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -12,7 +12,7 @@ use keytrail_model::digest::{FACETS, FACETS_BYTES, Names, RowText, facet_of, put
 use keytrail_model::sha256::{hash, hash_two};
 use keytrail_model::{Column, ColumnSet, Hash, Uid};
 
-use crate::values::{Distinct, Texts, Values};
+use crate::values::{Distinct, NONE, Texts, Values};
 
 /// Rows that are written at once, column by column: their values lie next to each other, and a value that
 /// is still on its way from memory holds up one row and not all that follow.
@@ -205,7 +205,7 @@ impl Values {
                 for (i, row) in rows {
                     if let Some(items) = lists.row(i) {
                         row.set = row.set.with(column);
-                        row.list(lists.items(), items);
+                        row.list(&lists.items, items);
                     }
                 }
             }
@@ -213,18 +213,15 @@ impl Values {
     }
 }
 
-/// What stands for no value, no text of a dictionary, in a name.
-const NONE: u32 = u32::MAX;
-
 /// What a text of no dictionary stands behind.
-const PLACED: u32 = u32::MAX - 1;
+const PLACED: u32 = NONE - 1;
 
 impl Values {
     /// The dictionary that numbers are of.
     fn dictionary(&self) -> Option<&Arc<Distinct>> {
         match self {
             Self::Text(Texts::Indexed(distinct, _)) => Some(distinct),
-            Self::List(lists) => match lists.items() {
+            Self::List(lists) => match &lists.items {
                 Texts::Indexed(distinct, _) => Some(distinct),
                 Texts::Placed(..) => None,
             },
@@ -253,7 +250,7 @@ impl Values {
                     let items = lists.row(i);
                     let count = items.as_ref().map_or(NONE, |items| items.len() as u32);
                     name.extend_from_slice(&count.to_le_bytes());
-                    items.into_iter().flatten().for_each(|item| lists.items().name(item, name));
+                    items.into_iter().flatten().for_each(|item| lists.items.name(item, name));
                 }
             }
         }

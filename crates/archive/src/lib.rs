@@ -14,6 +14,7 @@ mod bounds;
 pub mod census;
 mod chunk;
 mod columns;
+mod decode;
 mod dictionary;
 mod digest;
 mod enrichment;

@@ -21,11 +21,11 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 
 pub use crate::batch::{Batch, Leaf, StoredRow};
+use crate::decode::ColumnReader;
 use crate::error::{from_io, io_cause};
 use crate::pages::{Budget, GroupPages};
 use crate::read_at::ReadAt;
 use crate::schema;
-use crate::values::ColumnReader;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: u64 = 2000;

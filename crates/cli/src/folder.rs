@@ -27,6 +27,8 @@ pub struct Folder {
     store: LocalStore,
     checkpoint: LocalCheckpoint,
     writing: Option<Writing>,
+    // Of who writes and signs nothing; held until the folder is dropped.
+    _lock: Option<FolderLock>,
     key_dir: Option<PathBuf>,
     tables: Tables,
 }
@@ -46,8 +48,7 @@ impl Folder {
     /// Opens a folder for `run`: takes its lock, makes what a new trail needs.
     pub fn open_for_writing(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
         let store = LocalStore::open(root)?;
-        let command: Vec<_> = std::env::args_os().map(|a| without_path(&a.to_string_lossy())).collect();
-        let lock = FolderLock::acquire(&store, &command.join(" "), SystemClock.now())?;
+        let lock = FolderLock::acquire(&store, &command(), SystemClock.now())?;
         store.clear_temporary()?;
         let key_dir = key_dir_or_default(key_dir)?;
         outside(root, &key_dir)?;
@@ -74,6 +75,7 @@ impl Folder {
             root: root.to_owned(),
             store,
             writing: Some(Writing { _lock: lock, keys, secrets, signers, masker, scratch }),
+            _lock: None,
             key_dir: Some(key_dir),
             tables: Tables::default(),
         })
@@ -98,14 +100,29 @@ impl Folder {
             checkpoint: LocalCheckpoint::new(&store, LOCK)?,
             store,
             writing: None,
+            _lock: None,
             key_dir: key_dir_or_default(key_dir).ok(),
             tables: Tables::default(),
         })
     }
 
+    /// Opens a folder for reports: takes its lock, and needs no private key.
+    pub fn open_for_reports(root: &Path) -> Result<Self, Fatal> {
+        let mut folder = Self::open_for_reading(root, None)?;
+        folder.head()?;
+        folder._lock = Some(FolderLock::acquire(&folder.store, &command(), SystemClock.now())?);
+        folder.store.clear_temporary()?;
+        Ok(folder)
+    }
+
     /// The folder, with tables that new rows are enriched with.
     pub fn enriched_with(self, tables: Tables) -> Self {
         Self { tables, ..self }
+    }
+
+    /// What new rows are enriched with.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// The folder.
@@ -259,6 +276,11 @@ impl Folder {
         self.store.replace(KEYS, w.keys.to_string().as_bytes())?;
         Ok(w.keys.clone())
     }
+}
+
+/// The command line as it may be kept.
+fn command() -> String {
+    std::env::args_os().map(|a| without_path(&a.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// An argument as it may be kept: of a URL, scheme and host alone, since the path of a web hook is a secret.

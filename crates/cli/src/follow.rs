@@ -17,9 +17,10 @@ use keytrail_adapters::local::{SystemClock, open_files};
 use keytrail_model::Fatal;
 use keytrail_pipeline::alerts::Undelivered;
 use keytrail_pipeline::compact::Compacted;
-use keytrail_pipeline::config::{Following, Listen};
+use keytrail_pipeline::config::{DeclaredSource, Following, Listen};
 use keytrail_pipeline::follow::{self, Notice, Observer, Sealed, State};
 use keytrail_pipeline::readable::Readable;
+use keytrail_pipeline::report::Wanted;
 use keytrail_pipeline::sequence::Gap;
 use keytrail_pipeline::{Finding, Trail};
 use keytrail_ports::Clock;
@@ -29,7 +30,7 @@ use crate::alerts::{Telling, Watch};
 use crate::args::{FollowArgs, RunArgs};
 use crate::folder::Folder;
 use crate::terminal::{escape, json_line};
-use crate::{print_bytes, run, tell};
+use crate::{print_bytes, report, run, tell};
 use metrics::Metrics;
 use readiness::Readiness;
 
@@ -41,6 +42,7 @@ pub fn follow(
     args: &RunArgs,
     (following, listen): (Following, Listen),
     telling: Telling,
+    reporting: bool,
 ) -> Result<ExitCode, Fatal> {
     let json = args.json;
     let (following, listen) = args.follow.over(following, listen);
@@ -67,6 +69,7 @@ pub fn follow(
     };
     let mut service = Service {
         folder,
+        reports: reporting.then(|| Reports { sources: telling.sources.clone(), made: None, failed: None }),
         json,
         metrics,
         readiness: Readiness::of_service(),
@@ -140,7 +143,49 @@ struct Service<'a> {
     verify_interval: Duration,
     /// When it was verified last, and up to which size of the log.
     verified: Option<(Instant, u64)>,
+    /// Unless no reports are wanted.
+    reports: Option<Reports>,
 }
+
+/// The reports of a service.
+struct Reports {
+    sources: Vec<Arc<DeclaredSource>>,
+    /// When they were made last.
+    made: Option<Instant>,
+    /// Why they could not be made, as far as that was said.
+    failed: Option<String>,
+}
+
+impl Reports {
+    /// Makes those that are due, at the start and once an hour. What fails is said once; the archive goes on.
+    fn make(&mut self, folder: &Folder, json: bool, threads: usize) {
+        if self.made.is_some_and(|made| made.elapsed() < REPORT_INTERVAL) {
+            return;
+        }
+        self.made = Some(Instant::now());
+        match report::make(folder, &self.sources, threads, None, Wanted::Touched) {
+            Ok(made) => {
+                self.failed = None;
+                for made in &made {
+                    let fields = [
+                        ("week", made.report.week.as_str().into()),
+                        ("amendment", made.report.amendment.into()),
+                        ("page", made.place.file("html").into()),
+                    ];
+                    log(json, "report", &fields);
+                }
+            }
+            Err(e) if self.failed.as_deref() != Some(&e.message) => {
+                log(json, "reports-failed", &[("code", e.code.into()), ("why", e.message.as_str().into())]);
+                self.failed = Some(e.message);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// How often a service looks for weeks whose report is due.
+const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Service<'_> {
     fn count(&self, with: impl FnOnce(&mut Metrics)) {
@@ -247,6 +292,9 @@ impl Observer for Service<'_> {
         let told = self.watch.polled(self.folder, trail, readable);
         if let Some(undelivered) = self.told(told) {
             self.tell_undelivered(&undelivered);
+        }
+        if let Some(reports) = &mut self.reports {
+            reports.make(self.folder, self.json, self.threads);
         }
         Ok(())
     }

@@ -37,6 +37,20 @@ epoch or of one HSM are findings (GAP).
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count), 1 findings, 2 could \
 not verify.";
 
+pub const REPORT: &str = "\
+Examples:
+  keytrail report --data ./trail                 the last full week
+  keytrail report --week 2023-W28                another one, with amendments
+  keytrail report --week 2023-W28 --out ./copy   a copy of its files, too
+
+A week is of ISO 8601, in UTC, by the events' own time. The first report that is made 36 hours after the week's end \
+or later fixes its checkpoint of the log in reports/<week>/: making it again gives the same bytes. Earlier ones are \
+PROVISIONAL and fix nothing. Events that are sealed after it get an amendment. Each report names the hash of the one \
+made before it.
+
+Exit codes: 0 written, 70 verify has findings (the report is written and shows them) or fatal, 75 the folder is in use \
+(run --follow writes reports itself), 78 configuration, 64 usage.";
+
 pub const EXPLAIN: &str = "\
 Examples:
   keytrail explain 89e3c1f6 --data ./trail         by the first digits of a uid

@@ -14,8 +14,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_model::{Counts, Fatal};
 use keytrail_pipeline::config::{DeclaredSource, Location, claim};
 use keytrail_pipeline::input::{self, Input, Limits, Source};
+use keytrail_pipeline::report::{Made, Wanted};
 use keytrail_pipeline::verify::{self, Report};
-use keytrail_pipeline::{Options, Progress, Summary, ingest};
+use keytrail_pipeline::{Code, Finding, Options, Progress, Summary, ingest};
 
 use crate::alerts::{self, Telling};
 use crate::args::RunArgs;
@@ -24,7 +25,7 @@ use crate::enrich;
 use crate::folder::Folder;
 use crate::follow::{follow, with_one_arena};
 use crate::terminal::{bytes, count, escape};
-use crate::{exit, print_bytes, tell};
+use crate::{exit, print_bytes, report as reports, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
@@ -43,6 +44,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         },
         object_bytes: args.object_size,
     };
+    let reporting = config.reports.write && !args.no_report;
     let tables = enrich::tables(&config.tables)?;
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
     let telling = |sources| Telling { options: config.alerts, receivers, sources };
@@ -52,13 +54,13 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
         let service = (config.follow, config.metrics);
-        return follow(&open()?, places, options, &args, service, telling(config.sources));
+        return follow(&open()?, places, options, &args, service, telling(config.sources), reporting);
     }
     let (mut inputs, places) = inputs(&args.inputs, &config.sources)?;
     let telling = telling(config.sources);
     let folder = open()?;
     leave_out(&folder.own(), &places, &mut inputs);
-    run_inputs(&folder, &inputs, &options, telling, args.json)
+    run_inputs(&folder, &inputs, &options, telling, args.json, reporting)
 }
 
 /// What the command line names to be read, else the locations that the configuration declares.
@@ -87,13 +89,15 @@ fn inputs(given: &[OsString], sources: &[Arc<DeclaredSource>]) -> Result<(Vec<In
     Ok((inputs, places))
 }
 
-/// Runs `inputs` into an opened folder, verifies what is new, prints the summary, and tells of alerts.
+/// Runs `inputs` into an opened folder, verifies what is new, writes the reports that are due (unless not
+/// `reporting`), prints the summary, and tells of alerts.
 pub fn run_inputs(
     folder: &Folder,
     inputs: &[Input],
     options: &Options,
     telling: Telling,
     json: bool,
+    reporting: bool,
 ) -> Result<ExitCode, Fatal> {
     let stop = stop_on_signals()?;
     let progress = Display::new(inputs);
@@ -113,12 +117,25 @@ pub fn run_inputs(
     remembered?;
     let ingested = started.elapsed();
     let report = verify_new(folder, summary.first_leaf, options.ingest.threads)?;
-    let text =
-        if json { as_json(&summary) } else { as_text(&folder.fingerprint()?, &summary, &report, ingested) };
+    let made = if reporting && !summary.stopped {
+        let of_sources = |f: &Finding| matches!(f.code, Code::Conflict | Code::Variant);
+        let verified = report.findings.iter().all(of_sources).then_some(summary.first_leaf);
+        reports::make(folder, &telling.sources, options.ingest.threads, verified, Wanted::Touched)
+    } else {
+        Ok(Vec::new())
+    };
+    let new = made.as_deref().unwrap_or_default();
+    let text = if json {
+        as_json(&summary, new)
+    } else {
+        as_text(&folder.fingerprint()?, &summary, &report, ingested) + &reports::summary(folder.root(), new)
+    };
     // What was done and its exit code stand, whoever reads the summary.
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
     alerts::after_run(folder, telling, &summary, &report);
+    // What was read is archived, and that is told by now.
+    made?;
     Ok(exit_code(&summary, &report))
 }
 
@@ -301,7 +318,7 @@ fn compression(inflated: u64, archived: u64) -> String {
     format!("{ratio:.1}x smaller than the inflated input")
 }
 
-fn as_json(s: &Summary) -> String {
+fn as_json(s: &Summary, reports: &[Made]) -> String {
     let counts = |c: &Counts| {
         serde_json::json!({
             "read": c.read, "accepted": c.accepted, "duplicates": c.duplicates,
@@ -326,6 +343,9 @@ fn as_json(s: &Summary) -> String {
     }
     if s.gaps > 0 {
         all["gaps"] = s.gaps.into();
+    }
+    if !reports.is_empty() {
+        all["reports"] = reports.iter().map(reports::as_json).collect();
     }
     all["log"] = serde_json::json!({
         "origin": s.checkpoint.origin,

@@ -120,7 +120,7 @@ mod tests {
         ] {
             index.insert(0, "k", &NOWHERE, v).unwrap();
         }
-        let mut find = |t: &str| index.find(&mut Vec::new(), (0, "k"), &NOWHERE, time(t));
+        let find = |t: &str| index.find(&mut Vec::new(), (0, "k"), &NOWHERE, time(t));
         assert_eq!(find("2022-12-31T23:59:59Z"), Some(0));
         assert_eq!(find("2023-01-01"), None);
         assert_eq!(find("2023-02-01"), Some(1));

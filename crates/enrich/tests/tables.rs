@@ -1,5 +1,8 @@
 //! Tables of every format, what is wrong in them, and the join with events.
 
+// The helpers here are tests too, which clippy.toml lets unwrap; clippy knows only marked functions.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::borrow::Cow;
 
 use keytrail_enrich::{Enricher, Format, Table, Tables, Validity, fields_of, read, table_kind, time};

@@ -405,7 +405,7 @@ mod tests {
         b.push(&event(), b"{}", Content::AsIs, Provenance { input: 0, offset: 0 });
         assert_eq!(
             b.row(0).digest().to_hex(),
-            "4323b6323b43b7728bdf65a40dff360c1003a0b4a61461060fbeba6939707d3b"
+            "c42db227dce6e8287b696236ecfdb80dbe8bcb30c18fe687337a878bc89fc0d0"
         );
         assert_ne!(digest::of_row(&b.row(0).head.uid, &Hash::of(b"x"), b.row(0).columns), b.row(0).digest());
     }

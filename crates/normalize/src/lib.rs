@@ -352,9 +352,15 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// What makes a record unfit for any source: no JSON object, not UTF-8, too deep, lone surrogates.
+/// What makes a record unfit for any source: neither a JSON object nor a block of an HSM, not UTF-8, too deep,
+/// lone surrogates.
 pub fn check(frame: &[u8]) -> Result<(), Rejection> {
-    let start = memchr::memchr(b'{', frame).ok_or_else(no_object)?;
+    let neither = || {
+        let why =
+            "expected a JSON object, or lines with `Sequence No` and an `Opcode` that begins with `CN_`";
+        Rejection::new(Reject::FormatUnknown, why)
+    };
+    let start = memchr::memchr(b'{', frame).ok_or_else(neither)?;
     checked(utf8(&frame[start..])?).map(|_| ())
 }
 

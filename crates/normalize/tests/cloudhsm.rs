@@ -96,3 +96,16 @@ fn the_hsm_is_scope_and_no_part_of_the_uid() {
     assert_ne!(other.heads()[0].uid, bare.heads()[0].uid);
     assert_eq!(other.heads()[0].group, bare.heads()[0].group);
 }
+
+/// Blocks that are none of the HSM's are of no known format, and not broken JSON.
+#[test]
+fn blocks_without_an_opcode_are_of_no_known_format() {
+    let block = b"Time: 12/19/17 21:01:17.140812, usecs:1513717277140812\nSequence No : 0x1\nOpcode : \n";
+    assert_eq!(Format::recognise(block), None);
+    let why = keytrail_normalize::check(block).unwrap_err();
+    assert_eq!(why.code.code(), "format_unknown");
+    assert_eq!(
+        why.reason,
+        "expected a JSON object, or lines with `Sequence No` and an `Opcode` that begins with `CN_`"
+    );
+}

@@ -95,7 +95,7 @@ impl<'a> Archiver<'a> {
             pending: Detail { quarantine: recovered.unsealed, version: 1, ..Detail::default() },
             copies: HashMap::new(),
             parts: BTreeMap::new(),
-            head: None,
+            head: Some(recovered.head),
             tally: Tally::new(inputs),
             rejected: BTreeMap::new(),
             reads: HashMap::new(),
@@ -232,7 +232,7 @@ impl<'a> Archiver<'a> {
         self.tally.forget_inputs();
     }
 
-    /// The log's head as of the last seal by this archiver.
+    /// The log's head as of the start, or the last seal by this archiver.
     pub fn head(&self) -> Option<&Checkpoint> {
         self.head.as_ref()
     }

@@ -12,6 +12,7 @@
 pub mod alerts;
 mod follow;
 pub mod location;
+mod reports;
 mod retention;
 mod section;
 pub mod source;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 pub use alerts::{DeclaredReceiver, Target};
 pub use follow::{Following, Listen};
 pub use location::Location;
+pub use reports::Reports;
 pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
 pub use tables::DeclaredTable;
@@ -53,6 +55,8 @@ pub struct Config {
     pub retention: Vec<Rule>,
     /// `[[holds]]`: what is kept longer.
     pub holds: Vec<Hold>,
+    /// `[reports]`: the weekly reports.
+    pub reports: Reports,
 }
 
 impl Config {
@@ -74,14 +78,22 @@ impl Config {
             notify: alerts::receivers(top, folder),
             retention: retention::rules(top),
             holds: retention::holds(top),
+            reports: reports::read(top),
         }
     }
 }
 
 /// A file with every key, commented out: `# ` before what is said, `#` before what can be used.
 pub fn template() -> String {
-    [HEAD, source::TEMPLATE, tables::TEMPLATE, follow::TEMPLATE, alerts::TEMPLATE, retention::TEMPLATE]
-        .concat()
+    let parts = [
+        source::TEMPLATE,
+        tables::TEMPLATE,
+        follow::TEMPLATE,
+        alerts::TEMPLATE,
+        retention::TEMPLATE,
+        reports::TEMPLATE,
+    ];
+    HEAD.to_owned() + &parts.concat()
 }
 
 const HEAD: &str = "\

@@ -28,6 +28,7 @@ pub mod quarantine;
 pub mod readable;
 mod recover;
 pub mod renormalize;
+pub mod report;
 mod retention;
 mod rewrite;
 pub mod run;

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use keytrail_ledger::Checkpoint;
 use keytrail_model::manifest::QuarantineItem;
 use keytrail_model::{Fatal, Hash};
 use keytrail_ports::BlobStore;
@@ -21,6 +22,8 @@ use crate::trail::Trail;
 /// A trail that is ready for new rows.
 #[derive(Debug)]
 pub(crate) struct Recovered {
+    /// The log's head.
+    pub head: Checkpoint,
     /// What is sealed.
     pub readable: Readable,
     /// Inputs and quarantine entries that are sealed, or will be by this run's first manifest.
@@ -61,7 +64,7 @@ pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
     // They are sealed by this run: reading their input again names them no second time.
     taken.quarantine.extend(unsealed.iter().map(|q| q.key.clone()));
     trail.store.delete(CLEAN)?;
-    Ok(Recovered { readable, taken, remembered, unsealed })
+    Ok(Recovered { head, readable, taken, remembered, unsealed })
 }
 
 /// Marks the end of a run that left nothing unsealed.

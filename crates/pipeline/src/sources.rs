@@ -331,6 +331,14 @@ impl Duplicates {
     }
 }
 
+/// Duplicates by source, and since when runs have counted them.
+pub(crate) fn counted_duplicates(
+    store: &dyn BlobStore,
+) -> Result<(BTreeMap<String, u64>, Option<Timestamp>), Fatal> {
+    let counted = Duplicates::load(store)?;
+    Ok((counted.duplicates, counted.since.map(Timestamp)))
+}
+
 /// Adds the duplicates of a run.
 pub(crate) fn remember(trail: &Trail<'_>, counts: &BTreeMap<String, Counts>) -> Result<(), Fatal> {
     let mut all = Duplicates::load(trail.store)?;

@@ -5,6 +5,7 @@
 //! what it did not check.
 
 mod events;
+mod ranges;
 mod unnamed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,6 +27,9 @@ use crate::readable::{Readable, SealedObject, add_runs};
 use crate::retention;
 use crate::sequence::Sequences;
 use unnamed::unnamed;
+
+pub use ranges::by_range;
+use ranges::{in_range, outside};
 
 /// What to check and against what.
 pub struct Options<'a> {
@@ -127,7 +131,7 @@ fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report::default();
     let Entries { readable, all: all_entries, last_lost } = check_log(store, options, ATTEMPTS, &mut report)?;
     let details = check_details(store, &readable, options, &mut report)?;
-    let rows = check_objects(store, &readable, last_lost, options, &mut report)?;
+    let rows = check_objects(store, &readable, last_lost, options, &|_| false, &mut report)?;
     retention::check(store, &readable, &|o| in_range(o, options), &mut report)?;
     events::check_copies(store, &readable, options, &mut report)?;
     events::check_conflicts(store, &readable, options, &mut report)?;
@@ -377,9 +381,10 @@ fn check_objects(
     readable: &Readable,
     last_lost: Option<u64>,
     options: &Options<'_>,
+    good: &dyn Fn(&SealedObject) -> bool,
     report: &mut Report,
 ) -> Result<Rows, Fatal> {
-    let wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
+    let mut wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
     let all = readable.objects().count();
     if wanted.len() < all {
         report.unchecked.push(format!(
@@ -387,6 +392,10 @@ fn check_objects(
             all - wanted.len(),
             outside(options)
         ));
+    }
+    for object in wanted.extract_if(.., |o| good(o)) {
+        report.objects += 1;
+        report.rows += object.rows.count;
     }
     let withheld = Withheld::load(store, readable)?;
     let check = ObjectCheck {
@@ -457,28 +466,6 @@ fn check_objects(
         report.unchecked.push(format!("columns of {withheld} withheld rows"));
     }
     Ok(rows)
-}
-
-/// What puts an object outside of what was asked for.
-fn outside(options: &Options<'_>) -> String {
-    let time = |t: Option<i64>| t.map_or_else(|| "...".into(), |t| Timestamp(t).to_rfc3339());
-    match (options.from, options.to) {
-        (None, None) => "older than this run".into(),
-        (from, to) => format!("all of their events are outside of {} to {}", time(from), time(to)),
-    }
-}
-
-fn in_range(object: &SealedObject, options: &Options<'_>) -> bool {
-    if object.leaf < options.first_leaf {
-        return false;
-    }
-    match (object.rows.time_min, object.rows.time_max) {
-        (Some(min), Some(max)) => {
-            options.to.is_none_or(|to| min < to) && options.from.is_none_or(|from| max >= from)
-        }
-        // Rows without a time belong to every range.
-        _ => true,
-    }
 }
 
 /// What AWS delivered against what was ingested.

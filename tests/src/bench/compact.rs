@@ -30,7 +30,12 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
         command
     };
     let mut ingest = keytrail();
-    ingest.arg("run").arg(&input).arg("--data").arg(&data).args(["--json", "--object-size", "4MB"]);
+    ingest.arg("run").arg(&input).arg("--data").arg(&data).args([
+        "--json",
+        "--no-report",
+        "--object-size",
+        "4MB",
+    ]);
     child::measure(ingest)?;
     let before = super::objects(&data)?.len();
     let mut compact = keytrail();

@@ -95,13 +95,13 @@ pub fn run_and_verify(
     data: &Path,
     scratch: &Path,
 ) -> Result<(child::Cost, child::Cost), Failure> {
-    let keytrail = |command: &str, input: Option<&Path>| {
+    let keytrail = |command: &[&str], input: Option<&Path>| {
         let mut keytrail = super::on_one_core(&setting.keytrail);
-        keytrail.arg(command).args(input).arg("--data").arg(data).arg("--json").args(["--threads", "1"]);
+        keytrail.args(command).args(input).arg("--data").arg(data).arg("--json").args(["--threads", "1"]);
         super::isolate(&mut keytrail, scratch);
         child::measure(keytrail)
     };
-    let (_, run) = keytrail("run", Some(input))?;
-    let (_, verify) = keytrail("verify", None)?;
+    let (_, run) = keytrail(&["run", "--no-report"], Some(input))?;
+    let (_, verify) = keytrail(&["verify"], None)?;
     Ok((run, verify))
 }

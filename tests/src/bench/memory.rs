@@ -30,7 +30,8 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     let mut records = Records::new(load);
     files::write_gzip(&mut records, load.events, Layout::Lines, 1, File::create(&input)?)?;
     let mut command = Command::new(&setting.keytrail);
-    command.arg("run").arg(&input).arg("--data").arg(scratch.path().join("trail")).arg("--json");
+    command.arg("run").arg(&input).arg("--data").arg(scratch.path().join("trail"));
+    command.args(["--json", "--no-report"]);
     super::isolate(&mut command, scratch.path());
     let (_, cost) = child::measure(command)?;
     Ok(vec![Figure {

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod ingest;
 pub mod memory;
 pub mod peers;
+pub mod report;
 
 use std::fmt;
 use std::io;
@@ -187,7 +188,7 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 7] = [
+pub const BENCHES: [Bench; 8] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
@@ -213,6 +214,11 @@ pub const BENCHES: [Bench; 7] = [
         name: "follow",
         about: "lag and memory of `keytrail run --follow` under a steady load, and 10,000 idle files",
         run: follow::run,
+    },
+    Bench {
+        name: "report",
+        about: "a week's report, the one after it, and the first again, on one core (--full: 10 M events)",
+        run: report::run,
     },
     Bench {
         name: "peers",

@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Compressed inputs that inflate beyond this are rejected from there on
     #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     pub max_inflated_size: u64,
+    /// Write no reports of weeks that ended 36 hours ago
+    #[arg(long)]
+    pub no_report: bool,
     #[command(flatten)]
     pub follow: FollowArgs,
 }
