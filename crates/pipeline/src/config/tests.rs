@@ -132,8 +132,8 @@ fn tables_are_read() {
     assert_eq!(
         problems(text),
         [
-            "line 3: `tables[0].kind`: expected one of `accounts`, `geoip`, `keys`, `networks` or `principals`, found `key`",
             "line 2: `tables[0].format`: missing, expected one of `csv`, `json`, `yaml`, `parquet` or `mmdb`: the file's name does not say it",
+            "line 3: `tables[0].kind`: expected one of `accounts`, `geoip`, `keys`, `networks` or `principals`, found `key`",
             "line 5: `tables[1].path`: missing, expected the table's file",
             "line 7: `tables[2].format`: expected `mmdb` for the kind `geoip`, and another for all others",
             "line 9: `tables[2].name`: expected up to 64 small letters, digits, `-` and `.`, found `The Keys`",
