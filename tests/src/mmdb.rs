@@ -80,12 +80,11 @@ pub fn database(networks: &[([u8; 4], u8, Value)]) -> Vec<u8> {
 /// A control byte (type and size), then the value.
 fn write(out: &mut Vec<u8>, value: &Value) {
     let control = |out: &mut Vec<u8>, kind: u8, size: usize| {
-        assert!(size < 29, "sizes of 29 and more take more bytes");
-        if kind < 8 {
-            out.push(kind << 5 | size as u8);
-        } else {
-            out.extend_from_slice(&[size as u8, kind - 7]);
-        }
+        // Sizes from 29 on stand in a byte of their own.
+        let (low, more) = if size < 29 { (size as u8, None) } else { (29, Some(size - 29)) };
+        let kind = if kind < 8 { [kind << 5 | low, 0] } else { [low, kind - 7] };
+        out.extend_from_slice(if kind[1] == 0 { &kind[..1] } else { &kind });
+        out.extend(more.map(|size| u8::try_from(size).expect("a size below 285")));
     };
     let text = |out: &mut Vec<u8>, text: &str| {
         control(out, 2, text.len());
