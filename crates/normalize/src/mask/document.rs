@@ -51,11 +51,15 @@ fn hide(masker: &Masker, value: &str, out: &mut String) {
     }
 }
 
-/// Whether a value says nothing secret: `null`, flags and what is masked already.
+/// Whether a value says nothing secret: `null`, flags and what is masked already, by us or by the producer, to
+/// its last byte.
 pub(super) fn says_nothing(value: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    let mask = value.strip_prefix("masked:").and_then(|rest| rest.split_once(':'));
+    let hash = value.strip_prefix("hmac-sha256:");
     matches!(value, "null" | "true" | "false" | "")
-        || value.starts_with("masked:")
-        || value.starts_with("hmac-sha256:")
+        || mask.is_some_and(|(key, tag)| key.len() == 8 && tag.len() == 16 && is_hex(key) && is_hex(tag))
+        || hash.is_some_and(|hash| hash.split(':').all(is_hex))
 }
 
 /// Writes a string literal as it came unless something in it is masked.
