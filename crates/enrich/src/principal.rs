@@ -6,7 +6,7 @@ use crate::validity::Validity;
 /// A row of the table of principals.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Principal {
-    /// What sources call it, each as [`folded`] has it.
+    /// What sources call it, each as `folded` has it.
     pub names: Vec<Box<str>>,
     /// Account in which it is known by them.
     pub account: Option<Box<str>>,

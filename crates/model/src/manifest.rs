@@ -85,7 +85,7 @@ pub struct RowsRef {
     /// Version of the column set.
     pub schema: i64,
     /// Tables that the rows were enriched with, ascending; of a rewrite those of all that it replaces. At most
-    /// [`MAX_TABLES`](crate::table::MAX_TABLES).
+    /// [`MAX_TABLES`].
     pub tables: Vec<TableRef>,
     /// Newest event time, microseconds since 1970 (null: no row has a time).
     pub time_max: Option<i64>,

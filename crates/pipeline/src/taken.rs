@@ -2,7 +2,7 @@
 //! were sealed since.
 //!
 //! What it is: a cache that may be deleted; then all detail objects are read. What it is not: proof of anything. It is
-//! [tagged](crate::tagged), since whoever could write it could keep an input or a refused record from being named, and
+//! tagged ([`crate::tagged`]), since whoever could write it could keep an input or a refused record from being named, and
 //! it names the log's head, since it says nothing of a log that was put back.
 //!
 //! It is written when the log has grown by a part of its size: all writing together is proportional to the log.

@@ -1,7 +1,7 @@
 //! One self-contained page of a report: no script, nothing to load, readable on paper, on a phone and without
 //! colour.
 //!
-//! Every text goes through [`maud`], which escapes it; texts of logs go through [`text`] as well, which makes
+//! Every text goes through [`maud`], which escapes it; texts of logs go through `text` as well, which makes
 //! hidden and reordering characters visible and keeps each text in its own direction.
 
 mod chart;

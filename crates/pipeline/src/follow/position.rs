@@ -2,7 +2,7 @@
 //!
 //! What it is: a cache of what the sealed log covers. It is written behind the seal that covers it, whole or not
 //! at all, and may be deleted: everything is read again then, which adds nothing. What it is not: proof of
-//! anything. It is [tagged](crate::tagged), since whoever could write a position could make us skip what
+//! anything. It is tagged ([`crate::tagged`]), since whoever could write a position could make us skip what
 //! comes before it; and it names the log's head, since positions say nothing of a log that was put back.
 //! Files whose path is not UTF-8 are left out.
 

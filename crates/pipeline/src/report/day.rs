@@ -1,6 +1,6 @@
 //! What a report keeps of a day: sums, and tables by name. Days add up to weeks.
 //!
-//! In: the parts of a row that the report asks about ([`Fields`]). Out: [`DayFold`]s. Every part is a sum, a
+//! In: the parts of a row that the report asks about (`Fields`). Out: [`DayFold`]s. Every part is a sum, a
 //! minimum or a maximum, so neither the order of rows nor their place in objects matters.
 
 use std::collections::BTreeMap;
@@ -160,7 +160,7 @@ pub struct DayFold {
     pub sources: BTreeMap<SourceName, SourceDay>,
     /// By action class, in the order of [`ActionClass::ALL`].
     pub classes: Vec<Count>,
-    /// By kind of privileged operation, in the order of [`Kind::ALL`].
+    /// By kind of privileged operation, in the order of `Kind::ALL`.
     pub kinds: Vec<Count>,
     /// By dataset, account, actor.
     pub actors: Names<Actor>,
