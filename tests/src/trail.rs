@@ -5,7 +5,7 @@
 //! asserted comes from exit codes, printed text and JSON, and the files.
 //! In: arguments. Out: exit codes, text, JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -16,7 +16,14 @@ use std::thread;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::load::files::{self, Layout};
+use crate::load::{Format, Load, Records};
 use crate::tools;
+
+/// 2024-01-01.
+const LOAD_START_MICROS: i64 = 1_704_067_200_000_000;
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 /// A data folder (`data/`) and the folder of its keys (`keys/`), side by side in a temporary folder.
 pub struct Trail {
@@ -84,6 +91,24 @@ impl Trail {
         fs::create_dir_all(path.parent().expect("has a parent")).expect("its folder is made");
         fs::write(&path, bytes).expect("an input is written");
         path
+    }
+
+    /// An input file of CloudTrail-like events, evenly over some days that are counted from 2024-01-01.
+    #[must_use]
+    pub fn load(&self, seed: u64, first_day: i64, days: u32, events: u64) -> PathBuf {
+        let load = Load {
+            seed,
+            format: Format::Cloudtrail,
+            events,
+            start_micros: LOAD_START_MICROS + first_day * DAY_MICROS,
+            days,
+            shuffle: false,
+            replay_percent: 0,
+            late_percent: 0,
+        };
+        let mut bytes = Vec::new();
+        files::write(&mut Records::new(load), events, Layout::Records, &mut bytes).expect("written to memory");
+        self.input(&format!("load-{seed}-{first_day}.json"), bytes)
     }
 
     /// `keytrail ARGS...` with `KEYTRAIL_DATA` and `KEYTRAIL_KEY_DIR` set to this trail; not started.
@@ -284,6 +309,20 @@ pub fn text(value: &Value) -> String {
 pub fn number(value: &Value) -> u64 {
     let Some(number) = value.as_u64() else { panic!("`{value}` is no count") };
     number
+}
+
+/// Codes of the findings of a verification that count, by the file that they are about.
+#[must_use]
+pub fn found(report: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for finding in report["findings"].as_array().expect("a list") {
+        let (code, element) = (text(&finding["code"]), text(&finding["element"]));
+        if !["CONFLICT", "VARIANT", "WITHHELD", "EXPIRED"].contains(&code.as_str()) {
+            let file = element.split(' ').next().unwrap_or_default().to_owned();
+            found.entry(file).or_default().insert(code);
+        }
+    }
+    found
 }
 
 /// Copies a folder with all that is in it.

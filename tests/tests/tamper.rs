@@ -9,11 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use keytrail_tests::load::files::{self, Layout};
 use keytrail_tests::load::random::Random;
-use keytrail_tests::load::{Format, Load, Records};
 use keytrail_tests::tools;
-use keytrail_tests::trail::{Ran, Trail, text};
+use keytrail_tests::trail::{Ran, Trail, found, text};
 use serde_json::Value;
 
 /// Files of the sample per class and mutation.
@@ -107,7 +105,7 @@ fn small() -> Trail {
         (0..4).map(|i| format!("{{\"eventVersion\":\"1.08\",\"eventID\":{i},\"cut\n")).collect();
     trail.run([trail.input("broken.jsonl", broken)]);
     for seed in 1..=2 {
-        assert_eq!(trail.run([generated(&trail, seed, 60, 3)]).code, Some(0));
+        assert_eq!(trail.run([trail.load(seed, 0, 3, 60)]).code, Some(0));
     }
     trail
 }
@@ -116,26 +114,9 @@ fn small() -> Trail {
 fn large() -> Trail {
     let trail = Trail::new();
     for (seed, days) in [(1, 200), (2, 60)] {
-        assert_eq!(trail.run([generated(&trail, seed, days.into(), days)]).code, Some(0));
+        assert_eq!(trail.run([trail.load(seed, 0, days, days.into())]).code, Some(0));
     }
     trail
-}
-
-/// A file of CloudTrail-like events, evenly over some days.
-fn generated(trail: &Trail, seed: u64, events: u64, days: u32) -> std::path::PathBuf {
-    let load = Load {
-        seed,
-        format: Format::Cloudtrail,
-        events,
-        start_micros: 1_767_571_200_000_000,
-        days,
-        shuffle: false,
-        replay_percent: 0,
-        late_percent: 0,
-    };
-    let mut bytes = Vec::new();
-    files::write(&mut Records::new(load), events, Layout::Records, &mut bytes).expect("written to memory");
-    trail.input(&format!("generated-{seed}.json"), bytes)
 }
 
 /// A mutation of one file, and the other file that takes part in it.
@@ -263,19 +244,6 @@ impl Drop for Damage {
             fs::write(path, bytes).expect("put right");
         }
     }
-}
-
-/// Codes of the findings that count, by the file that they are about.
-fn found(report: &Value) -> BTreeMap<String, BTreeSet<String>> {
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for finding in report["findings"].as_array().expect("a list") {
-        let (code, element) = (text(&finding["code"]), text(&finding["element"]));
-        if !["CONFLICT", "VARIANT", "WITHHELD", "EXPIRED"].contains(&code.as_str()) {
-            let file = element.split(' ').next().unwrap_or_default().to_owned();
-            found.entry(file).or_default().insert(code);
-        }
-    }
-    found
 }
 
 /// Files that could not be checked because what names them is damaged.

@@ -158,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_scrubbed_stays_as_it_is() {
+        let m = masker();
+        let token = "hvs.CAESIJlWh1Zj0123456789abcdef";
+        for before in
+            ["hvs.CAESIJ00000ke/", "x-", "eyJhbGciOiJI.eyJzdW/", "AKIAIOSF0DNN7EXAMPLE+abcdEFGH0123456789/"]
+        {
+            let scrubbed = m.scrub(format!("{before}{} {token}", m.mask("a"))).into_owned();
+            assert!(!scrubbed.contains(token) && scrubbed.contains(&m.mask("a")), "{scrubbed}");
+            assert_eq!(m.scrub(scrubbed.as_str()), scrubbed);
+        }
+    }
+
+    #[test]
     fn long_hostile_texts_take_linear_time() {
         let m = masker();
         for part in [

@@ -1,17 +1,10 @@
 //! An archive that was written again in every way, and the one that it was made of.
 
-use std::path::PathBuf;
-
 use keytrail_model::manifest::ManifestKind;
 use keytrail_model::{Column, Value};
 use keytrail_tests::forge::Forger;
 use keytrail_tests::forge::rows::{manifest, rewrite};
-use keytrail_tests::load::files::{self, Layout};
-use keytrail_tests::load::{Format, Load, Records};
 use keytrail_tests::trail::Trail;
-
-/// 2024-01-01: long ago, for what expires.
-const START_MICROS: i64 = 1_704_067_200_000_000;
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -21,26 +14,9 @@ pub fn before(days: u32, objects_a_day: u64, events_a_day: u64) -> Trail {
     for seed in 0..objects_a_day {
         let events = events_a_day * u64::from(days);
         // Objects above the size that is asked for stay apart.
-        trail.run([load(&trail, seed, 0, days, events).as_os_str(), "--object-size=1kB".as_ref()]).success();
+        trail.run([trail.load(seed, 0, days, events).as_os_str(), "--object-size=1kB".as_ref()]).success();
     }
     trail
-}
-
-/// A file of events, evenly over some days.
-fn load(trail: &Trail, seed: u64, first_day: i64, days: u32, events: u64) -> PathBuf {
-    let load = Load {
-        seed,
-        format: Format::Cloudtrail,
-        events,
-        start_micros: START_MICROS + first_day * DAY_MICROS,
-        days,
-        shuffle: false,
-        replay_percent: 0,
-        late_percent: 0,
-    };
-    let mut bytes = Vec::new();
-    files::write(&mut Records::new(load), events, Layout::Records, &mut bytes).expect("written to memory");
-    trail.input(&format!("load-{seed}-{first_day}.json"), bytes)
 }
 
 /// Lets an older normalizer have made the rows of a day's objects.
@@ -94,15 +70,15 @@ pub fn rewritten() -> Trail {
     trail.keytrail(["renormalize", "--dataset", "aws.cloudtrail"]).success();
     age_archiving(&trail, "2024-01-03");
     // A fifth object of each day makes compaction pay.
-    trail.run([load(&trail, 10, 0, 2, 24)]).success();
+    trail.run([trail.load(10, 0, 2, 24)]).success();
     trail.keytrail(["compact", "--object-size", "128MB"]).success();
     let some = uids(&trail, "2024-01-02");
     trail.keytrail(["withhold", &some[3], &some[17], "--reason", "request 17"]).success();
     trail.keytrail(["expire", "--older-than", "90d", "--dataset", "aws.cloudtrail", "--apply"]).success();
-    trail.run([load(&trail, 11, 3, 1, 12)]).success();
+    trail.run([trail.load(11, 3, 1, 12)]).success();
     age_rows(&trail, "2024-01-04");
     trail.keytrail(["renormalize", "--dataset", "aws.cloudtrail"]).success();
-    trail.run([load(&trail, 12, 3, 2, 24)]).success();
+    trail.run([trail.load(12, 3, 2, 24)]).success();
     trail.verify().success();
     trail
 }

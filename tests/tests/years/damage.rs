@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use keytrail_tests::trail::{Trail, text};
+use keytrail_tests::trail::{Trail, found, text};
 use serde_json::Value;
 
 use crate::archive::rewritten;
@@ -33,19 +33,6 @@ fn changed(path: &str) -> &'static str {
 
 fn kind(path: &str) -> &str {
     path.split('/').next().unwrap_or_default()
-}
-
-/// Codes of the findings that count, by the file that they are about.
-fn found(report: &Value) -> BTreeMap<String, BTreeSet<String>> {
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for finding in report["findings"].as_array().expect("a list") {
-        let (code, element) = (text(&finding["code"]), text(&finding["element"]));
-        if !["CONFLICT", "VARIANT", "WITHHELD", "EXPIRED"].contains(&code.as_str()) {
-            let file = element.split(' ').next().unwrap_or_default().to_owned();
-            found.entry(file).or_default().insert(code);
-        }
-    }
-    found
 }
 
 /// Damages files, and gives what verify says when that is not what it should.

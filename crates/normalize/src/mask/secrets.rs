@@ -103,8 +103,13 @@ const fn is_mark(b: u8) -> bool {
     matches!(b, b'+' | b'/' | b'_' | b'-')
 }
 
+/// The end of a word; a mask behind it is none of it.
 fn word_end(text: &[u8], from: usize) -> usize {
-    text[from..].iter().position(|b| !is_word(*b)).map_or(text.len(), |n| from + n)
+    let end = text[from..].iter().position(|b| !is_word(*b)).map_or(text.len(), |n| from + n);
+    match text.get(end) {
+        Some(b':') => end - if text[from..end].ends_with(b"masked") { b"masked".len() } else { 0 },
+        _ => end,
+    }
 }
 
 /// The end of a token: base64 padding, or more words joined by single dots, as in a JWT.
