@@ -107,7 +107,8 @@ impl Trail {
             late_percent: 0,
         };
         let mut bytes = Vec::new();
-        files::write(&mut Records::new(load), events, Layout::Records, &mut bytes).expect("written to memory");
+        files::write(&mut Records::new(load), events, Layout::Records, &mut bytes)
+            .expect("written to memory");
         self.input(&format!("load-{seed}-{first_day}.json"), bytes)
     }
 

@@ -12,7 +12,7 @@ Examples:
   keytrail run --follow /var/log/vault/          a service: seals every minute
   keytrail run logs/ --notify 'mail -s keytrail security@example.com'
 
-Input: plain, gzip or zstd; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]}, {\"records\":[...]}, \
+Input: plain, gzip or zstd, also one in the other; NDJSON, JSON arrays, concatenated JSON, {\"Records\":[...]}, {\"records\":[...]}, \
 {\"entries\":[...]}, an EventList of Kubernetes, text blocks of CloudHSM; inside of CloudWatch Logs, EventBridge, \
 Lambda events and diagnostic logs of AKS, too. Reading the same input again adds nothing.
 

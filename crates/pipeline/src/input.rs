@@ -8,6 +8,7 @@
 //! that cannot be read does.
 
 mod complete;
+mod compression;
 pub mod part;
 mod raw;
 mod stdin;
@@ -27,13 +28,10 @@ pub use keytrail_normalize::framing::Limits as FramingLimits;
 use keytrail_normalize::framing::{self, Frame, Splitter};
 
 use crate::config::DeclaredSource;
+use compression::{Compression, decoder, inflate_at_once};
 use raw::Raw;
 use stdin::Stdin;
 
-/// A gzip file is inflated at once when it is at most this large, and what it holds at most
-/// [`AT_ONCE_INFLATED_BYTES`]: that is faster, and takes the memory of both.
-const AT_ONCE_BYTES: usize = 8 << 20;
-const AT_ONCE_INFLATED_BYTES: usize = 32 << 20;
 /// Pieces in which bytes are read, and inflated.
 const READ_BYTES: usize = 128 << 10;
 const INFLATE_BYTES: usize = 256 << 10;
@@ -303,23 +301,20 @@ pub struct Buffers {
 fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &mut Frames<'_>) -> u64 {
     let mut splitter = Splitter::new(limits.framing);
     raw.prefill(4);
-    let (held, n, stop) = match raw.buffered() {
-        head if compression(head) == Some(Compression::Gzip) => {
-            raw.prefill(AT_ONCE_BYTES + 1);
-            if let Some(n) = inflate_at_once(raw, limits, inflated) {
+    let (held, n, stop) = match Compression::of(raw.buffered()) {
+        Some(compression) => {
+            if compression == Compression::Gzip
+                && let Some(n) = inflate_at_once(raw, limits, inflated)
+            {
                 splitter.run(&inflated[..n], true, frames);
                 return n as u64;
             }
-            let decoder = flate2::bufread::MultiGzDecoder::new(&mut *raw);
-            split(decoder, limits.max_inflated_bytes, inflated, &mut splitter, frames)
-        }
-        head if compression(head) == Some(Compression::Zstd) => {
-            match zstd::stream::read::Decoder::with_buffer(&mut *raw) {
+            match decoder(&mut *raw, compression, limits.max_inflated_bytes) {
                 Ok(decoder) => split(decoder, limits.max_inflated_bytes, inflated, &mut splitter, frames),
                 Err(e) => (&[][..], 0, Stop::Error(e)),
             }
         }
-        _ => split(&mut *raw, u64::MAX, inflated, &mut splitter, frames),
+        None => split(&mut *raw, u64::MAX, inflated, &mut splitter, frames),
     };
     if frames.stopped.is_some_and(Cell::get) {
         return n;
@@ -348,22 +343,6 @@ fn inflate(raw: &mut Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>, frames: &
         }
     }
     n
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    Gzip,
-    Zstd,
-}
-
-/// What the first bytes say.
-fn compression(head: &[u8]) -> Option<Compression> {
-    match head {
-        [0x1f, 0x8b, ..] => Some(Compression::Gzip),
-        // RFC 8878: a frame, or a skippable frame before it.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
-        _ => None,
-    }
 }
 
 enum Stop {
@@ -410,40 +389,6 @@ fn split<'b>(
         }
     };
     (&buffer[held], total, stop)
-}
-
-/// Inflates a gzip file of one member that is in memory whole, and gives its size; `None` leaves it to the stream, which
-/// knows all cases. The size at the file's end is a hint only. A second member would begin with the
-/// magic bytes, so a file that holds them again is left to the stream too; other bytes behind the
-/// member show in that the file does not end with the member's checksum and size (RFC 1952 section 2.3.1).
-fn inflate_at_once(raw: &Raw<'_>, limits: &Limits, inflated: &mut Vec<u8>) -> Option<usize> {
-    let compressed = raw.buffered();
-    let (body, trailer) = compressed.split_last_chunk::<8>()?;
-    let [c0, c1, c2, c3, s0, s1, s2, s3] = *trailer;
-    let size = u32::from_le_bytes([s0, s1, s2, s3]) as usize;
-    let cap = usize::try_from(limits.max_inflated_bytes).unwrap_or(usize::MAX).min(AT_ONCE_INFLATED_BYTES);
-    if !raw.is_at_end() || size > cap || memchr::memmem::find(&compressed[1..], &[0x1f, 0x8b, 0x08]).is_some()
-    {
-        return None;
-    }
-    let deflated = behind_gzip_header(body)?;
-    if inflated.len() < size {
-        inflated.resize(size, 0);
-    }
-    let inflated = &mut inflated[..size];
-    let n = libdeflater::Decompressor::new().deflate_decompress(deflated, inflated).ok()?;
-    (n == size && libdeflater::crc32(inflated) == u32::from_le_bytes([c0, c1, c2, c3])).then_some(n)
-}
-
-/// What follows a gzip header that has a name at most (RFC 1952 section 2.3).
-fn behind_gzip_header(member: &[u8]) -> Option<&[u8]> {
-    const NAME: u8 = 0x08;
-    let ([0x1f, 0x8b, 0x08, flags, ..], rest) = member.split_first_chunk::<10>()? else { return None };
-    match *flags {
-        0 => Some(rest),
-        NAME => rest.get(memchr::memchr(0, rest)? + 1..),
-        _ => None,
-    }
 }
 
 /// Hands frames on until that fails.

@@ -4,8 +4,9 @@ use std::io::{self, Read};
 
 use keytrail_normalize::framing::{Frame, Splitter};
 
+use super::compression::Compression;
 use super::raw::Raw;
-use super::{Buffers, Compression, Frames, INFLATE_BYTES, Limits, Stop, compression, split};
+use super::{Buffers, Frames, INFLATE_BYTES, Limits, Stop, split};
 
 /// Whether an input has its end: compressed data inflate to theirs (or to the limit, which no more bytes would
 /// help), a document or the last line is whole.
@@ -28,7 +29,7 @@ pub(super) fn is_complete(source: impl Read, limits: &Limits, buffers: &mut Buff
             }
         }
     };
-    match compression(raw.buffered()) {
+    match Compression::of(raw.buffered()) {
         Some(Compression::Gzip) => ends(&mut flate2::bufread::MultiGzDecoder::new(&mut raw)),
         Some(Compression::Zstd) => match zstd::stream::read::Decoder::with_buffer(&mut raw) {
             Ok(mut decoder) => ends(&mut decoder),

@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256};
 use crate::config::DeclaredSource;
 
 use super::complete::is_complete;
-use super::{Buffers, Frames, INFLATE_BYTES, InputSummary, Limits, READ_BYTES, Sink, compression, read_from};
+use super::compression::Compression;
+use super::{Buffers, Frames, INFLATE_BYTES, InputSummary, Limits, READ_BYTES, Sink, read_from};
 
 /// Where reading of a growing file stands: all that has to be known to read on as if it had been read at once, but
 /// for the copies of keyless records.
@@ -304,7 +305,7 @@ pub enum Beginning {
 
 /// Looks at the first bytes of a file, as [`Splitter::beginning`] wants them.
 pub fn beginning(head: &[u8], limits: &Limits) -> Beginning {
-    if compression(head).is_some() {
+    if Compression::of(head).is_some() {
         return Beginning::Whole;
     }
     match Splitter::beginning(limits.framing, head) {

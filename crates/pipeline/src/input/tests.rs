@@ -83,6 +83,8 @@ fn every_compression_gives_the_same_frames() {
     }
     for bytes in [text.clone().into_bytes(), gzip(text.as_bytes()), zstd(text.as_bytes())] {
         assert_eq!(read_bytes(&bytes), want);
+        assert_eq!(read_bytes(&gzip(&bytes)), want);
+        assert_eq!(read_bytes(&zstd(&gzip(&bytes))), want);
     }
     // Equal members: the last one's trailer fits the first one too.
     let twice = [gzip(text.as_bytes()), gzip(text.as_bytes())].concat();
@@ -115,6 +117,28 @@ fn broken_compression_keeps_what_came_before() {
 }
 
 #[test]
+fn compression_in_compression_is_read_to_its_third_layer() {
+    let text = lines(2_000);
+    let (a, b) = text.split_at(text.len() / 3);
+    // As Firehose does it: what it collected of compressed records, compressed.
+    let collected = gzip(&[gzip(a.as_bytes()), gzip(b.as_bytes())].concat());
+    assert_eq!(read_bytes(&collected).into_iter().map(|f| f.1).collect::<String>(), text.replace('\n', ""));
+    let inner = gzip(text.as_bytes());
+    for n in (4..inner.len()).step_by(997) {
+        let frames = read_bytes(&gzip(&inner[..n]));
+        let (last, before) = frames.split_last().unwrap();
+        assert_eq!(last.2, "compression_broken", "cut at {n}");
+        assert!(expected(&text).starts_with(before), "cut at {n}");
+    }
+    let outer = gzip(&inner);
+    let frames = read_bytes(&outer[..outer.len() / 2]);
+    assert_eq!(frames.last().unwrap().2, "compression_broken");
+    assert!(frames.len() > 500);
+    let fourth = read_bytes(&gzip(&gzip(&gzip(&inner))));
+    assert!(fourth.iter().all(|f| f.2 != "ok"), "{fourth:?}");
+}
+
+#[test]
 fn a_bomb_stops_at_the_limit() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(b"{\"a\":1}\n").unwrap();
@@ -125,7 +149,7 @@ fn a_bomb_stops_at_the_limit() {
     let mut small = bomb.clone();
     let n = small.len();
     small[n - 4..].copy_from_slice(&9u32.to_le_bytes());
-    for bytes in [bomb, small, zstd(&[&b"{\"a\":1}\n"[..], &[b'x'; 40 << 20]].concat())] {
+    for bytes in [gzip(&bomb), bomb, small, zstd(&[&b"{\"a\":1}\n"[..], &[b'x'; 40 << 20]].concat())] {
         let limits = Limits { max_inflated_bytes: 10 << 20, ..Limits::default() };
         let (frames, summary) = read_all(&bytes_input(&bytes), &limits);
         assert_eq!(frames[0].1, "{\"a\":1}");
