@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What each crate may depend on inside the workspace.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("normalize", &["model"]),
     ("enrich", &["model"]),
@@ -14,7 +14,8 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("ledger", &["model"]),
     ("ports", &["model"]),
     ("report", &["model"]),
-    ("pipeline", &["model", "normalize", "enrich", "archive", "ledger", "report", "ports"]),
+    ("query", &["model", "archive"]),
+    ("pipeline", &["model", "normalize", "enrich", "archive", "ledger", "query", "report", "ports"]),
     ("adapters", &["model", "ports"]),
     ("cli", &["model", "pipeline", "adapters", "ports"]),
 ];
@@ -89,6 +90,23 @@ fn nothing_but_archive_knows_parquet() {
             .collect();
         assert!(found.is_empty(), "`{name}` depends on {found:?}");
     }
+}
+
+/// A default build compiles nothing of it.
+#[test]
+fn nothing_but_query_knows_datafusion() {
+    for (name, dependencies) in dependencies() {
+        let found: Vec<_> = dependencies.iter().filter(|d| d.starts_with("datafusion")).collect();
+        assert!(found.is_empty() || name == "query", "`{name}` depends on {found:?}");
+    }
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", "keytrail-cli", "--offline", "--locked", "--prefix", "none"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .output()
+        .expect("cargo starts");
+    let tree = String::from_utf8_lossy(&tree.stdout);
+    assert!(tree.contains("keytrail-pipeline"), "{tree}");
+    assert!(!tree.contains("datafusion") && !tree.contains("keytrail-query"), "{tree}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::expire::ExpireArgs;
 use crate::help;
+use crate::query::QueryArgs;
 use crate::report::ReportArgs;
 use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
 pub use run::{FollowArgs, NotifyArgs, RunArgs};
@@ -49,6 +50,8 @@ pub enum Command {
     /// List, show or replay records that were refused
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Ask the archive in SQL
+    Query(QueryArgs),
     /// Write the report of a week, as a page and as JSON
     Report(ReportArgs),
     /// Write a bundle that verifies on a machine that has this binary alone

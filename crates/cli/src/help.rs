@@ -51,6 +51,23 @@ made before it.
 Exit codes: 0 written, 70 verify has findings (the report is written and shows them) or fatal, 75 the folder is in use \
 (run --follow writes reports itself), 78 configuration, 64 usage.";
 
+pub const QUERY: &str = "\
+Examples:
+  keytrail query 'SHOW TABLES' --data ./trail
+  keytrail query 'DESCRIBE key_operations'
+  keytrail query 'SELECT key, failures FROM keys ORDER BY 2 DESC LIMIT 10'
+  keytrail query 'SELECT count(*) FROM events' --explain   what is read for it
+  cat statement.sql | keytrail query - --format json
+
+Tables: `events` (all columns of schemas/archive.md, of what is sealed), `key_operations`, `principals`, `keys` \
+(schemas/query.md). Statements only read. A condition on dataset, day or timestamp keeps objects from being read at \
+all. Original bytes may hold secrets: `event_original` is a column with --raw. CSV: a text that begins with = + - @ \
+tab or return gets an apostrophe before it, since spreadsheets run formulas. JSON: one object a line, integers as \
+numbers, times as RFC 3339 in UTC, bytes as hexadecimal.
+
+Exit codes: 0 answered, 64 usage or wrong SQL, 70 fatal or an object that is missing or damaged, 75 the limit of memory \
+or time, or an object was replaced meanwhile.";
+
 pub const EXPLAIN: &str = "\
 Examples:
   keytrail explain 89e3c1f6 --data ./trail         by the first digits of a uid

@@ -15,6 +15,7 @@ mod help;
 mod log;
 mod notify;
 mod quarantine;
+mod query;
 mod report;
 mod rewrite;
 mod run;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Conflicts(args) => event::conflicts(&args),
         Command::Alerts(args) => alerts::alerts(&args),
         Command::Quarantine(command) => quarantine::quarantine(command),
+        Command::Query(args) => query::query(&args),
         Command::Report(args) => report::report(&args),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),

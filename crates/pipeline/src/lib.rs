@@ -25,6 +25,8 @@ mod lineage;
 mod object_check;
 pub mod objects;
 pub mod quarantine;
+#[cfg(feature = "sql")]
+pub mod query;
 pub mod readable;
 mod recover;
 pub mod renormalize;

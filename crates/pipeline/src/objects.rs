@@ -43,6 +43,12 @@ pub(crate) fn blob(store: &dyn BlobStore, key: &str) -> Result<Option<Arc<dyn Re
     })
 }
 
+/// A blob for positioned reads, none of which is made ahead; `None` when it is not there.
+#[cfg(feature = "sql")]
+pub(crate) fn ranged(store: &dyn BlobStore, key: &str) -> Result<Option<Arc<dyn ReadAt>>, Fatal> {
+    Ok(store.open(key)?.map(|blob| Arc::new(Opened(blob)) as Arc<dyn ReadAt>))
+}
+
 /// Blobs up to this size are read at once: an object of one row has as many column chunks as a large one,
 /// and each would be a read of its own.
 const WHOLE_BYTES: u64 = 1 << 20;
