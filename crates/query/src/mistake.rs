@@ -262,7 +262,7 @@ fn no_signature(text: &str) -> Option<String> {
 }
 
 /// Names of types as `DESCRIBE` gives them, and literals without theirs.
-fn types(text: &str) -> String {
+pub(crate) fn types(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
