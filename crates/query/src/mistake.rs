@@ -17,6 +17,18 @@ use crate::statement::{Statement, lower_first, wrong};
 /// Original bytes, which may hold secrets.
 const ORIGINAL: &str = keytrail_model::Column::EventOriginal.name();
 
+/// Functions of DuckDB that are called otherwise here.
+const OF_DUCKDB: [(&str, &str); 8] = [
+    ("arg_max", "last(x ORDER BY y)"),
+    ("arg_min", "first(x ORDER BY y)"),
+    ("count_if", "count(*) FILTER (WHERE ...)"),
+    ("epoch", "date_part('epoch', ...)"),
+    ("len", "length"),
+    ("list", "array_agg"),
+    ("regexp_matches", "regexp_like"),
+    ("strftime", "to_char"),
+];
+
 /// Names that a statement can use.
 pub(crate) struct Names {
     /// Tables, each with its columns.
@@ -63,7 +75,8 @@ impl Names {
             ));
         }
         if let Some(f) = used.functions.iter().find(|f| !self.functions.contains(*f)) {
-            let meant = meant(f, self.functions.iter().map(String::as_str));
+            let of_duckdb = OF_DUCKDB.iter().find(|(theirs, _)| theirs == f).map(|(_, ours)| *ours);
+            let meant = of_duckdb.or_else(|| meant(f, self.functions.iter().map(String::as_str)));
             let meant = meant.map_or(String::new(), |m| format!("; did you mean `{m}`?"));
             return wrong(format!("{}no function is named `{f}`{meant}", statement.place(f)));
         }
@@ -262,7 +275,7 @@ fn no_signature(text: &str) -> Option<String> {
 }
 
 /// Names of types as `DESCRIBE` gives them, and literals without theirs.
-fn types(text: &str) -> String {
+pub(crate) fn types(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {

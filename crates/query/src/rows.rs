@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use keytrail_model::printable::{escape, is_hidden};
 use unicode_width::UnicodeWidthStr;
 
@@ -62,9 +62,9 @@ enum Layout {
 }
 
 impl Rows {
-    /// Of these columns.
-    pub fn new(format: Format, terminal: Option<usize>, schema: SchemaRef) -> Self {
-        let names = names(&schema);
+    /// Of these columns, with these heads.
+    pub fn new(format: Format, terminal: Option<usize>, heads: Vec<String>, schema: SchemaRef) -> Self {
+        let names = once_each(heads);
         let waiting = (format == Format::Table).then(Vec::new);
         Self { format, terminal, schema, names, waiting, waiting_bytes: 0, layout: Layout::Records, count: 0 }
     }
@@ -215,14 +215,14 @@ impl Rows {
 }
 
 /// Names of columns, each once.
-fn names(schema: &Schema) -> Vec<String> {
-    let mut names: Vec<String> = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let mut name = field.name().clone();
+fn once_each(heads: Vec<String>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(heads.len());
+    for head in heads {
+        let mut name = head.clone();
         let mut n = 1;
         while names.contains(&name) {
             n += 1;
-            name = format!("{}_{n}", field.name());
+            name = format!("{head}_{n}");
         }
         names.push(name);
     }
@@ -288,7 +288,8 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(-1), Some(20), None, Some(4), Some(5)]));
         let batch =
             RecordBatch::try_from_iter([("t", texts), ("n", Arc::clone(&numbers)), ("n", numbers)]).unwrap();
-        let mut rows = Rows::new(format, terminal, batch.schema());
+        let heads = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let mut rows = Rows::new(format, terminal, heads, batch.schema());
         let mut out = rows.head().into_bytes();
         rows.add(&batch, &mut |part| {
             out.extend_from_slice(part);

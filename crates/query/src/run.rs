@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::mistake;
 use crate::object::{Archive, Object, Read};
 use crate::rows::{Format, Rows};
-use crate::session::{Session, unexpected};
+use crate::session::{FAILED, Session, unexpected};
 use crate::statement::{Asked, Statement};
 
 /// How a statement is run.
@@ -66,7 +66,7 @@ const NAMED_OBJECTS: usize = 20;
 
 /// What comes from the engine's threads.
 enum Part {
-    Columns(SchemaRef),
+    Columns(Vec<String>, SchemaRef),
     Rows(RecordBatch),
     Plan(String),
     End(Result<(), Fatal>),
@@ -89,7 +89,7 @@ pub fn run(
         .thread_stack_size(STACK_BYTES)
         .thread_name("query")
         .build()
-        .map_err(|e| Fatal::new("Fatal.Query", format!("cannot start threads: {e}")))?;
+        .map_err(|e| Fatal::new(FAILED, format!("cannot start threads: {e}")))?;
     let (sender, parts) = sync_channel(2);
     let work = work(Arc::clone(&archive), sql.to_owned(), *options, sender.clone());
     runtime.spawn(async move {
@@ -98,7 +98,12 @@ pub fn run(
     });
     let rows = receive(&parts, options, write);
     stop(runtime);
-    Ok(Ran { rows: rows?, read: archive.read() })
+    let rows = rows.map_err(|e| match e.code {
+        // A decoder that failed does not say on which object.
+        FAILED => archive.find_damaged().unwrap_or(e),
+        _ => e,
+    })?;
+    Ok(Ran { rows, read: archive.read() })
 }
 
 /// Threads may be in the middle of a page: nobody waits for them.
@@ -121,8 +126,8 @@ fn receive(
         // What a reader takes to read is not the statement's time.
         left = left.saturating_sub(began.elapsed());
         let text = match part {
-            Ok(Part::Columns(schema)) => {
-                rows.insert(Rows::new(options.format, options.terminal, schema)).head()
+            Ok(Part::Columns(heads, schema)) => {
+                rows.insert(Rows::new(options.format, options.terminal, heads, schema)).head()
             }
             Ok(Part::Rows(batch)) => {
                 let read_on = rows.as_mut().is_none_or(|rows| rows.add(&batch, write));
@@ -148,7 +153,7 @@ fn receive(
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Fatal::new("Fatal.Query", "the query engine failed: a thread of it ended"));
+                return Err(Fatal::new(FAILED, "the query engine failed: a thread of it ended"));
             }
         };
         if !text.is_empty() && !write(text.as_bytes()) {
@@ -175,12 +180,18 @@ async fn work(
     let plan = state.optimize(&plan).map_err(why)?;
     let physical = state.query_planner().create_physical_plan(&plan, &state).await.map_err(why)?;
     if options.explain || matches!(statement.asked, Asked::Plan(_)) {
-        let text = format!("{}\n{}\n", objects(&archive), plan.display_indent());
+        let plan = mistake::types(&plan.display_indent().to_string());
+        let text = format!("{}\n{plan}\n", objects(&archive));
         let _gone = sender.send(Part::Plan(text));
         return Ok(());
     }
     let mut stream = execute_stream(physical, state.task_ctx()).map_err(why)?;
-    if sender.send(Part::Columns(stream.schema())).is_err() {
+    let schema = stream.schema();
+    let heads = match statement.asked {
+        Asked::Rows(_) => statement.heads(&schema),
+        _ => schema.fields().iter().map(|field| field.name().clone()).collect(),
+    };
+    if sender.send(Part::Columns(heads, schema)).is_err() {
         return Ok(());
     }
     while let Some(batch) = stream.next().await {
@@ -201,19 +212,15 @@ fn failure(session: &Session, statement: &Statement, options: &Options, error: &
         _ if mistake::is_in_filter(error) => session.failed(statement, error),
         DataFusionError::ParquetError(_)
         | DataFusionError::IoError(_)
-        | DataFusionError::ExecutionJoin(_) => damage(session, error),
+        | DataFusionError::ExecutionJoin(_)
+        | DataFusionError::Internal(_) => unexpected(error),
         DataFusionError::ArrowError(e, _)
             if matches!(**e, ArrowError::ParquetError(_) | ArrowError::IoError(..)) =>
         {
-            damage(session, error)
+            unexpected(error)
         }
-        DataFusionError::Internal(_) => unexpected(error),
         _ => session.failed(statement, error),
     }
-}
-
-fn damage(session: &Session, error: &DataFusionError) -> Fatal {
-    session.archive().find_damaged().unwrap_or_else(|| unexpected(error))
 }
 
 fn out_of_memory(options: &Options) -> Fatal {

@@ -101,7 +101,10 @@ impl Session {
             Asked::Rows(query) | Asked::Plan(query) => self.plan_query(statement, query).await,
             Asked::ColumnsOf(query) => {
                 let plan = self.plan_query(statement, query).await?;
-                self.columns(plan.schema().as_arrow())
+                let schema = plan.schema().as_arrow();
+                let fields = schema.fields().iter().zip(statement.heads(schema));
+                let fields: Vec<Field> = fields.map(|(f, head)| f.as_ref().clone().with_name(head)).collect();
+                self.columns(&Schema::new(fields))
             }
             Asked::Tables => self.tables(),
             Asked::Columns(name) => {
@@ -185,7 +188,10 @@ impl Session {
     }
 }
 
-/// A fault of ours or the engine's.
+/// Code of a fault of ours or the engine's, or of an object that its decoder does not take.
+pub(crate) const FAILED: &str = "Fatal.Query";
+
+/// Such a fault.
 pub(crate) fn unexpected(error: &DataFusionError) -> Fatal {
-    Fatal::new("Fatal.Query", format!("the query engine failed: {}", mistake::plain(error)))
+    Fatal::new(FAILED, format!("the query engine failed: {}", mistake::plain(error)))
 }

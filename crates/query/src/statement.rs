@@ -2,7 +2,10 @@
 //!
 //! In: SQL text, which may be hostile. Out: one [`Statement`], or what is wrong and where.
 
-use datafusion::sql::sqlparser::ast::{DescribeAlias, ObjectName, Statement as Ast};
+use datafusion::arrow::datatypes::Schema;
+use datafusion::sql::sqlparser::ast::{
+    DescribeAlias, Expr, ObjectName, SelectItem, SetExpr, Statement as Ast,
+};
 use datafusion::sql::sqlparser::dialect::DuckDbDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -120,6 +123,24 @@ impl Statement {
         found.map_or_else(String::new, |t| {
             format!("line {}, column {}: ", t.span.start.line, t.span.start.column)
         })
+    }
+
+    /// What the columns of its rows are called: an expression without a name as it was typed.
+    pub fn heads(&self, schema: &Schema) -> Vec<String> {
+        let names = schema.fields().iter().map(|field| field.name().clone());
+        let select = match self.query() {
+            Some(Ast::Query(query)) => match &*query.body {
+                SetExpr::Select(select) if select.projection.len() == schema.fields().len() => select,
+                _ => return names.collect(),
+            },
+            _ => return names.collect(),
+        };
+        let head = |(name, item): (String, &SelectItem)| match item {
+            SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => name,
+            SelectItem::UnnamedExpr(expr) => expr.to_string(),
+            _ => name,
+        };
+        names.zip(&select.projection).map(head).collect()
     }
 
     /// The query in it.

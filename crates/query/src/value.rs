@@ -37,7 +37,8 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         DataType::Date32 | DataType::Date64 => "date".into(),
         DataType::Interval(_) | DataType::Duration(_) => "interval".into(),
         DataType::List(of) | DataType::LargeList(of) | DataType::FixedSizeList(of, _) => {
-            format!("list of {}", type_name(of.data_type()))
+            let of = type_name(of.data_type());
+            format!("list of {}s", of.trim_end_matches('s'))
         }
         DataType::Struct(_) => "struct".into(),
         DataType::Dictionary(_, of) => type_name(of),

@@ -24,7 +24,7 @@ fn tables_and_columns_are_listed() {
     );
     for line in [
         r#"{"column":"event_action","type":"text","meaning":"what was done, as the producer names it"}"#,
-        r#"{"column":"event_category","type":"list of text","meaning":"ECS categories"}"#,
+        r#"{"column":"event_category","type":"list of texts","meaning":"ECS categories"}"#,
         r#"{"column":"timestamp","type":"time","#,
         r#"{"column":"day","type":"text","#,
     ] {
@@ -34,8 +34,8 @@ fn tables_and_columns_are_listed() {
         trail().rows("DESCRIBE keys").contains(r#"{"column":"failures","type":"integer","meaning":null}"#)
     );
     assert_eq!(
-        trail().rows("DESCRIBE SELECT 1 AS n, now() AS t"),
-        "{\"column\":\"n\",\"type\":\"integer\"}\n{\"column\":\"t\",\"type\":\"time\"}\n"
+        trail().rows("DESCRIBE SELECT 1 + 1, now() AS t"),
+        "{\"column\":\"1 + 1\",\"type\":\"integer\"}\n{\"column\":\"t\",\"type\":\"time\"}\n"
     );
 }
 
@@ -291,6 +291,17 @@ fn formats_say_the_same() {
         write(Format::Json),
         "{\"timestamp\":\"2024-01-01T00:00:00.000001Z\",\"user_name\":\"=HYPERLINK(\\\"x\\\")\\u001b[2J\",\"error_message\":\"a,b\\r\\nc\",\"keytrail_actor_policies\":[\"root\"],\"n\":7}\n\
          {\"timestamp\":\"2024-01-01T10:00:00Z\",\"user_name\":\"alice\",\"error_message\":null,\"keytrail_actor_policies\":null,\"n\":7}\n"
+    );
+}
+
+/// Columns without a name are called what was typed.
+#[test]
+fn expressions_are_heads() {
+    assert_eq!(
+        trail().rows(
+            "SELECT count(*), keytrail_actor_policies[1] IS NULL, e.dataset FROM events e GROUP BY 2, 3"
+        ),
+        "{\"count(*)\":8,\"keytrail_actor_policies[1] IS NULL\":true,\"dataset\":\"aws.cloudtrail\"}\n"
     );
 }
 
