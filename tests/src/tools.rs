@@ -21,13 +21,19 @@ fn tools() -> PathBuf {
     path("KEYTRAIL_TOOLS", || cache().join("tools"), "tests/run tools")
 }
 
+/// cargo's target folder.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache().join("target"), PathBuf::from)
+}
+
 /// The release build of `keytrail` (`KEYTRAIL_BIN`).
 pub fn keytrail() -> PathBuf {
-    let default = || {
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache().join("target"), PathBuf::from);
-        target.join("release/keytrail")
-    };
-    path("KEYTRAIL_BIN", default, "tests/run build")
+    path("KEYTRAIL_BIN", || target().join("release/keytrail"), "tests/run build")
+}
+
+/// A build of `keytrail` that has SQL (`KEYTRAIL_SQL_BIN`): the debug build, which comes with the tests.
+pub fn keytrail_sql() -> PathBuf {
+    path("KEYTRAIL_SQL_BIN", || target().join("debug/keytrail"), "tests/run test")
 }
 
 /// A release build of an example beside it, for benches.

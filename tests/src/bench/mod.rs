@@ -10,6 +10,7 @@ pub mod follow;
 pub mod ingest;
 pub mod memory;
 pub mod peers;
+pub mod query;
 pub mod report;
 
 use std::fmt;
@@ -183,47 +184,67 @@ pub struct Bench {
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
+    /// It takes a build of its own, and runs only where it is named.
+    pub if_named: bool,
     /// Runs it.
     pub run: fn(&Setting) -> Result<Vec<Figure>, Failure>,
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 8] = [
+pub const BENCHES: [Bench; 9] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
+        if_named: false,
         run: ingest::run,
     },
-    Bench { name: "dedup", about: "what deduplication takes of ingest, and its memory", run: dedup::run },
+    Bench {
+        name: "dedup",
+        about: "what deduplication takes of ingest, and its memory",
+        if_named: false,
+        run: dedup::run,
+    },
     Bench {
         name: "compact",
         about: "compaction of one day, on one core, with the verify that ends it",
+        if_named: false,
         run: compact::run,
     },
     Bench {
         name: "enrich",
         about: "what 100,000 keys, 50,000 principals and 20,000 networks take of ingest, one core",
+        if_named: false,
         run: enrich::run,
     },
     Bench {
         name: "memory",
         about: "peak memory of `keytrail run` on one large object over 400 days and 3 datasets",
+        if_named: false,
         run: memory::run,
     },
     Bench {
         name: "follow",
         about: "lag and memory of `keytrail run --follow` under a steady load, and 10,000 idle files",
+        if_named: false,
         run: follow::run,
     },
     Bench {
         name: "report",
         about: "a week's report, the one after it, and the first again, on one core (--full: 10 M events)",
+        if_named: false,
         run: report::run,
     },
     Bench {
         name: "peers",
         about: "`keytrail run` against DuckDB and a Python loader, same columns, one core",
+        if_named: false,
         run: peers::run,
+    },
+    Bench {
+        name: "query",
+        about: "the queries of tests/queries by keytrail and by DuckDB, one core (--full: a line for each)",
+        if_named: true,
+        run: query::run,
     },
 ];
 

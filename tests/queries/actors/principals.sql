@@ -1,0 +1,4 @@
+-- Who operates on keys?
+SELECT *
+FROM principals
+ORDER BY operations DESC, dataset, account NULLS LAST, actor NULLS LAST;

@@ -1,0 +1,5 @@
+-- Everything about one event
+SELECT *
+FROM events
+WHERE event_id = '3c4226b0-1e81-48a8-a333-7fa5f3cbd118'
+ORDER BY keytrail_uid;
