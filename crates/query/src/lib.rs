@@ -8,6 +8,7 @@
 //! Start with [`run()`].
 
 mod events;
+mod exact;
 mod mistake;
 mod object;
 mod prune;

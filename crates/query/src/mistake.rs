@@ -225,6 +225,8 @@ pub(crate) fn plain(error: &DataFusionError) -> String {
     if let Some(said) = no_signature(text) {
         return said;
     }
+    // What a function of ours says of the types that it is given.
+    text = text.split_once("coercion failed with: ").map_or(text, |(_, said)| said);
     // What follows is about signatures.
     text = text.split(". No function matches").next().unwrap_or_default();
     for prefix in [

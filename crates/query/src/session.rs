@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::Statement as Ast;
 use keytrail_model::{Column, Fatal};
 
 use crate::events::{DATASET, DAY, Events, schema};
+use crate::exact;
 use crate::mistake::{self, Names};
 use crate::object::Archive;
 use crate::statement::{Asked, Statement, wrong};
@@ -70,7 +71,8 @@ impl Session {
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes.try_into().unwrap_or(usize::MAX))))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()?;
-        let context = SessionContext::new_with_config_rt(config, runtime);
+        let mut context = SessionContext::new_with_config_rt(config, runtime);
+        exact::register(&mut context)?;
         // Names that DuckDB has for the same.
         context.register_udaf(first_value_udaf().as_ref().clone().with_aliases(["first"]));
         context.register_udaf(last_value_udaf().as_ref().clone().with_aliases(["last"]));
@@ -128,7 +130,9 @@ impl Session {
         query: &Ast,
     ) -> std::result::Result<LogicalPlan, Fatal> {
         let explain = |e: DataFusionError| self.names.explain(statement, &e);
-        let parsed = Parsed::Statement(Box::new(query.clone()));
+        let mut query = query.clone();
+        exact::compare_spans(&mut query);
+        let parsed = Parsed::Statement(Box::new(query));
         let plan = self.context.state().statement_to_plan(parsed).await.map_err(explain)?;
         let reading =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);

@@ -313,3 +313,44 @@ fn nulls_are_last() {
         assert!(trail().rows(&sql).ends_with("{\"x\":null}\n"));
     }
 }
+
+/// What the engine alone would get wrong of what logs hold.
+#[test]
+fn answers_are_exact() {
+    let trail = trail();
+    let one = |sql: &str| trail.rows(sql);
+    assert_eq!(
+        one("SELECT sum(n) AS n FROM (VALUES (9223372036854775807), (9223372036854775807)) AS t(n)"),
+        "{\"n\":18446744073709551614}\n"
+    );
+    assert_eq!(one("SELECT sum(n) AS n FROM (VALUES (1.5), (2.25)) AS t(n)"), "{\"n\":3.75}\n");
+    assert_eq!(one("SELECT sum(n) AS n FROM (VALUES (1)) AS t(n) WHERE n > 1"), "{\"n\":null}\n");
+    let running = "SELECT n, sum(n) OVER (ORDER BY n) AS s FROM (VALUES (1), (2)) AS t(n) ORDER BY n";
+    assert_eq!(one(running), "{\"n\":1,\"s\":1}\n{\"n\":2,\"s\":3}\n");
+    assert!(trail.error("SELECT sum(user_name) FROM events").contains("a `sum` is of numbers"));
+
+    // Three events from noon on, a minute apart, and five on the next day.
+    let pairs = |condition: &str| {
+        let first = "a.timestamp = '2024-01-01T12:00:00Z'";
+        one(&format!("SELECT count(*) AS n FROM events a, events b WHERE {first} AND {condition}"))
+    };
+    for (condition, n) in [
+        ("b.timestamp - a.timestamp > INTERVAL '1 day'", 4),
+        ("b.timestamp - a.timestamp >= INTERVAL '24 hours'", 5),
+        ("INTERVAL '90 seconds' > b.timestamp - a.timestamp", 2),
+        ("b.timestamp - a.timestamp BETWEEN INTERVAL '1 minute' AND INTERVAL '25 hours'", 7),
+        ("b.timestamp - a.timestamp NOT BETWEEN INTERVAL '1 minute' AND INTERVAL '1 day'", 5),
+    ] {
+        assert_eq!(pairs(condition), format!("{{\"n\":{n}}}\n"), "{condition}");
+    }
+    let months = "SELECT count(*) FROM events WHERE event_ingested - timestamp > INTERVAL '1 month'";
+    assert!(trail.error(months).contains("months differ in length"), "{}", trail.error(months));
+
+    let odd = Trail::default()
+        .with(&[decrypt(Some("0000-03-01T10:20:30Z"))])
+        .with(&[decrypt(Some("9999-12-31T23:00:00Z"))]);
+    assert_eq!(
+        odd.rows("SELECT date_trunc('quarter', timestamp) AS q FROM events ORDER BY q"),
+        "{\"q\":\"0000-01-01T00:00:00Z\"}\n{\"q\":\"9999-10-01T00:00:00Z\"}\n"
+    );
+}
