@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use keytrail_tests::trail::{Trail, found, text};
-use serde_json::Value;
 
 use crate::archive::rewritten;
 
