@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 terminal: None,
                 raw: sql.contains("\n-- with --raw\n"),
                 explain: false,
-                memory_bytes: 4 << 30,
+                memory_bytes: 16 << 30,
                 time: Duration::from_secs(300),
                 threads: 1,
             };
