@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::load::files::{self, Layout};
@@ -91,6 +91,24 @@ impl Trail {
         fs::create_dir_all(path.parent().expect("has a parent")).expect("its folder is made");
         fs::write(&path, bytes).expect("an input is written");
         path
+    }
+
+    /// An input file of two events without a place in time: no time at all, and one before 2006.
+    #[must_use]
+    pub fn undated(&self) -> PathBuf {
+        let event = |id: &str, time: Option<&str>| {
+            let mut event = json!({
+                "eventVersion": "1.08", "eventSource": "kms.amazonaws.com", "eventName": "Decrypt",
+                "awsRegion": "eu-west-1", "eventType": "AwsApiCall", "eventID": id,
+                "recipientAccountId": "111122223333",
+                "userIdentity": {"type": "IAMUser", "principalId": "P", "userName": "Alice"},
+            });
+            if let Some(time) = time {
+                event["eventTime"] = time.into();
+            }
+            event.to_string()
+        };
+        self.input("undated.ndjson", [event("a", None), event("b", Some("1999-12-31T23:59:59Z"))].join("\n"))
     }
 
     /// An input file of CloudTrail-like events, evenly over some days that are counted from 2024-01-01.

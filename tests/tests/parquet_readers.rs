@@ -15,22 +15,6 @@ fn examples() -> PathBuf {
     tools::root().join("examples")
 }
 
-/// Two events without a place in time: no time at all, and one before 2006.
-fn undated(trail: &Trail) -> PathBuf {
-    let event = |id: &str, time: Option<&str>| {
-        let mut event = json!({
-            "eventVersion": "1.08", "eventSource": "kms.amazonaws.com", "eventName": "Decrypt", "awsRegion": "eu-west-1",
-            "eventType": "AwsApiCall", "eventID": id, "recipientAccountId": "111122223333",
-            "userIdentity": {"type": "IAMUser", "principalId": "P", "userName": "Alice"},
-        });
-        if let Some(time) = time {
-            event["eventTime"] = time.into();
-        }
-        event.to_string()
-    };
-    trail.input("undated.ndjson", [event("a", None), event("b", Some("1999-12-31T23:59:59Z"))].join("\n"))
-}
-
 fn uids(trail: &Trail, sql: &str) -> Vec<String> {
     trail.query(sql).iter().map(|row| text(&row["keytrail_uid"])).collect()
 }
@@ -38,7 +22,7 @@ fn uids(trail: &Trail, sql: &str) -> Vec<String> {
 #[test]
 fn duckdb_pyarrow_and_keytrail_read_the_same() {
     let trail = Trail::new();
-    let summary = trail.run_json([examples(), undated(&trail)]);
+    let summary = trail.run_json([examples(), trail.undated()]);
     let some = "select keytrail_uid from {archive} qualify row_number() over \
                 (partition by dataset, day = 'undated' order by hash(keytrail_uid)) <= 4";
     let explained: Vec<String> = uids(&trail, some)
@@ -85,7 +69,7 @@ fn the_archive_holds_what_the_raw_logs_say() {
 #[test]
 fn documented_sql_runs_as_it_is_written() {
     let trail = Trail::new();
-    trail.run_json([examples(), undated(&trail)]);
+    trail.run_json([examples(), trail.undated()]);
     symlink(trail.data(), trail.aside("trail")).expect("a link");
 
     let ran = oracle_in(&trail.aside("."), "documents", [tools::root()]).json();

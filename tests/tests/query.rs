@@ -75,22 +75,6 @@ fn answers(trail: &Trail, name: &str, queries: &[(String, String)]) -> PathBuf {
     folder
 }
 
-/// Two events without a place in time: no time at all, and one before 2006.
-fn undated(trail: &Trail) -> PathBuf {
-    let event = |id: &str, time: Option<&str>| {
-        let mut event = json!({
-            "eventVersion": "1.08", "eventSource": "kms.amazonaws.com", "eventName": "Decrypt", "awsRegion": "eu-west-1",
-            "eventType": "AwsApiCall", "eventID": id, "recipientAccountId": "111122223333",
-            "userIdentity": {"type": "IAMUser", "principalId": "P", "userName": "Alice"},
-        });
-        if let Some(time) = time {
-            event["eventTime"] = time.into();
-        }
-        event.to_string()
-    };
-    trail.input("undated.ndjson", [event("a", None), event("b", Some("1999-12-31T23:59:59Z"))].join("\n"))
-}
-
 #[test]
 fn keytrail_and_duckdb_find_the_same_rows() {
     let (trail, root) = (Trail::new(), tools::root());
@@ -98,7 +82,7 @@ fn keytrail_and_duckdb_find_the_same_rows() {
     let tables = root.join("schemas/tables/keytrail.toml");
     let run = |args: &[&Path]| trail.run([&[Path::new("--no-report")], args].concat()).success();
     run(&[&root.join("examples"), Path::new("--config"), &tables]);
-    run(&[&root.join("tests/fixtures"), &undated(&trail)]);
+    run(&[&root.join("tests/fixtures"), &trail.undated()]);
 
     let queries = queries();
     let agreed = oracle("query", [trail.data(), answers(&trail, "answers", &queries)]);

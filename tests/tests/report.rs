@@ -54,6 +54,24 @@ fn lines(events: &[Value]) -> String {
     events.iter().map(|e| format!("{e}\n")).collect()
 }
 
+/// What is kept of days is used again, and believed by its tag alone.
+#[test]
+fn numbers_cannot_be_chosen_in_state() {
+    let trail = Trail::new();
+    let events: Vec<Value> =
+        (0..5).map(|n| call(n, &format!("2023-07-12T10:00:0{n}Z"), "Decrypt", &json!({}))).collect();
+    trail.run([trail.input("in.ndjson", lines(&events))]).success();
+    let expected = bytes(&trail, "2023-W28/report.json");
+    let kept = trail.data().join("state/report/2023-07-12");
+    let file = fs::read_to_string(&kept).expect("a day that is kept");
+    let forged = file.replace("\"events\":5", "\"events\":4");
+    assert_ne!(forged, file);
+    fs::write(&kept, forged).expect("written");
+    fs::remove_file(trail.data().join("reports/2023-W28/report.json")).expect("removed");
+    trail.keytrail(["report", "--week", "2023-W28"]).success();
+    assert_eq!(bytes(&trail, "2023-W28/report.json"), expected);
+}
+
 #[test]
 fn numbers_are_those_of_duckdb() {
     let trail = Trail::new();

@@ -83,10 +83,12 @@ pub fn make(
     wanted: Wanted,
 ) -> Result<Vec<Made>, Fatal> {
     let (checkpoint, note) = folder.head()?;
+    let (masker, has_key) = folder.masker_for_reading()?;
     let display = Display::new();
     let made = report::make(
         &Reporting {
             store: folder.store(),
+            masker: has_key.then_some(&masker),
             keys: folder.log_keys()?,
             checkpoint,
             note,

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-pub use keytrail_model::printable::escape;
 use keytrail_model::printable::is_hidden;
+pub use keytrail_model::printable::{count, escape};
 
 /// A line of JSON in which no character is raw that [`escape`] would escape: between its strings there is
 /// none.
@@ -31,19 +31,6 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
         for b in chunk.invalid() {
             let _infallible = write!(out, "\\x{b:02x}");
         }
-    }
-    out
-}
-
-/// `1234567` as `1,234,567`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
     }
     out
 }

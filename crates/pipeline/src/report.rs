@@ -26,6 +26,7 @@ use std::sync::Arc;
 use keytrail_enrich::Tables;
 use keytrail_ledger::{Checkpoint, LogKeys};
 use keytrail_model::{Fatal, Timestamp};
+use keytrail_normalize::Masker;
 use keytrail_ports::BlobStore;
 use keytrail_report::model::{
     CheckpointRef, DeclaredSource as Declared, Duplicates, DuplicatesOf, ReportRef, Tool,
@@ -48,6 +49,8 @@ use weeks::Weeks;
 pub struct Reporting<'a> {
     /// The data folder.
     pub store: &'a dyn BlobStore,
+    /// With the trail's key, where it is at hand: partial results are kept and believed by its tag.
+    pub masker: Option<&'a Masker>,
     /// The log's public keys.
     pub keys: LogKeys,
     /// The newest head of the log.
@@ -108,7 +111,7 @@ pub enum Wanted {
 pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
     let mut shelf = Shelf::open(with.store)?;
     let sealed = Sealed::load(with.store, with.checkpoint.size)?;
-    let mut weeks = Weeks::new(with.store, &sealed, with.told);
+    let mut weeks = Weeks::new(with.store, with.masker, &sealed, with.told);
     let mut made = Vec::new();
     if let Some(basis) = shelf.begun()? {
         made.push(finish(with, &mut shelf, &sealed, &mut weeks, &basis)?);
@@ -212,7 +215,7 @@ fn rebuild(
 ) -> Result<keytrail_report::Report, Fatal> {
     let inventory = same_tables(with, basis, week)?;
     let sealed = Sealed::load(with.store, basis.checkpoint.size)?;
-    let mut weeks = Weeks::of_older(with.store, &sealed, now, with.told);
+    let mut weeks = Weeks::of_older(with.store, with.masker, &sealed, now, with.told);
     build::build(basis, inventory.as_ref(), week, &sealed, &mut weeks, shelf.before(basis))
 }
 

@@ -250,7 +250,8 @@ impl ScalarUDFImpl for DateTrunc {
     }
 }
 
-fn is_utc(zone: &Option<Arc<str>>) -> bool {
+/// Whether times of a zone are those of UTC.
+pub(crate) fn is_utc(zone: &Option<Arc<str>>) -> bool {
     zone.as_ref().is_none_or(|zone| matches!(&**zone, "UTC" | "+00:00" | "Z"))
 }
 

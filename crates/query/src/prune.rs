@@ -23,6 +23,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
 use crate::events::{DATASET, DAY, TIMESTAMP};
+use crate::exact::is_utc;
 use crate::object::Object;
 
 /// What is known of objects, as columns.
@@ -201,8 +202,8 @@ fn grows_with_time(expr: &Expr) -> bool {
 /// Days and hours of another zone than UTC can come twice.
 fn is_time(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, None) => true,
-        DataType::Timestamp(_, Some(zone)) => matches!(&**zone, "UTC" | "+00:00" | "Z"),
+        DataType::Date32 | DataType::Date64 => true,
+        DataType::Timestamp(_, zone) => is_utc(zone),
         _ => false,
     }
 }

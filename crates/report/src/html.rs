@@ -13,7 +13,7 @@ mod operations;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keytrail_model::Hash;
-use keytrail_model::printable::escape;
+use keytrail_model::printable::{count, escape};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::Report;
@@ -180,19 +180,6 @@ fn optional_time(value: Option<&String>) -> Markup {
         Some(value) => time(value),
         None => html! { span.none { "–" } },
     }
-}
-
-/// `1234567` as `1,234,567`.
-fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
 }
 
 /// Seconds as `2 d 03:04:05`.

@@ -1,7 +1,8 @@
 //! The archive folded a day at a time, and days put together to weeks.
 //!
 //! What was folded of a day is kept in `state/report/<day>`, with the hashes of the day's objects and the
-//! version of the fold; where these are no longer the same, the day is read again. All of it can be deleted.
+//! version of the fold; where these are no longer the same, the day is read again. All of it can be deleted. It is
+//! tagged ([`crate::tagged`]), since whoever could write it could choose a report's numbers.
 //! In: sealed objects. Out: [`WeekFold`]s.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,6 +10,7 @@ use std::rc::Rc;
 
 use keytrail_archive::{Projection, Selection};
 use keytrail_model::{Day, Fatal, Hash};
+use keytrail_normalize::Masker;
 use keytrail_ports::BlobStore;
 use keytrail_report::model::{Lost, WEEKS_BEFORE};
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,7 @@ use super::sealed::{Refused, Sealed};
 use super::week::Week;
 use crate::objects;
 use crate::readable::SealedObject;
+use crate::tagged;
 
 /// A week.
 #[derive(Default)]
@@ -41,6 +44,8 @@ pub trait Folded {
 /// Folds of one checkpoint.
 pub struct Weeks<'a> {
     store: &'a dyn BlobStore,
+    /// Tags what is kept of days; without it nothing is.
+    masker: Option<&'a Masker>,
     sealed: &'a Sealed,
     /// The newest head, where the checkpoint is an older one.
     now: Option<&'a Sealed>,
@@ -49,6 +54,8 @@ pub struct Weeks<'a> {
     /// The weeks that were asked for last.
     kept: VecDeque<(Week, Rc<WeekFold>)>,
 }
+
+const TAG_DOMAIN: &[u8] = b"keytrail/report-day/1\n";
 
 /// What is kept of a day.
 #[derive(Serialize, Deserialize)]
@@ -61,19 +68,25 @@ struct Kept {
 
 impl<'a> Weeks<'a> {
     /// Nothing is folded yet.
-    pub fn new(store: &'a dyn BlobStore, sealed: &'a Sealed, told: &'a dyn Folded) -> Self {
-        Self { store, sealed, now: None, told, refused: None, kept: VecDeque::new() }
+    pub fn new(
+        store: &'a dyn BlobStore,
+        masker: Option<&'a Masker>,
+        sealed: &'a Sealed,
+        told: &'a dyn Folded,
+    ) -> Self {
+        Self { store, masker, sealed, now: None, told, refused: None, kept: VecDeque::new() }
     }
 
     /// Of an older checkpoint than that of `now`: objects that were written again since are read as they are
     /// now, but for rows that were sealed later.
     pub fn of_older(
         store: &'a dyn BlobStore,
+        masker: Option<&'a Masker>,
         sealed: &'a Sealed,
         now: &'a Sealed,
         told: &'a dyn Folded,
     ) -> Self {
-        Self { now: Some(now), ..Self::new(store, sealed, told) }
+        Self { now: Some(now), ..Self::new(store, masker, sealed, told) }
     }
 
     /// What is refused at the checkpoint.
@@ -115,8 +128,11 @@ impl<'a> Weeks<'a> {
         let mut hashes: Vec<Hash> = objects.iter().map(|o| o.object.sha256).collect();
         hashes.sort_unstable();
         let place = format!("state/report/{day}");
-        let kept = self.store.get(&place)?.and_then(|json| serde_json::from_slice::<Kept>(&json).ok());
-        if let Some(kept) = kept.filter(|kept| kept.fold == FOLD_VERSION && kept.objects == hashes) {
+        if let Some(masker) = self.masker
+            && let Some(file) = self.store.get(&place)?
+            && let Ok(kept) = tagged::read::<Kept>(masker, TAG_DOMAIN, &file)
+            && (kept.fold, &kept.objects) == (FOLD_VERSION, &hashes)
+        {
             return Ok((kept.day, Vec::new()));
         }
         let now = self
@@ -125,10 +141,9 @@ impl<'a> Weeks<'a> {
             .filter(|now| !objects.iter().all(|object| now.iter().any(|there| there.leaf == object.leaf)));
         let (folded, unreadable) = self.folded(day, now.unwrap_or(objects))?;
         self.told.day(&day.to_string(), folded.events());
-        if unreadable.is_empty() && self.now.is_none() {
+        if let Some(masker) = self.masker.filter(|_| unreadable.is_empty() && self.now.is_none()) {
             let kept = Kept { fold: FOLD_VERSION, objects: hashes, day: folded };
-            // Structs of strings and numbers always serialise.
-            self.store.replace(&place, &serde_json::to_vec(&kept).unwrap_or_default())?;
+            self.store.replace(&place, &tagged::write(masker, TAG_DOMAIN, &kept)?)?;
             return Ok((kept.day, unreadable));
         }
         Ok((folded, unreadable))
