@@ -20,7 +20,7 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use keytrail_model::{self as model, Kind};
+use keytrail_model as model;
 
 use crate::object::{Archive, Object};
 use crate::prune::{Known, nulls};
@@ -38,23 +38,16 @@ pub(crate) const DAY: &str = "day";
 const MOST_STATISTICS: usize = 200_000;
 
 /// The archive's columns, those of partitions last. Original bytes may hold secrets: they are there on request.
+///
+/// Texts are no views: a sort counts the pages that views hold once a batch, and asks for 30 times what it takes.
 pub(crate) fn schema(raw: bool) -> SchemaRef {
     let columns = model::Column::ALL.into_iter().filter(|c| raw || *c != model::Column::EventOriginal);
-    let fields = columns.map(|c| Field::new(c.name(), data_type(c.kind()), true));
+    let fields = columns.map(|c| Field::new(c.name(), keytrail_archive::schema::data_type(c.kind()), true));
     Arc::new(Schema::new(fields.chain(partitions().map(|f| f.as_ref().clone())).collect::<Vec<_>>()))
 }
 
 fn partitions() -> impl Iterator<Item = FieldRef> {
-    [DATASET, DAY].into_iter().map(|name| Arc::new(Field::new(name, DataType::Utf8View, false)))
-}
-
-/// Texts as views: they are compared and grouped by without a copy.
-fn data_type(kind: Kind) -> DataType {
-    match kind {
-        Kind::Text => DataType::Utf8View,
-        Kind::Binary => DataType::BinaryView,
-        other => keytrail_archive::schema::data_type(other),
-    }
+    [DATASET, DAY].into_iter().map(|name| Arc::new(Field::new(name, DataType::Utf8, false)))
 }
 
 /// The table.
@@ -89,7 +82,7 @@ impl Events {
 
     fn file(&self, number: usize, columns: &SchemaRef, statistics: bool) -> PartitionedFile {
         let object = &self.archive.objects()[number];
-        let text = |text: &str| ScalarValue::Utf8View(Some(text.to_owned()));
+        let text = |text: &str| ScalarValue::Utf8(Some(text.to_owned()));
         let file = PartitionedFile::new(&object.key, object.bytes)
             .with_extension(Number(number))
             .with_partition_values(vec![text(&object.dataset), text(&object.day)]);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, StringViewArray, TimestampMicrosecondArray, UInt64Array,
+    Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
@@ -44,8 +44,8 @@ impl Known {
             Arc::new(times.with_timezone("UTC")) as ArrayRef
         };
         Self {
-            datasets: Arc::new(StringViewArray::from_iter_values(objects.iter().map(|o| &o.dataset))),
-            days: Arc::new(StringViewArray::from_iter_values(objects.iter().map(|o| &o.day))),
+            datasets: Arc::new(StringArray::from_iter_values(objects.iter().map(|o| &o.dataset))),
+            days: Arc::new(StringArray::from_iter_values(objects.iter().map(|o| &o.day))),
             times_min: times(|o| o.time_min),
             times_max: times(|o| o.time_max),
             rows: Arc::new(UInt64Array::from_iter_values(objects.iter().map(|o| o.rows))),
@@ -64,7 +64,7 @@ impl Known {
         if !decided {
             return None;
         }
-        let schema = schema(&[(DATASET, DataType::Utf8View), (DAY, DataType::Utf8View)]);
+        let schema = schema(&[(DATASET, DataType::Utf8), (DAY, DataType::Utf8)]);
         let columns = vec![Arc::clone(&self.datasets), Arc::clone(&self.days)];
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).ok()?;
         let expr = physical(&filter, &schema, props).ok()?;
