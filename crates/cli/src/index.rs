@@ -10,7 +10,7 @@ use keytrail_adapters::elasticsearch::{Credentials, Elasticsearch};
 use keytrail_adapters::local::{SystemClock, secret};
 use keytrail_model::Fatal;
 use keytrail_pipeline::config::DeclaredIndex;
-use keytrail_pipeline::index::{self, Indexed, Indexing, Installed, Told};
+use keytrail_pipeline::index::{self, Indexed, Indexer, Indexing, Installed, Told};
 use keytrail_ports::Clock;
 
 use crate::args::{IndexArgs, IndexCommand, IndexSetupArgs, ServerArgs};
@@ -54,14 +54,14 @@ pub fn server(args: &ServerArgs, declared: &DeclaredIndex) -> Result<Option<Elas
 
 /// Indexes what the sealed log holds and the index has not.
 pub fn follow_log(
+    indexer: &mut Indexer,
     folder: &Folder,
-    server: &Elasticsearch,
-    declared: &DeclaredIndex,
+    (server, declared): (&Elasticsearch, &DeclaredIndex),
+    told: &dyn Told,
     stop: &AtomicBool,
 ) -> Result<Indexed, Fatal> {
     let (masker, has_key) = folder.masker_for_reading()?;
-    let display = Display::new();
-    let indexed = index::index(
+    indexer.index(
         &Indexing {
             store: folder.store(),
             masker: has_key.then_some(&masker),
@@ -69,10 +69,20 @@ pub fn follow_log(
             settings: &declared.settings,
             now: SystemClock.now(),
             size: &|| folder.head().map(|(checkpoint, _)| checkpoint.size),
-            told: &display,
+            told,
         },
         stop,
-    );
+    )
+}
+
+/// [`follow_log`] once, with progress on a terminal.
+pub fn follow_once(
+    folder: &Folder,
+    server: (&Elasticsearch, &DeclaredIndex),
+    stop: &AtomicBool,
+) -> Result<Indexed, Fatal> {
+    let display = Display::new();
+    let indexed = follow_log(&mut Indexer::default(), folder, server, &display, stop);
     display.bar.finish_and_clear();
     indexed
 }
@@ -82,7 +92,7 @@ fn catch_up(args: &IndexArgs) -> Result<ExitCode, Fatal> {
     let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     let stop = stop_on_signals()?;
-    let indexed = follow_log(&folder, &server, &declared, &stop)?;
+    let indexed = follow_once(&folder, (&server, &declared), &stop)?;
     print(&if args.json { json_line(&as_json(&indexed)) } else { as_text(&indexed) });
     warn(&indexed);
     let all = indexed.pending == 0 && indexed.parked.is_none();
@@ -149,6 +159,9 @@ pub fn as_text(i: &Indexed) -> String {
         if n > 0 {
             parts.push(format!("{} {what}", count(n)));
         }
+    }
+    if i.parked.is_some() && i.pending == 0 {
+        parts.push("the rest waits".to_owned());
     }
     format!("index    {}\n", parts.join(", "))
 }

@@ -57,7 +57,9 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
         let service = (config.follow, config.metrics);
-        return follow(&open()?, places, options, &args, service, telling(config.sources), reporting);
+        let searched = server.as_ref().map(|server| (server, &config.index));
+        let telling = telling(config.sources);
+        return follow(&open()?, places, options, &args, service, telling, (reporting, searched));
     }
     let (mut inputs, places) = inputs(&args.inputs, &config.sources)?;
     let telling = telling(config.sources);
@@ -124,7 +126,7 @@ pub fn run_inputs(
     let report = verify_new(folder, summary.first_leaf, options.ingest.threads)?;
     let indexed = searched
         .filter(|_| !summary.stopped)
-        .map(|(server, declared)| index::follow_log(folder, server, declared, &stop))
+        .map(|server| index::follow_once(folder, server, &stop))
         .transpose();
     let made = if reporting && !summary.stopped {
         let of_sources = |f: &Finding| matches!(f.code, Code::Conflict | Code::Variant);

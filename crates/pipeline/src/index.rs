@@ -17,7 +17,6 @@ mod sender;
 mod setup;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use keytrail_index::{Fields, Limits, Namespace, Period};
@@ -25,8 +24,7 @@ use keytrail_model::{Fatal, Timestamp};
 use keytrail_normalize::Masker;
 use keytrail_ports::{BlobStore, EventIndex};
 
-pub use keytrail_index::Target as IndexKind;
-pub use keytrail_index::{Namespace as IndexNamespace, Period as IndexPeriod};
+pub use flow::Indexer;
 pub use setup::{Installed, Server, identify, install};
 
 /// How events are indexed.
@@ -115,14 +113,4 @@ pub struct Indexed {
     pub parked: Option<(&'static str, String)>,
     /// All entries of the log before this one are indexed.
     pub cursor: u64,
-}
-
-/// Indexes what the log holds and the index has not, as far as the server takes it. A `stop` ends it between two
-/// requests.
-///
-/// # Errors
-/// `Fatal.Index*`: the server does not let keytrail in, or holds other events under the same ids. What it does not
-/// take now is no error: [`Indexed::parked`].
-pub fn index(with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
-    flow::run(with, stop)
 }

@@ -15,7 +15,8 @@ use keytrail_model::{Column, Day, Fatal};
 use super::cursor::Cursor;
 use super::plan::{self, Pending};
 use super::sender::{Counts, Halt, Sender};
-use super::{Indexed, Indexing, setup};
+use super::setup::{self, Server};
+use super::{Indexed, Indexing};
 use crate::objects;
 use crate::readable::Readable;
 
@@ -26,54 +27,80 @@ struct Part {
     rows: u64,
 }
 
-/// Runs until all is done, or the server takes no more.
-pub fn run(with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
-    let mut indexed = Indexed::default();
-    let prepared = setup::identify(with.index).and_then(|server| {
-        setup::install(with.index, server.kind, false)?;
-        Ok(server)
-    });
-    let server = match prepared {
-        Ok(server) => server,
-        Err(fatal) if fatal.code == "Retryable.IndexFailed" => {
-            // How much is waiting is known with its cursor alone, which is that of a server.
-            indexed.parked = Some((fatal.code, fatal.message));
-            return Ok(indexed);
-        }
-        Err(fatal) => return Err(fatal),
-    };
-    let namespace = with.settings.namespace.as_str();
-    let mut cursor = Cursor::read(with.store, with.masker, &server.cluster, namespace)?;
-    let sender = Sender::new(with, stop);
-    let mut size = (with.size)()?;
-    loop {
-        let mut readable = Readable::with_history();
-        readable.extend(with.store, size)?;
-        let pending = plan::pending(&readable, cursor.next);
-        drop(readable);
-        indexed.pending = pending.iter().map(|p| p.object.rows.count).sum();
-        let halt = match deliver(with, &sender, &pending, size, &mut cursor, stop, &mut indexed) {
-            Ok(()) => break,
-            Err(halt) => halt,
-        };
-        match halt {
-            Halt::Parked(deferral) => {
-                indexed.parked = Some((deferral.code(), deferral.reason().to_owned()));
-                break;
+/// Keeps an index up with a log: what it knows of both from one time to the next.
+#[derive(Debug)]
+pub struct Indexer {
+    readable: Readable,
+    /// The server, once its templates were looked at.
+    server: Option<Server>,
+}
+
+impl Default for Indexer {
+    fn default() -> Self {
+        Self { readable: Readable::with_history(), server: None }
+    }
+}
+
+impl Indexer {
+    /// Indexes what the log holds and the index has not, as far as the server takes it. A `stop` ends it between two
+    /// requests.
+    ///
+    /// # Errors
+    /// `Fatal.Index*`: the server does not let keytrail in, or holds other events under the same ids. What it does
+    /// not take now is no error: [`Indexed::parked`].
+    pub fn index(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
+        let mut indexed = Indexed::default();
+        let server = match self.prepare(with) {
+            Ok(server) => server,
+            Err(fatal) if fatal.code == "Retryable.IndexFailed" => {
+                // How much is waiting is known with its cursor alone, which is that of a server.
+                indexed.parked = Some((fatal.code, fatal.message));
+                return Ok(indexed);
             }
-            Halt::Stopped => break,
-            Halt::Fatal(fatal) => {
-                // An object that is not there was replaced, where the log went on meanwhile.
-                let before = size;
-                size = (with.size)()?;
-                if fatal.code != "Fatal.ObjectMissing" || size == before {
-                    return Err(fatal);
+            Err(fatal) => return Err(fatal),
+        };
+        let namespace = with.settings.namespace.as_str();
+        let mut cursor = Cursor::read(with.store, with.masker, &server.cluster, namespace)?;
+        let sender = Sender::new(with, stop);
+        let mut size = (with.size)()?;
+        loop {
+            self.readable.extend(with.store, size)?;
+            let pending = plan::pending(&self.readable, cursor.next);
+            indexed.pending = pending.iter().map(|p| p.object.rows.count).sum();
+            let halt = match deliver(with, &sender, &pending, size, &mut cursor, stop, &mut indexed) {
+                Ok(()) => break,
+                Err(halt) => halt,
+            };
+            match halt {
+                Halt::Parked(deferral) => {
+                    indexed.parked = Some((deferral.code(), deferral.reason().to_owned()));
+                    break;
+                }
+                Halt::Stopped => break,
+                Halt::Fatal(fatal) => {
+                    // An object that is not there was replaced, where the log went on meanwhile.
+                    let before = size;
+                    size = (with.size)()?;
+                    if fatal.code != "Fatal.ObjectMissing" || size == before {
+                        return Err(fatal);
+                    }
                 }
             }
         }
+        self.readable.forget_history(cursor.next);
+        let Counts { created, replaced, duplicates, dead_letters } = sender.into_counts();
+        Ok(Indexed { created, replaced, duplicates, dead_letters, cursor: cursor.next, ..indexed })
     }
-    let Counts { created, replaced, duplicates, dead_letters } = sender.into_counts();
-    Ok(Indexed { created, replaced, duplicates, dead_letters, cursor: cursor.next, ..indexed })
+
+    /// The server as it is now, with its templates.
+    fn prepare(&mut self, with: &Indexing<'_>) -> Result<Server, Fatal> {
+        let server = setup::identify(with.index)?;
+        if self.server.as_ref() != Some(&server) {
+            setup::install(with.index, server.kind, false)?;
+            self.server = Some(server.clone());
+        }
+        Ok(server)
+    }
 }
 
 /// Sends the rows of objects, in their order.

@@ -34,9 +34,6 @@ fn op(readable: &Readable, object: &SealedObject, next: u64) -> Option<Op> {
     let mut op = None;
     let mut open = vec![object];
     while let Some(object) = open.pop() {
-        if object.leaf < next {
-            continue;
-        }
         let Some(rewrite) = &object.rewrite else {
             op = op.or(Some(Op::Create));
             continue;
@@ -44,9 +41,8 @@ fn op(readable: &Readable, object: &SealedObject, next: u64) -> Option<Op> {
         if matches!(rewrite.kind, ManifestKind::Renormalize | ManifestKind::Withhold) {
             return Some(Op::Index);
         }
-        let below = rewrite.replaces.iter().map(|leaf| readable.history().get(leaf).map(|r| &r.object));
-        for below in below {
-            match below {
+        for leaf in rewrite.replaces.iter().filter(|leaf| **leaf >= next) {
+            match readable.history().get(leaf).map(|retired| &retired.object) {
                 Some(below) => open.push(below),
                 // What is not known may be new.
                 None => op = Some(Op::Create),
