@@ -5,6 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use keytrail_model::{Column, Value as Typed};
+use keytrail_tests::forge::Forger;
+use keytrail_tests::forge::rows::rewrite;
 use keytrail_tests::mmdb::{self, Value as Geo};
 use keytrail_tests::service::{Service, append};
 use keytrail_tests::tools;
@@ -133,6 +136,32 @@ fn rewrites_keep_what_tables_said_when_events_came() {
     let said = trail.keytrail(["explain", &uid(0)]).success().stdout;
     let line = said.lines().find(|l| l.contains("keytrail.key.owner")).expect("it is shown");
     assert!(line.contains("Ana  (keys keys@"), "{line}");
+}
+
+#[test]
+fn renormalized_events_keep_what_tables_said() {
+    let trail = Trail::new();
+    let config = one_table(&trail, "keys", "keys.csv", keys("Ana"));
+    let input = trail.input("in.json", event("e0", 0));
+    trail.run([input.to_str().expect("UTF-8"), "--config", &config]).success();
+    let tables = trail.manifests()[0]["rows"]["tables"].clone();
+    let mut forger = Forger::with_its_key(&trail);
+    rewrite(&mut forger, 0, &mut |_, row| {
+        row.set(Column::KeytrailNormalizer, &Typed::Text("cloudtrail/0".into()));
+        row.set(Column::EventOutcome, &Typed::Text("unknown".into()));
+        true
+    });
+    forger.seal_for_good();
+    assert_eq!(owners(&trail), [("e0".to_owned(), "Ana".to_owned())]);
+    one_table(&trail, "keys", "keys.csv", keys("Li"));
+    trail.keytrail(["renormalize", "--dataset", "aws.cloudtrail"]).success();
+    assert_eq!(owners(&trail), [("e0".to_owned(), "Ana".to_owned())]);
+    let rows = trail.query("select event_outcome from {archive}");
+    assert_eq!(text(&rows[0]["event_outcome"]), "success");
+    let manifests = trail.manifests();
+    let last = manifests.last().expect("a manifest");
+    assert_eq!((text(&last["kind"]), &last["rows"]["tables"]), ("renormalize".to_owned(), &tables));
+    assert_eq!(trail.verify_json(["--rederive"]).0, Some(0));
 }
 
 #[test]

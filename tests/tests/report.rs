@@ -72,6 +72,18 @@ fn numbers_cannot_be_chosen_in_state() {
     assert_eq!(bytes(&trail, "2023-W28/report.json"), expected);
 }
 
+/// By the command alone, too.
+#[test]
+fn days_are_kept_for_the_next_report() {
+    let trail = Trail::new();
+    let event = call(1, "2023-07-12T10:00:00Z", "Decrypt", &json!({}));
+    trail.run([trail.input("in.json", lines(&[event])).as_os_str(), "--no-report".as_ref()]).success();
+    let day = trail.data().join("state/report/2023-07-12");
+    assert!(!day.exists());
+    trail.keytrail(["report", "--week", "2023-W28"]).success();
+    assert!(day.exists());
+}
+
 #[test]
 fn numbers_are_those_of_duckdb() {
     let trail = Trail::new();

@@ -106,9 +106,10 @@ impl Folder {
         })
     }
 
-    /// Opens a folder for reports: takes its lock, and needs no private key.
-    pub fn open_for_reports(root: &Path) -> Result<Self, Fatal> {
-        let mut folder = Self::open_for_reading(root, None)?;
+    /// Opens a folder for reports: takes its lock, and needs no private key; with the mask key it keeps what it
+    /// read of days.
+    pub fn open_for_reports(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        let mut folder = Self::open_for_reading(root, key_dir)?;
         folder.head()?;
         folder._lock = Some(FolderLock::acquire(&folder.store, &command(), SystemClock.now())?);
         folder.store.clear_temporary()?;

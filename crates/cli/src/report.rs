@@ -17,7 +17,7 @@ use keytrail_pipeline::report::{self, Folded, Made, Reporting, Status, Wanted, W
 use keytrail_ports::Clock;
 
 use crate::args::value::cores;
-use crate::args::{ConfigArgs, DataArgs};
+use crate::args::{ConfigArgs, DataArgs, KeyArgs};
 use crate::config;
 use crate::folder::Folder;
 use crate::terminal::{count, escape, json_line};
@@ -29,6 +29,8 @@ use crate::{enrich, exit, help, print_bytes, tell};
 pub struct ReportArgs {
     #[command(flatten)]
     pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// ISO week [default: the last full one]
     #[arg(long, value_name = "WEEK", value_parser = week)]
     pub week: Option<Week>,
@@ -53,7 +55,8 @@ fn week(text: &str) -> Result<Week, String> {
 pub fn report(args: &ReportArgs) -> Result<ExitCode, Fatal> {
     let config = config::load(&args.config)?;
     let tables = enrich::tables(&config.tables)?;
-    let folder = Folder::open_for_reports(&args.data.data)?.enriched_with(tables);
+    let folder =
+        Folder::open_for_reports(&args.data.data, args.keys.key_dir.as_deref())?.enriched_with(tables);
     let week = args.week.unwrap_or_else(|| Week::last_full(SystemClock.now()));
     let threads = crate::run::threads(args.threads);
     let made = make(&folder, &config.sources, threads, None, Wanted::Week(week))?;
