@@ -57,7 +57,7 @@ pub struct RunArgs {
 /// The search index.
 #[derive(Args, Debug)]
 pub struct ServerArgs {
-    /// Keep a search index, too: an Elasticsearch or OpenSearch server. Credentials and the rest stand in [index] of
+    /// Keep a search index, too: an Elasticsearch or OpenSearch server. Credentials and the rest stand in `[index]` of
     /// keytrail.toml
     #[arg(long, value_name = "URL", env = "KEYTRAIL_ELASTICSEARCH")]
     pub elasticsearch: Option<String>,
