@@ -155,6 +155,7 @@ pub struct IndexArgs {
 #[derive(Subcommand, Debug)]
 pub enum IndexCommand {
     /// Put this version's templates on the server, and say what changed
+    #[command(after_help = help::INDEX_SETUP)]
     Setup(IndexSetupArgs),
 }
 

@@ -64,6 +64,16 @@ this one ended. An index that was lost is made again by the same command.
 Exit codes: 0 all is indexed, 70 fatal (the server lets nobody in, or holds other events), 75 not all is indexed yet, \
 or the folder is in use, 78 configuration, 64 usage.";
 
+pub const INDEX_SETUP: &str = "\
+Examples:
+  keytrail index setup --elasticsearch http://localhost:9200
+  keytrail index setup --dry-run     only say what would be changed
+
+Component and index templates of this version; `run` and `index` put them where they are missing or older, too, if the \
+server lets them.
+
+Exit codes: 0 good, 70 the server refuses, 75 it does not answer, 78 configuration, 64 usage.";
+
 pub const QUERY: &str = "\
 Examples:
   keytrail query 'SHOW TABLES' --data ./trail
