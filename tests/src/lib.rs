@@ -12,6 +12,7 @@ pub mod load;
 pub mod mmdb;
 pub mod openbao;
 pub mod oracle;
+pub mod search_server;
 pub mod service;
 pub mod tools;
 pub mod trail;

@@ -58,6 +58,11 @@ pub fn fsck() -> PathBuf {
     path("KEYTRAIL_FSCK", || tools().join("fsck"), "tests/run tools")
 }
 
+/// Elasticsearch, OpenSearch and their JDK, which `tests/search/serve` runs.
+pub fn search_servers() -> PathBuf {
+    path("KEYTRAIL_SEARCH", || tools().join("search"), "tests/run tools")
+}
+
 /// Chromium, to open pages with.
 pub fn chromium() -> PathBuf {
     path("KEYTRAIL_CHROMIUM", || PathBuf::from("/usr/bin/chromium"), "tests/run tools")

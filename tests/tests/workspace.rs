@@ -6,22 +6,23 @@ use std::path::Path;
 use std::process::Command;
 
 /// What each crate may depend on inside the workspace.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("normalize", &["model"]),
     ("enrich", &["model"]),
     ("archive", &["model"]),
+    ("index", &["model"]),
     ("ledger", &["model"]),
     ("ports", &["model"]),
     ("report", &["model"]),
     ("query", &["model", "archive"]),
-    ("pipeline", &["model", "normalize", "enrich", "archive", "ledger", "query", "report", "ports"]),
+    ("pipeline", &["model", "normalize", "enrich", "archive", "index", "ledger", "query", "report", "ports"]),
     ("adapters", &["model", "ports"]),
     ("cli", &["model", "pipeline", "adapters", "ports"]),
 ];
 
 /// Crates that must stay free of I/O, environment, clock and randomness.
-const PURE: [&str; 7] = ["model", "normalize", "enrich", "archive", "ledger", "report", "ports"];
+const PURE: [&str; 8] = ["model", "normalize", "enrich", "archive", "index", "ledger", "report", "ports"];
 
 /// External crates that bring what pure crates must not have.
 const IMPURE: [&str; 9] =

@@ -1,13 +1,16 @@
 //! Implementations of keytrail's ports, a module and a cargo feature each.
 //!
 //! What it is: `local` (a folder of this machine), `memory` (doubles for tests, one of which fails on
-//! request), and receivers of alerts: `command` (a program) and `webhook` (a web server). What it is not: it decides nothing; stages do not know which one they talk to.
+//! request), receivers of alerts, `command` (a program) and `webhook` (a web server), and `elasticsearch` (a server of a
+//! search index). What it is not: it decides nothing; stages do not know which one they talk to.
 //! In: calls of `keytrail-ports`' traits. Out: their effects, or an error of the port.
 
 #[cfg(feature = "command")]
 pub mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "elasticsearch")]
+pub mod elasticsearch;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "memory")]

@@ -12,7 +12,7 @@ use crate::help;
 use crate::query::QueryArgs;
 use crate::report::ReportArgs;
 use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
-pub use run::{FollowArgs, NotifyArgs, RunArgs};
+pub use run::{FollowArgs, NotifyArgs, RunArgs, ServerArgs};
 use value::{cores, time};
 
 /// Audit pipeline of a key-management platform: logs in, a proven Parquet archive out.
@@ -68,6 +68,8 @@ pub enum Command {
     /// Check the tables that new events are enriched with
     #[command(subcommand)]
     Enrich(EnrichCommand),
+    /// Index what a search index has not of the archive, or prepare its server
+    Index(IndexArgs),
 }
 
 /// The data folder.
@@ -128,6 +130,45 @@ pub struct EnrichCheckArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `keytrail index`.
+#[derive(Args, Debug)]
+#[command(after_help = help::INDEX, args_conflicts_with_subcommands = true)]
+pub struct IndexArgs {
+    #[command(subcommand)]
+    pub command: Option<IndexCommand>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is done beside.
+#[derive(Subcommand, Debug)]
+pub enum IndexCommand {
+    /// Put this version's templates on the server, and say what changed
+    #[command(after_help = help::INDEX_SETUP)]
+    Setup(IndexSetupArgs),
+}
+
+/// `keytrail index setup`.
+#[derive(Args, Debug)]
+pub struct IndexSetupArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Only say what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `keytrail config init`.

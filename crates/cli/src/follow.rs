@@ -2,6 +2,7 @@
 //!
 //! What it is: signals, log lines, metrics and readiness around [`keytrail_pipeline::follow`].
 
+mod indexing;
 mod metrics;
 mod readiness;
 mod server;
@@ -10,14 +11,17 @@ use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use keytrail_adapters::elasticsearch::Elasticsearch;
 use keytrail_adapters::local::{SystemClock, open_files};
 use keytrail_model::Fatal;
 use keytrail_pipeline::alerts::Undelivered;
 use keytrail_pipeline::compact::Compacted;
-use keytrail_pipeline::config::{DeclaredSource, Following, Listen};
+use keytrail_pipeline::config::{DeclaredIndex, DeclaredSource, Following, Listen};
 use keytrail_pipeline::follow::{self, Notice, Observer, Sealed, State};
 use keytrail_pipeline::readable::Readable;
 use keytrail_pipeline::report::Wanted;
@@ -31,6 +35,7 @@ use crate::args::{FollowArgs, RunArgs};
 use crate::folder::Folder;
 use crate::terminal::{escape, json_line};
 use crate::{print_bytes, report, run, tell};
+use indexing::Follower;
 use metrics::Metrics;
 use readiness::Readiness;
 
@@ -42,7 +47,7 @@ pub fn follow(
     args: &RunArgs,
     (following, listen): (Following, Listen),
     telling: Telling,
-    reporting: bool,
+    (reporting, searched): (bool, Option<(&Elasticsearch, &DeclaredIndex)>),
 ) -> Result<ExitCode, Fatal> {
     let json = args.json;
     let (following, listen) = args.follow.over(following, listen);
@@ -81,13 +86,22 @@ pub fn follow(
         verify_interval,
         verified: None,
     };
-    folder.with_trail(|trail| {
-        let ended = follow::follow(trail, &options, &mut service, &stop);
-        if let Err(fatal) = &ended {
-            let told = service.watch.ended(folder, trail, fatal);
-            service.told(told);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        if let Some(server) = searched {
+            let ended = &ended;
+            scope.spawn(move || Follower::new(folder, server, json).run(ended));
         }
-        ended
+        let done = folder.with_trail(|trail| {
+            let ended = follow::follow(trail, &options, &mut service, &stop);
+            if let Err(fatal) = &ended {
+                let told = service.watch.ended(folder, trail, fatal);
+                service.told(told);
+            }
+            ended
+        });
+        ended.store(true, Ordering::Relaxed);
+        done
     })?;
     service.readiness.tell("STOPPING=1");
     log(json, "stopped", &[]);

@@ -51,6 +51,29 @@ made before it.
 Exit codes: 0 written, 70 verify has findings (the report is written and shows them) or fatal, 75 the folder is in use \
 (run --follow writes reports itself), 78 configuration, 64 usage.";
 
+pub const INDEX: &str = "\
+Examples:
+  keytrail run logs/ --elasticsearch http://localhost:9200
+  keytrail index --elasticsearch https://search.example.com:9200
+  keytrail index setup --dry-run     what would be changed on the server
+
+Every event of the sealed log is indexed once, as a document of ECS under its uid: what is sent again is found to be \
+there. A server that takes nothing costs nothing but delay: the archive does not wait, and the next run goes on where \
+this one ended. An index that was lost is made again by the same command.
+
+Exit codes: 0 all is indexed, 70 fatal (the server lets nobody in, or holds other events), 75 not all is indexed yet, \
+or the folder is in use, 78 configuration, 64 usage.";
+
+pub const INDEX_SETUP: &str = "\
+Examples:
+  keytrail index setup --elasticsearch http://localhost:9200
+  keytrail index setup --dry-run     only say what would be changed
+
+Component and index templates of this version; `run` and `index` put them where they are missing or older, too, if the \
+server lets them.
+
+Exit codes: 0 good, 70 the server refuses, 75 it does not answer, 78 configuration, 64 usage.";
+
 pub const QUERY: &str = "\
 Examples:
   keytrail query 'SHOW TABLES' --data ./trail

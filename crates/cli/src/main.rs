@@ -12,6 +12,7 @@ mod expire;
 mod folder;
 mod follow;
 mod help;
+mod index;
 mod log;
 mod notify;
 mod quarantine;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Sources(args) => sources::sources(&args),
         Command::Config(command) => config::config(&command),
         Command::Enrich(command) => enrich::enrich(&command),
+        Command::Index(args) => index::index(&args),
     };
     done.unwrap_or_else(|fatal| {
         tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));

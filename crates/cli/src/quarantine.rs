@@ -94,5 +94,6 @@ fn replay(args: &ReplayArgs) -> Result<ExitCode, Fatal> {
         ingest: ingest::Options { threads, format: None, limits: Limits::default() },
         object_bytes: 128_000_000,
     };
-    crate::run::run_inputs(&folder, &inputs, &options, crate::alerts::Telling::default(), args.json, false)
+    let telling = crate::alerts::Telling::default();
+    crate::run::run_inputs(&folder, &inputs, &options, telling, args.json, false, None)
 }

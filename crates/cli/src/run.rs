@@ -11,8 +11,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use keytrail_adapters::elasticsearch::Elasticsearch;
 use keytrail_model::{Counts, Fatal};
-use keytrail_pipeline::config::{DeclaredSource, Location, claim};
+use keytrail_pipeline::config::{DeclaredIndex, DeclaredSource, Location, claim};
+use keytrail_pipeline::index::Indexed;
 use keytrail_pipeline::input::{self, Input, Limits, Source};
 use keytrail_pipeline::report::{Made, Wanted};
 use keytrail_pipeline::verify::{self, Report};
@@ -25,7 +27,7 @@ use crate::enrich;
 use crate::folder::Folder;
 use crate::follow::{follow, with_one_arena};
 use crate::terminal::{bytes, count, escape};
-use crate::{exit, print_bytes, report as reports, tell};
+use crate::{exit, index, print_bytes, report as reports, tell};
 
 /// Runs the main job.
 pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
@@ -48,19 +50,23 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Fatal> {
     let tables = enrich::tables(&config.tables)?;
     let receivers = crate::notify::receivers(&args.notify, &config.notify)?;
     let telling = |sources| Telling { options: config.alerts, receivers, sources };
+    let server = index::server(&args.server, &config.index)?;
     let open = || Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref());
     let open = || open().map(|folder| folder.enriched_with(tables));
     if args.follow.follow {
         with_one_arena();
         let places = places(&args.inputs, &config.sources)?;
         let service = (config.follow, config.metrics);
-        return follow(&open()?, places, options, &args, service, telling(config.sources), reporting);
+        let searched = server.as_ref().map(|server| (server, &config.index));
+        let telling = telling(config.sources);
+        return follow(&open()?, places, options, &args, service, telling, (reporting, searched));
     }
     let (mut inputs, places) = inputs(&args.inputs, &config.sources)?;
     let telling = telling(config.sources);
     let folder = open()?;
     leave_out(&folder.own(), &places, &mut inputs);
-    run_inputs(&folder, &inputs, &options, telling, args.json, reporting)
+    let searched = server.as_ref().map(|server| (server, &config.index));
+    run_inputs(&folder, &inputs, &options, telling, args.json, reporting, searched)
 }
 
 /// What the command line names to be read, else the locations that the configuration declares.
@@ -89,8 +95,8 @@ fn inputs(given: &[OsString], sources: &[Arc<DeclaredSource>]) -> Result<(Vec<In
     Ok((inputs, places))
 }
 
-/// Runs `inputs` into an opened folder, verifies what is new, writes the reports that are due (unless not
-/// `reporting`), prints the summary, and tells of alerts.
+/// Runs `inputs` into an opened folder, verifies what is new, indexes it where there is a search index, writes the
+/// reports that are due (unless not `reporting`), prints the summary, and tells of alerts.
 pub fn run_inputs(
     folder: &Folder,
     inputs: &[Input],
@@ -98,6 +104,7 @@ pub fn run_inputs(
     telling: Telling,
     json: bool,
     reporting: bool,
+    searched: Option<(&Elasticsearch, &DeclaredIndex)>,
 ) -> Result<ExitCode, Fatal> {
     let stop = stop_on_signals()?;
     let progress = Display::new(inputs);
@@ -117,6 +124,10 @@ pub fn run_inputs(
     remembered?;
     let ingested = started.elapsed();
     let report = verify_new(folder, summary.first_leaf, options.ingest.threads)?;
+    let indexed = searched
+        .filter(|_| !summary.stopped)
+        .map(|server| index::follow_once(folder, server, &stop))
+        .transpose();
     let made = if reporting && !summary.stopped {
         let of_sources = |f: &Finding| matches!(f.code, Code::Conflict | Code::Variant);
         let verified = report.findings.iter().all(of_sources).then_some(summary.first_leaf);
@@ -125,17 +136,22 @@ pub fn run_inputs(
         Ok(Vec::new())
     };
     let new = made.as_deref().unwrap_or_default();
+    let found = indexed.as_ref().ok().and_then(Option::as_ref);
     let text = if json {
-        as_json(&summary, new)
+        as_json(&summary, new, found)
     } else {
-        as_text(&folder.fingerprint()?, &summary, &report, ingested) + &reports::summary(folder.root(), new)
+        as_text(&folder.fingerprint()?, &summary, &report, ingested)
+            + &found.map(index::as_text).unwrap_or_default()
+            + &reports::summary(folder.root(), new)
     };
     // What was done and its exit code stand, whoever reads the summary.
     let _read = print_bytes(text.as_bytes());
     warn(folder, &summary, &report);
+    found.iter().for_each(|indexed| index::warn(indexed));
     alerts::after_run(folder, telling, &summary, &report);
     // What was read is archived, and that is told by now.
     made?;
+    indexed?;
     Ok(exit_code(&summary, &report))
 }
 
@@ -318,7 +334,7 @@ fn compression(inflated: u64, archived: u64) -> String {
     format!("{ratio:.1}x smaller than the inflated input")
 }
 
-fn as_json(s: &Summary, reports: &[Made]) -> String {
+fn as_json(s: &Summary, reports: &[Made], indexed: Option<&Indexed>) -> String {
     let counts = |c: &Counts| {
         serde_json::json!({
             "read": c.read, "accepted": c.accepted, "duplicates": c.duplicates,
@@ -346,6 +362,9 @@ fn as_json(s: &Summary, reports: &[Made]) -> String {
     }
     if !reports.is_empty() {
         all["reports"] = reports.iter().map(reports::as_json).collect();
+    }
+    if let Some(indexed) = indexed {
+        all["index"] = index::as_json(indexed);
     }
     all["log"] = serde_json::json!({
         "origin": s.checkpoint.origin,

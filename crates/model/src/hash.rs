@@ -24,6 +24,13 @@ impl Hash {
         decode_hex(text).map(Self)
     }
 
+    /// 64 lower-case hex digits, on the stack.
+    pub fn hex(self) -> [u8; 64] {
+        let mut out = [0; 64];
+        encode_hex(&self.0, &mut out);
+        out
+    }
+
     /// 64 lower-case hex digits.
     pub fn to_hex(self) -> String {
         self.to_string()

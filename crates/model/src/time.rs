@@ -30,6 +30,34 @@ impl Timestamp {
             Err(_) => format!("{} us", self.0),
         }
     }
+
+    /// Appends [`to_rfc3339`](Self::to_rfc3339), without jiff's generality for years 0000 to 9999.
+    pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+        let (y, mo, d) = civil_from_days(self.days());
+        if !(0..=9999).contains(&y) {
+            out.extend_from_slice(self.to_rfc3339().as_bytes());
+            return;
+        }
+        let micros = self.0.rem_euclid(86_400_000_000);
+        let seconds = micros / 1_000_000;
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let mut put = |end: usize, mut n: i64| {
+            let mut at = end;
+            while n > 0 {
+                at -= 1;
+                text[at] = b'0' + (n % 10) as u8;
+                n /= 10;
+            }
+        };
+        put(4, y);
+        put(7, mo);
+        put(10, d);
+        put(13, seconds / 3_600);
+        put(16, seconds / 60 % 60);
+        put(19, seconds % 60);
+        put(26, micros % 1_000_000);
+        out.extend_from_slice(&text);
+    }
 }
 
 /// The form that nearly all logs use, `2023-07-10T11:42:20[.fraction]Z`, without jiff's generality.
@@ -84,6 +112,18 @@ fn days_from_civil(y: i64, m: i64, d: i64) -> i64 {
     era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
 }
 
+/// Year, month and day of a day number: the way back.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    (yoe + era * 400 + i64::from(m <= 2), m, d)
+}
+
 /// `YYYY-MM-DD` of a day number; years 0000 to 9999.
 pub fn day_name(days: i64) -> String {
     let epoch = date(1970, 1, 1);
@@ -117,6 +157,19 @@ mod tests {
         }
         assert_eq!(Timestamp::parse("2026-11-21T09:30:44.246678134Z").unwrap().0 % 1_000_000, 246_678);
         assert_eq!(Timestamp::parse("2022-02-08 09:23:37+11:00"), Timestamp::parse("2022-02-07T22:23:37Z"));
+    }
+
+    #[test]
+    fn times_are_written_as_jiff_writes_them() {
+        let days = (-719_528..2_932_800).step_by(97).map(|day| day * 86_400_000_000);
+        let odd = [0, -1, 1, 86_399_999_999, 951_782_400_000_000, i64::MIN, i64::MAX];
+        for micros in
+            days.zip((0..).step_by(7_777_777_777)).map(|(day, time)| day + time % 86_400_000_000).chain(odd)
+        {
+            let mut out = Vec::new();
+            Timestamp(micros).write_rfc3339(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), Timestamp(micros).to_rfc3339(), "{micros}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod alerts;
 mod follow;
+mod index;
 pub mod location;
 mod reports;
 mod retention;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use alerts::{DeclaredReceiver, Target};
 pub use follow::{Following, Listen};
+pub use index::DeclaredIndex;
 pub use location::Location;
 pub use reports::Reports;
 pub use section::{Problem, Section, Text, duration, duration_text};
@@ -57,6 +59,8 @@ pub struct Config {
     pub holds: Vec<Hold>,
     /// `[reports]`: the weekly reports.
     pub reports: Reports,
+    /// `[index]`: the search index that follows the archive.
+    pub index: DeclaredIndex,
 }
 
 impl Config {
@@ -79,6 +83,7 @@ impl Config {
             retention: retention::rules(top),
             holds: retention::holds(top),
             reports: reports::read(top),
+            index: index::read(top, folder),
         }
     }
 }
@@ -92,6 +97,7 @@ pub fn template() -> String {
         alerts::TEMPLATE,
         retention::TEMPLATE,
         reports::TEMPLATE,
+        index::TEMPLATE,
     ];
     HEAD.to_owned() + &parts.concat()
 }

@@ -19,6 +19,7 @@ pub mod explain;
 pub mod export;
 pub mod follow;
 pub mod holds;
+pub mod index;
 pub mod ingest;
 pub mod input;
 mod lineage;

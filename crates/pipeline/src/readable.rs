@@ -186,6 +186,13 @@ impl Readable {
         self.history.as_ref().unwrap_or(&NONE)
     }
 
+    /// Forgets objects of entries before a leaf that were retired.
+    pub fn forget_history(&mut self, before: u64) {
+        if let Some(history) = &mut self.history {
+            *history = history.split_off(&before);
+        }
+    }
+
     /// Leaf indices and detail objects of the manifests of a kind that somebody decided.
     pub fn decisions(&self, kind: ManifestKind) -> impl Iterator<Item = (u64, &DetailRef)> {
         self.decisions.iter().filter(move |(k, ..)| *k == kind).map(|(_, leaf, detail)| (*leaf, detail))

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use keytrail_model::{Fatal, Timestamp};
 
@@ -186,4 +187,83 @@ impl std::error::Error for NotifyError {}
 pub trait Notifier: Send + Sync {
     /// Sends a notice; returns once it was acknowledged.
     fn notify(&self, notice: &Notice<'_>) -> Result<(), NotifyError>;
+}
+
+/// What a search index is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexRequest<'a> {
+    /// What is done.
+    pub method: Method,
+    /// Path and query, as they are sent: `_bulk?filter_path=errors`.
+    pub path: &'a str,
+    /// What is sent with it.
+    pub body: IndexBody<'a>,
+}
+
+/// Method of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Whether something is there.
+    Head,
+    /// Asks or adds.
+    Post,
+    /// Puts in place of what is there.
+    Put,
+    /// Takes away.
+    Delete,
+}
+
+/// Body of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum IndexBody<'a> {
+    /// None.
+    Empty,
+    /// A JSON text.
+    Json(&'a [u8]),
+    /// Newline-delimited JSON.
+    Lines(&'a [u8]),
+}
+
+/// What a search index answered, whatever it says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// Status of HTTP.
+    pub status: u16,
+    /// How long it asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// What it said.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer. The text has no credentials in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unreachable {
+    /// Nobody answered, not in time, or not to the end: the request may or may not have been applied.
+    Retryable(String),
+    /// Whoever answered is not to be trusted, or configuration is wrong: trying again will not help.
+    Fatal(String),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retryable(m) | Self::Fatal(m) => f.write_str(m),
+        }
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// A server of a search index, in the protocol of Elasticsearch.
+///
+/// Consistency: what was written is found once the index was refreshed, and read by its id at once. Durability:
+/// as the answer says of each item. Idempotency: requests may be sent again; `create` and ids that follow from
+/// content make that harmless. Retries: callers, who alone can read an answer item by item; an adapter sends each
+/// request once. Each call ends within the adapter's timeout. An attacker who controls it can withhold, change and
+/// invent what readers find: the archive is the truth, and `reconcile` compares.
+pub trait EventIndex: Send + Sync {
+    /// Sends a request and waits for the whole answer.
+    fn send(&self, request: &IndexRequest<'_>) -> Result<Reply, Unreachable>;
 }

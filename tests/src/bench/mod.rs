@@ -2,6 +2,7 @@
 //!
 //! Times are CPU times of one thread or one process; two noisy cores give no others that mean anything.
 
+pub mod bulk;
 pub mod child;
 pub mod compact;
 pub mod dedup;
@@ -191,12 +192,18 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 9] = [
+pub const BENCHES: [Bench; 10] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
         if_named: false,
         run: ingest::run,
+    },
+    Bench {
+        name: "bulk",
+        about: "gz to bulk bodies of a search index on one core, against a path over serde_json::Value",
+        if_named: false,
+        run: bulk::run,
     },
     Bench {
         name: "dedup",

@@ -114,7 +114,8 @@ pub fn rewrite(forger: &mut Forger, leaf: usize, change: &mut dyn FnMut(usize, &
     }
     buffer.sort();
     let partition = Partition { dataset: dataset.into(), day };
-    let mut writer = ObjectWriter::new(partition, Vec::new(), 1).expect("starts");
+    let writer = ObjectWriter::new(partition, Vec::new(), 1).expect("starts");
+    let mut writer = writer.enriched_with(&rows.tables);
     let all: Vec<_> = buffer.rows().collect();
     let all: Vec<_> = all.iter().map(|row| kept::unpack(row).expect("as it was packed")).collect();
     writer.append_kept(&all).expect("writes");

@@ -29,6 +29,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FORMAT")]
     pub source: Option<SourceArg>,
     #[command(flatten)]
+    pub server: ServerArgs,
+    #[command(flatten)]
     pub notify: NotifyArgs,
     /// Print nothing on standard output but one JSON object
     #[arg(long)]
@@ -50,6 +52,15 @@ pub struct RunArgs {
     pub no_report: bool,
     #[command(flatten)]
     pub follow: FollowArgs,
+}
+
+/// The search index.
+#[derive(Args, Debug)]
+pub struct ServerArgs {
+    /// Keep a search index, too: an Elasticsearch or OpenSearch server. Credentials and the rest stand in `[index]` of
+    /// keytrail.toml
+    #[arg(long, value_name = "URL", env = "KEYTRAIL_ELASTICSEARCH")]
+    pub elasticsearch: Option<String>,
 }
 
 /// `keytrail run --follow`. What is given beats `[follow]` and `[metrics]` of keytrail.toml.

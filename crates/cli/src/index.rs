@@ -1,0 +1,219 @@
+//! `keytrail index`, and the search index that `run` keeps.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use keytrail_adapters::elasticsearch::{Credentials, Elasticsearch};
+use keytrail_adapters::local::{SystemClock, secret};
+use keytrail_model::Fatal;
+use keytrail_pipeline::config::DeclaredIndex;
+use keytrail_pipeline::index::{self, Indexed, Indexer, Indexing, Installed, Told};
+use keytrail_ports::Clock;
+
+use crate::args::{IndexArgs, IndexCommand, IndexSetupArgs, ServerArgs};
+use crate::folder::{Folder, read_file};
+use crate::run::stop_on_signals;
+use crate::terminal::{count, escape, json_line};
+use crate::{config, exit, print, tell};
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Catches up, or prepares a server.
+pub fn index(command: &IndexArgs) -> Result<ExitCode, Fatal> {
+    match &command.command {
+        Some(IndexCommand::Setup(args)) => setup(args),
+        None => catch_up(command),
+    }
+}
+
+/// The server that the command line names, else the configuration.
+pub fn server(args: &ServerArgs, declared: &DeclaredIndex) -> Result<Option<Elasticsearch>, Fatal> {
+    let Some(url) = args.elasticsearch.as_ref().or(declared.url.as_ref()) else { return Ok(None) };
+    let config = |e: String| Fatal::new("Config.Index", e);
+    let credentials = match &declared.credentials {
+        None => Credentials::None,
+        Some(path) => {
+            let place = path.display();
+            let bytes = secret::read(path)?.ok_or_else(|| config(format!("`{place}` is not there")))?;
+            let text = String::from_utf8(bytes).map_err(|_| config(format!("`{place}` is no text")))?;
+            // No Base64 has a colon.
+            match text.trim().split_once(':') {
+                Some((user, password)) => Credentials::Basic { user: user.into(), password: password.into() },
+                None => Credentials::ApiKey(text.trim().into()),
+            }
+        }
+    };
+    let ca = declared.ca.as_ref().map(|path| read_file(path)).transpose()?;
+    let server = Elasticsearch::new(url, &credentials, ca.as_deref(), TIMEOUT);
+    server.map(Some).map_err(|e| config(format!("the search index: {e}")))
+}
+
+/// Indexes what the sealed log holds and the index has not.
+pub fn follow_log(
+    indexer: &mut Indexer,
+    folder: &Folder,
+    (server, declared): (&Elasticsearch, &DeclaredIndex),
+    told: &dyn Told,
+    stop: &AtomicBool,
+) -> Result<Indexed, Fatal> {
+    let (masker, has_key) = folder.masker_for_reading()?;
+    indexer.index(
+        &Indexing {
+            store: folder.store(),
+            masker: has_key.then_some(&masker),
+            index: server,
+            settings: &declared.settings,
+            now: SystemClock.now(),
+            size: &|| folder.head().map(|(checkpoint, _)| checkpoint.size),
+            told,
+        },
+        stop,
+    )
+}
+
+/// [`follow_log`] once, with progress on a terminal.
+pub fn follow_once(
+    folder: &Folder,
+    server: (&Elasticsearch, &DeclaredIndex),
+    stop: &AtomicBool,
+) -> Result<Indexed, Fatal> {
+    let display = Display::new();
+    let indexed = follow_log(&mut Indexer::default(), folder, server, &display, stop);
+    display.bar.finish_and_clear();
+    indexed
+}
+
+fn catch_up(args: &IndexArgs) -> Result<ExitCode, Fatal> {
+    let declared = config::load(&args.config)?.index;
+    let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
+    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    let stop = stop_on_signals()?;
+    let indexed = follow_once(&folder, (&server, &declared), &stop)?;
+    print(&if args.json { json_line(&as_json(&indexed)) } else { as_text(&indexed) });
+    warn(&indexed);
+    let all = indexed.pending == 0 && indexed.parked.is_none();
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(exit::RETRYABLE) })
+}
+
+fn no_server() -> Fatal {
+    Fatal::new(
+        "Usage.Index",
+        "no search index: give --elasticsearch URL, or `url` in [index] of keytrail.toml",
+    )
+}
+
+fn setup(args: &IndexSetupArgs) -> Result<ExitCode, Fatal> {
+    let declared = config::load(&args.config)?.index;
+    let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
+    let is = index::identify(&server)?;
+    let installed = index::install(&server, is.kind, args.dry_run)?;
+    let mut out = format!("{} {:?} {}\n", server.shown(), is.kind, escape(&is.version));
+    for Installed { name, before, now, same } in installed {
+        let what = match (&before, same, args.dry_run) {
+            (_, true, _) => "as it should be",
+            (None, _, false) => "installed",
+            (None, _, true) => "would be installed",
+            (Some(_), _, false) => "replaced",
+            (Some(_), _, true) => "would be replaced",
+        };
+        // Writing to a string does not fail.
+        let _infallible = writeln!(out, "{name:<22} {what}");
+        if !same {
+            let text = |value| serde_json::to_string_pretty(value).unwrap_or_default();
+            let before = before.as_ref().map(text).unwrap_or_default();
+            for line in difference(&before, &text(&now)) {
+                let _infallible = writeln!(out, "  {}", escape(&line));
+            }
+        }
+    }
+    print(&out);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lines of the one that the other has not, in their order.
+fn difference(before: &str, now: &str) -> Vec<String> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), now.lines().collect());
+    if old.is_empty() {
+        return vec![format!("+ {} lines", new.len())];
+    }
+    let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("- {}", line.trim()));
+    let come = new.iter().filter(|line| !old.contains(line)).map(|line| format!("+ {}", line.trim()));
+    gone.chain(come).collect()
+}
+
+/// A line of a run's summary.
+pub fn as_text(i: &Indexed) -> String {
+    let dead: u64 = i.dead_letters.values().sum();
+    let mut parts = vec![format!("{} new", count(i.created))];
+    for (n, what) in [
+        (i.replaced, "replaced"),
+        (i.duplicates, "there already"),
+        (dead, "dead letters"),
+        (i.expired, "too old for the index"),
+        (i.pending, "waiting"),
+    ] {
+        if n > 0 {
+            parts.push(format!("{} {what}", count(n)));
+        }
+    }
+    if i.parked.is_some() && i.pending == 0 {
+        parts.push("the rest waits".to_owned());
+    }
+    format!("index    {}\n", parts.join(", "))
+}
+
+/// The same for programs.
+pub fn as_json(i: &Indexed) -> serde_json::Value {
+    serde_json::json!({
+        "created": i.created, "replaced": i.replaced, "duplicates": i.duplicates,
+        "dead_letters": i.dead_letters, "expired": i.expired, "pending": i.pending,
+        "parked": i.parked.as_ref().map(|(code, reason)| serde_json::json!({"code": code, "reason": reason})),
+        "cursor": i.cursor,
+    })
+}
+
+/// Says what a person has to know.
+pub fn warn(i: &Indexed) {
+    if let Some((code, reason)) = &i.parked {
+        tell(&format!(
+            "warning: not all is indexed yet ({code}): {}; it is caught up on by itself",
+            escape(reason)
+        ));
+    }
+    let dead: u64 = i.dead_letters.values().sum();
+    if dead > 0 {
+        let kinds: Vec<String> =
+            i.dead_letters.iter().map(|(kind, n)| format!("{} {}", escape(kind), count(*n))).collect();
+        tell(&format!(
+            "warning: the index refused {} documents ({}): they are in keytrail-deadletter-*, and in the archive",
+            count(dead),
+            kinds.join(", ")
+        ));
+    }
+}
+
+/// Progress on a terminal.
+struct Display {
+    bar: ProgressBar,
+}
+
+impl Display {
+    fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("index    {human_pos} of {human_len} rows {wide_bar}");
+        // The template is a constant that parses.
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar }
+    }
+}
+
+impl Told for Display {
+    fn at(&self, done: u64, of: u64) {
+        self.bar.set_length(of);
+        self.bar.set_position(done);
+    }
+}

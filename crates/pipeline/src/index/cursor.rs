@@ -1,0 +1,65 @@
+//! How far the index is known to follow the log.
+//!
+//! What it is: a number in `state/index/<server>-<namespace>`, of the server that it was reached on. It can be deleted
+//! at any time: everything is sent once more then, and found to be there. It is tagged: whoever moved it on would hide
+//! events from the index.
+
+use keytrail_model::{Fatal, Hash};
+use keytrail_normalize::Masker;
+use keytrail_ports::BlobStore;
+use serde::{Deserialize, Serialize};
+
+use crate::tagged;
+
+const TAG_DOMAIN: &[u8] = b"keytrail/index-cursor/1\n";
+
+/// What is kept.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// The server's cluster.
+    cluster: String,
+    /// All entries of the log before this one are indexed.
+    next: u64,
+}
+
+/// The cursor of one index.
+pub struct Cursor<'a> {
+    store: &'a dyn BlobStore,
+    masker: Option<&'a Masker>,
+    cluster: &'a str,
+    place: String,
+    /// All entries of the log before this one are indexed.
+    pub next: u64,
+}
+
+impl<'a> Cursor<'a> {
+    /// Where it was left; 0 where it is not known.
+    pub fn read(
+        store: &'a dyn BlobStore,
+        masker: Option<&'a Masker>,
+        cluster: &'a str,
+        namespace: &str,
+    ) -> Result<Self, Fatal> {
+        // A cluster may call itself anything.
+        let server = &Hash::of(cluster.as_bytes()).to_hex()[..16];
+        let place = format!("state/index/{server}-{namespace}");
+        let kept = match (masker, store.get(&place)?) {
+            (Some(masker), Some(bytes)) => tagged::read::<Kept>(masker, TAG_DOMAIN, &bytes).ok(),
+            _ => None,
+        };
+        let next = kept.filter(|kept| kept.cluster == cluster).map_or(0, |kept| kept.next);
+        Ok(Self { store, masker, cluster, place, next })
+    }
+
+    /// Moves it on.
+    pub fn advance(&mut self, next: u64) -> Result<(), Fatal> {
+        if next <= self.next {
+            return Ok(());
+        }
+        self.next = next;
+        let Some(masker) = self.masker else { return Ok(()) };
+        let kept = Kept { cluster: self.cluster.to_owned(), next };
+        Ok(self.store.replace(&self.place, &tagged::write(masker, TAG_DOMAIN, &kept)?)?)
+    }
+}

@@ -1,0 +1,306 @@
+//! Objects to documents to a server: one thread reads, some send.
+//!
+//! What it is: the order of it, and how far all of it is done: the cursor moves over an entry of the log once each
+//! row of it and of all before it has an outcome.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+
+use keytrail_archive::{Projection, Selection};
+use keytrail_index::{Bulk, Event, IndexName, Writer};
+use keytrail_model::{Column, Day, Fatal};
+
+use super::cursor::Cursor;
+use super::plan::{self, Pending};
+use super::sender::{Counts, Halt, Sender};
+use super::setup::{self, Server};
+use super::{Indexed, Indexing};
+use crate::objects;
+use crate::readable::Readable;
+
+/// A body, and how far the log is in it and those before it.
+struct Part {
+    bulk: Bulk,
+    next: u64,
+    rows: u64,
+}
+
+/// Keeps an index up with a log: what it knows of both from one time to the next.
+#[derive(Debug)]
+pub struct Indexer {
+    readable: Readable,
+    /// The server, once its templates were looked at.
+    server: Option<Server>,
+}
+
+impl Default for Indexer {
+    fn default() -> Self {
+        Self { readable: Readable::with_history(), server: None }
+    }
+}
+
+impl Indexer {
+    /// Indexes what the log holds and the index has not, as far as the server takes it. A `stop` ends it between two
+    /// requests.
+    ///
+    /// # Errors
+    /// `Fatal.Index*`: the server does not let keytrail in, or holds other events under the same ids. What it does
+    /// not take now is no error: [`Indexed::parked`].
+    pub fn index(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
+        let mut indexed = Indexed::default();
+        let server = match self.prepare(with) {
+            Ok(server) => server,
+            Err(fatal) if fatal.code == "Retryable.IndexFailed" => {
+                // How much is waiting is known with its cursor alone, which is that of a server.
+                indexed.parked = Some((fatal.code, fatal.message));
+                return Ok(indexed);
+            }
+            Err(fatal) => return Err(fatal),
+        };
+        let namespace = with.settings.namespace.as_str();
+        let mut cursor = Cursor::read(with.store, with.masker, &server.cluster, namespace)?;
+        let sender = Sender::new(with, stop);
+        let mut size = (with.size)()?;
+        loop {
+            self.readable.extend(with.store, size)?;
+            let pending = plan::pending(&self.readable, cursor.next);
+            indexed.pending = pending.iter().map(|p| p.object.rows.count).sum();
+            let halt = match deliver(with, &sender, &pending, size, &mut cursor, stop, &mut indexed) {
+                Ok(()) => break,
+                Err(halt) => halt,
+            };
+            match halt {
+                Halt::Parked(deferral) => {
+                    indexed.parked = Some((deferral.code(), deferral.reason().to_owned()));
+                    break;
+                }
+                Halt::Stopped => break,
+                Halt::Fatal(fatal) => {
+                    // An object that is not there was replaced, where the log went on meanwhile.
+                    let before = size;
+                    size = (with.size)()?;
+                    if fatal.code != "Fatal.ObjectMissing" || size == before {
+                        return Err(fatal);
+                    }
+                }
+            }
+        }
+        self.readable.forget_history(cursor.next);
+        let Counts { created, replaced, duplicates, dead_letters } = sender.into_counts();
+        Ok(Indexed { created, replaced, duplicates, dead_letters, cursor: cursor.next, ..indexed })
+    }
+
+    /// The server as it is now, with its templates.
+    fn prepare(&mut self, with: &Indexing<'_>) -> Result<Server, Fatal> {
+        let server = setup::identify(with.index)?;
+        if self.server.as_ref() != Some(&server) {
+            setup::install(with.index, server.kind, false)?;
+            self.server = Some(server.clone());
+        }
+        Ok(server)
+    }
+}
+
+/// Sends the rows of objects, in their order.
+fn deliver(
+    with: &Indexing<'_>,
+    sender: &Sender<'_>,
+    pending: &[Pending],
+    size: u64,
+    cursor: &mut Cursor<'_>,
+    stop: &AtomicBool,
+    indexed: &mut Indexed,
+) -> Result<(), Halt> {
+    let of = indexed.pending;
+    let halt: Mutex<Option<Halt>> = Mutex::new(None);
+    let connections = with.settings.connections.max(1);
+    let (parts, taken) = mpsc::sync_channel::<(u64, Part)>(1);
+    let taken = Mutex::new(taken);
+    let (done, outcomes) = mpsc::channel::<(u64, u64, u64)>();
+    let halted = || halt.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    let read = thread::scope(|scope| {
+        for _ in 0..connections {
+            let (done, halt, taken) = (done.clone(), &halt, &taken);
+            scope.spawn(move || {
+                loop {
+                    let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((number, part)) = next else { return };
+                    if halt.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                        continue;
+                    }
+                    match sender.send(&part.bulk) {
+                        // Whoever listens has gone where the whole is over.
+                        Ok(()) => drop(done.send((number, part.next, part.rows))),
+                        Err(e) => {
+                            halt.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+                        }
+                    }
+                }
+            });
+        }
+        drop(done);
+        let mut feed = Feed::new(with, parts);
+        let mut order = Order::default();
+        let mut read = Ok(());
+        for pending in pending {
+            if stop.load(Ordering::Relaxed) || halted() {
+                break;
+            }
+            read = feed.object(pending, &halted);
+            if read.is_err() {
+                break;
+            }
+            order.take(&outcomes, cursor, indexed)?;
+            with.told.at(of - indexed.pending, of);
+        }
+        let whole = read.is_ok() && !stop.load(Ordering::Relaxed) && !halted();
+        let expired = feed.end(whole.then_some(size));
+        indexed.expired += expired;
+        indexed.pending = indexed.pending.saturating_sub(expired);
+        // All senders end once the last part is taken.
+        for outcome in outcomes.iter() {
+            order.add(outcome, cursor, indexed)?;
+            with.told.at(of - indexed.pending, of);
+        }
+        read.map_err(Halt::Fatal)
+    });
+    match halt.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(halt) => Err(halt),
+        None if stop.load(Ordering::Relaxed) => Err(Halt::Stopped),
+        None => read,
+    }
+}
+
+/// Parts that are done, until those before them are.
+#[derive(Default)]
+struct Order {
+    next: u64,
+    early: BTreeMap<u64, u64>,
+}
+
+impl Order {
+    fn take(
+        &mut self,
+        outcomes: &mpsc::Receiver<(u64, u64, u64)>,
+        cursor: &mut Cursor<'_>,
+        indexed: &mut Indexed,
+    ) -> Result<(), Halt> {
+        outcomes.try_iter().try_for_each(|outcome| self.add(outcome, cursor, indexed))
+    }
+
+    fn add(
+        &mut self,
+        (number, next, rows): (u64, u64, u64),
+        cursor: &mut Cursor<'_>,
+        indexed: &mut Indexed,
+    ) -> Result<(), Halt> {
+        indexed.pending = indexed.pending.saturating_sub(rows);
+        self.early.insert(number, next);
+        let mut reached = None;
+        while let Some(next) = self.early.remove(&self.next) {
+            self.next += 1;
+            reached = Some(next);
+        }
+        reached.map_or(Ok(()), |next| cursor.advance(next).map_err(Halt::Fatal))
+    }
+}
+
+/// Rows to bodies.
+struct Feed<'a> {
+    with: &'a Indexing<'a>,
+    parts: mpsc::SyncSender<(u64, Part)>,
+    writer: Writer,
+    bulk: Bulk,
+    number: u64,
+    /// Entries of the log before this one are in parts.
+    next: u64,
+    rows: u64,
+    expired: u64,
+}
+
+impl<'a> Feed<'a> {
+    fn new(with: &'a Indexing<'a>, parts: mpsc::SyncSender<(u64, Part)>) -> Self {
+        Self {
+            with,
+            parts,
+            writer: Writer::new(with.settings.fields()),
+            bulk: Bulk::new(with.settings.limits),
+            number: 0,
+            next: 0,
+            rows: 0,
+            expired: 0,
+        }
+    }
+
+    /// Sends the rows of an object.
+    fn object(&mut self, pending: &Pending, halted: &dyn Fn() -> bool) -> Result<(), Fatal> {
+        let Pending { object, op } = pending;
+        self.next = object.leaf;
+        let day = Day::parse(&object.rows.day).unwrap_or(Day::Undated);
+        let settings = self.with.settings;
+        if let (Some(retention), Day::Dated(days)) = (settings.retention, day) {
+            let oldest =
+                self.with.now.0.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
+            if (days + 1).saturating_mul(86_400_000_000) <= oldest {
+                self.expired += object.rows.count;
+                self.next = object.leaf + 1;
+                return Ok(());
+            }
+        }
+        let index = IndexName::of(&object.rows.dataset, &settings.namespace, settings.period, day);
+        let reader = objects::open(self.with.store, &object.object.key)?;
+        let projection = match settings.original {
+            true => Projection::All,
+            false => Projection::Columns(
+                Column::ALL.into_iter().filter(|column| *column != Column::EventOriginal).collect(),
+            ),
+        };
+        for batch in reader.batches(&projection, Selection::All) {
+            let batch = batch.map_err(|e| objects::at(&object.object.key, e))?;
+            for row in batch.rows() {
+                let event = Event {
+                    uid: row.uid,
+                    hash: row.hash.unwrap_or_default(),
+                    ingested: row.ingested,
+                    group: row.group,
+                    input: row.input,
+                    columns: row.columns,
+                    enrichment: row.enrichment,
+                    original: row.original,
+                };
+                self.bulk.push(*op, &index, &event, &mut self.writer);
+                self.rows += 1;
+                if self.bulk.is_full() {
+                    self.flush();
+                    if halted() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        self.next = object.leaf + 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        let bulk = std::mem::replace(&mut self.bulk, Bulk::new(self.with.settings.limits));
+        let part = Part { bulk, next: self.next, rows: std::mem::take(&mut self.rows) };
+        // Without senders there is nothing to be done with it.
+        drop(self.parts.send((self.number, part)));
+        self.number += 1;
+    }
+
+    /// Sends what is left; where all was read, the log's entries up to `size` are done with it. Gives the rows that
+    /// were left out for their age.
+    fn end(mut self, size: Option<u64>) -> u64 {
+        if let Some(size) = size {
+            self.next = size;
+        }
+        if size.is_some() || !self.bulk.is_empty() {
+            self.flush();
+        }
+        self.expired
+    }
+}
