@@ -1,7 +1,7 @@
 //! gz -> bulk bodies of ECS documents on one core: keytrail's way, and the way of a `serde_json::Value`.
 //!
-//! In: `keytrail` or `value`, and gzip files of one member with CloudTrail's `Records`. Out, on stdout: CPU seconds of
-//! one thread, and the bytes of all bodies. Both inflate, hash, and write the same number of documents; the second
+//! In: `keytrail` or `value`, and gzip files of one member with CloudTrail's `Records`. Out, on stdout: how
+//! many documents, and the bytes of all bodies. Both inflate, hash, and write the same number of documents; the second
 //! one fills fewer fields. `tests/bench bulk` runs it.
 
 use std::error::Error;
@@ -22,14 +22,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let way = args.next().ok_or("expected `keytrail` or `value`")?;
     let files = args.map(fs::read).collect::<Result<Vec<_>, _>>()?;
-    let start = cpu_seconds()?;
     let mut bodies = Bodies::default();
     match way.as_str() {
         "keytrail" => keytrail(&files, &mut bodies)?,
         "value" => value(&files, &mut bodies)?,
         other => return Err(format!("expected `keytrail` or `value`, found `{other}`").into()),
     }
-    println!("{:.2} {} {}", cpu_seconds()? - start, bodies.documents, bodies.bytes);
+    println!("{} {}", bodies.documents, bodies.bytes);
     Ok(())
 }
 
@@ -178,13 +177,4 @@ fn inflate(member: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let len = Decompressor::new().gzip_decompress(member, &mut out)?;
     out.truncate(len);
     Ok(out)
-}
-
-/// User and system time of this process so far (`utime` and `stime` of proc_pid_stat(5), ticks of 10 ms).
-fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // The name is the only field with spaces; it stands in parentheses.
-    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
-    let mut ticks = || -> Result<f64, Box<dyn Error>> { Ok(fields.next().ok_or("short stat")?.parse()?) };
-    Ok((ticks()? + ticks()?) / 100.0)
 }

@@ -59,7 +59,8 @@ Examples:
 
 Every event of the sealed log is indexed once, as a document of ECS under its uid: what is sent again is found to be \
 there. A server that takes nothing costs nothing but delay: the archive does not wait, and the next run goes on where \
-this one ended. An index that was lost is made again by the same command.
+this one ended. Of an index that was lost nothing is known here: delete state/index/ of the data folder, and the same \
+command makes it again.
 
 Exit codes: 0 all is indexed, 70 fatal (the server lets nobody in, or holds other events), 75 not all is indexed yet, \
 or the folder is in use, 78 configuration, 64 usage.";

@@ -195,6 +195,8 @@ fn outcome(result: &Result<'_>) -> Outcome {
                 403 if is_block(&kind) => Outcome::Deferred(Deferral::Blocked(said)),
                 403 => Outcome::Denied(said),
                 404 => Outcome::NoIndex,
+                // It can be opened again.
+                400 if kind == "index_closed_exception" => Outcome::Deferred(Deferral::Blocked(said)),
                 429 if is_block(&kind) => Outcome::Deferred(Deferral::DiskFull(said)),
                 429 => Outcome::Deferred(Deferral::Busy(said)),
                 400..=499 => Outcome::Rejected { kind, reason },
@@ -276,6 +278,8 @@ mod tests {
         let block = r#""error":{"type":"cluster_block_exception","reason":"index [x] blocked"}}"#;
         assert!(is(&format!(r#"{{"status":429,{block}"#), "Retryable.IndexDiskFull"));
         assert!(is(&format!(r#"{{"status":403,{block}"#), "Retryable.IndexBlocked"));
+        let closed = r#"{"status":400,"error":{"type":"index_closed_exception","reason":"closed"}}"#;
+        assert!(is(closed, "Retryable.IndexBlocked"));
         assert!(failed(r#"{"status":503,"error":{"type":"unavailable_shards_exception"}}"#));
         assert!(failed("{}"));
         let denied =

@@ -24,13 +24,12 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     let seconds = |way: &str| -> Result<f64, Failure> {
         let mut command = super::on_one_core(&tools::example("bulk_body"));
         command.arg(way).args(&inputs);
-        let (said, _) = child::measure(command)?;
-        let said: Vec<&str> = said.split_whitespace().collect();
-        let [seconds, documents, _] = said[..] else { return Err("bulk_body said something else".into()) };
+        let (said, cost) = child::measure(command)?;
+        let documents = said.split_whitespace().next().unwrap_or_default();
         if documents.parse() != Ok(events) {
             return Err(format!("{way}: {documents} documents of {events} events").into());
         }
-        Ok(seconds.parse()?)
+        Ok(cost.cpu_seconds)
     };
     let (mut ours, mut value) = (Best::default(), Best::default());
     for _ in 0..ROUNDS {

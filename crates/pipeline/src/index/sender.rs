@@ -133,7 +133,7 @@ impl<'a> Sender<'a> {
         let (mut refused, mut compared) = (Vec::new(), Vec::new());
         let mut counts = Counts::default();
         let (settings, now) = (self.with.settings, self.with.now);
-        self.until_done(bulk.clone(), &mut |bulk, item, outcome| match outcome {
+        let sent = self.until_done(bulk.clone(), &mut |bulk, item, outcome| match outcome {
             Outcome::Created => counts.created += 1,
             Outcome::Replaced => counts.replaced += 1,
             Outcome::Duplicate => {
@@ -147,13 +147,15 @@ impl<'a> Sender<'a> {
                 refused.push((letter, kind.clone()));
             }
             Outcome::Deferred(_) | Outcome::NoIndex | Outcome::Denied(_) => {}
-        })?;
-        self.compare(&compared)?;
+        });
+        // What was taken is there, whatever became of the rest.
         let mut all = lock(&self.counts);
         all.created += counts.created;
         all.replaced += counts.replaced;
         all.duplicates += counts.duplicates;
         drop(all);
+        sent?;
+        self.compare(&compared)?;
         Ok(refused)
     }
 
@@ -246,17 +248,18 @@ impl<'a> Sender<'a> {
                 let request = |method, body| self.with.index.send(&IndexRequest { method, path, body });
                 let reply = match request(Method::Head, IndexBody::Empty) {
                     Ok(Reply { status: 404, .. }) => {
-                        let mut made = lock(&self.made);
-                        if made.new >= self.with.settings.new_indices {
+                        let new = lock(&self.made).new;
+                        if new >= self.with.settings.new_indices {
                             return Err(Halt::Parked(Deferral::Blocked(format!(
-                                "{} indices were made at once and `{path}` would be one more: event times are spread; \
-                                 raise `new_indices` if they are right",
-                                made.new
+                                "{new} indices were made at once and `{path}` would be one more: event times are \
+                                 spread; raise `new_indices` if they are right"
                             ))));
                         }
-                        made.new += 1;
-                        drop(made);
-                        request(Method::Put, IndexBody::Json(b"{}"))
+                        let put = request(Method::Put, IndexBody::Json(b"{}"));
+                        if matches!(put, Ok(Reply { status: 200, .. })) {
+                            lock(&self.made).new += 1;
+                        }
+                        put
                     }
                     other => other,
                 };
@@ -273,7 +276,7 @@ impl<'a> Sender<'a> {
                     Ok(Reply { status: status @ 400..=499, body, .. }) if status != 429 && status != 408 => {
                         let said = super::setup::refusal(status, &body);
                         let why = format!("the server refuses to make the index `{path}`: {said}");
-                        return Err(Halt::Fatal(Fatal::new("Fatal.IndexServer", why)));
+                        return Err(Halt::Parked(Deferral::Blocked(why)));
                     }
                     Ok(Reply { status, body, .. }) => {
                         Some(Deferral::Failed(super::setup::refusal(status, &body)))
