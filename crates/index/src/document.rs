@@ -13,7 +13,7 @@ use keytrail_model::{Column, ColumnSet, Hash, Kind, Timestamp, Uid};
 use serde_json::value::RawValue;
 
 use crate::field;
-use crate::text::{cut, int, quoted};
+use crate::text::{cut, json};
 
 /// A text is indexed up to so many bytes: what Lucene takes of one term.
 pub const MOST_TEXT_BYTES: usize = 32_000;
@@ -117,7 +117,7 @@ impl Writer {
                 let open = out.len() - opened(before);
                 let rest = out.split_off(open);
                 out.extend_from_slice(b"\"index\":{\"partial\":[");
-                separated(out, partial.iter(), |out, column| quoted(out, field(*column)));
+                separated(out, partial.iter(), |out, column| json(out, field(*column)));
                 out.extend_from_slice(b"]},");
                 out.extend_from_slice(&rest);
             }
@@ -212,15 +212,14 @@ fn value(out: &mut Vec<u8>, column: Column, value: &[u8]) {
     let number = || value.try_into().map(i64::from_be_bytes).unwrap_or_default();
     match column.kind() {
         Kind::Text if column == Column::KeytrailEncryptionContext => open_object(out, value),
-        Kind::Text => quoted(out, cut(&String::from_utf8_lossy(value), MOST_TEXT_BYTES)),
-        Kind::Binary => quoted(out, cut(&String::from_utf8_lossy(value), MOST_TEXT_BYTES)),
-        Kind::Int => int(out, number()),
+        Kind::Text | Kind::Binary => json(out, cut(&String::from_utf8_lossy(value), MOST_TEXT_BYTES)),
+        Kind::Int => json(out, &number()),
         Kind::Time => time(out, Timestamp(number())),
         Kind::Bool => out.extend_from_slice(if value == [1] { b"true" } else { b"false" }),
         Kind::List => {
             out.push(b'[');
             separated(out, items(value).take(MOST_ITEMS), |out, item| {
-                quoted(out, cut(&String::from_utf8_lossy(item), MOST_TEXT_BYTES));
+                json(out, cut(&String::from_utf8_lossy(item), MOST_TEXT_BYTES));
             });
             out.push(b']');
         }
@@ -283,13 +282,13 @@ impl<'a> Open<'a> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Appends an open object.
-fn open_object(out: &mut Vec<u8>, json: &[u8]) {
+fn open_object(out: &mut Vec<u8>, object: &[u8]) {
     out.push(b'{');
-    let entries = Open::of(json).map(|open| open.entries).unwrap_or_default();
+    let entries = Open::of(object).map(|open| open.entries).unwrap_or_default();
     separated(out, entries.iter(), |out, (name, value)| {
-        quoted(out, name);
+        json(out, name);
         out.push(b':');
-        quoted(out, value);
+        json(out, value);
     });
     out.push(b'}');
 }

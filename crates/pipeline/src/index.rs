@@ -1,9 +1,9 @@
 //! The search index as a projection of the archive: every event of the sealed log, once.
 //!
-//! What it is: what of the log is not yet indexed ([`plan`]), its rows as bulk bodies, what became of each of them,
-//! and how far all of it is known to be done ([`cursor`]). What it is not: it never delays the archive, and is no
+//! What it is: what of the log is not yet indexed (`plan`), its rows as bulk bodies, what became of each of them,
+//! and how far all of it is known to be done (`cursor`). What it is not: it never delays the archive, and is no
 //! second truth: an index that was lost is made again from the archive. In: a trail's store and a
-//! [`EventIndex`](keytrail_ports::EventIndex). Out: documents on the server, [`Indexed`].
+//! [`EventIndex`]. Out: documents on the server, [`Indexed`].
 //!
 //! An object's rows are sent in the order of the log with `create`, whose ids are the events' own: what was sent
 //! before is answered with 409 and is there once. Rows that `renormalize` or `withhold` changed take the place of
