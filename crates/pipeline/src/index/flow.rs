@@ -4,6 +4,7 @@
 //! row of it and of all before it has an outcome.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -14,7 +15,7 @@ use keytrail_model::{Column, Day, Fatal};
 
 use super::cursor::Cursor;
 use super::plan::{self, Pending};
-use super::sender::{Counts, Halt, Sender};
+use super::sender::{Counts, Halt, Sender, Wait};
 use super::setup::{self, Server};
 use super::{Indexed, Indexing};
 use crate::objects;
@@ -50,7 +51,7 @@ impl Indexer {
     /// not take now is no error: [`Indexed::parked`].
     pub fn index(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
         let mut indexed = Indexed::default();
-        let server = match self.prepare(with) {
+        let server = match self.prepare(with, stop) {
             Ok(server) => server,
             Err(fatal) if fatal.code == "Retryable.IndexFailed" => {
                 // How much is waiting is known with its cursor alone, which is that of a server.
@@ -92,8 +93,18 @@ impl Indexer {
         Ok(Indexed { created, replaced, duplicates, dead_letters, cursor: cursor.next, ..indexed })
     }
 
-    /// The server as it is now, with its templates.
-    fn prepare(&mut self, with: &Indexing<'_>) -> Result<Server, Fatal> {
+    /// The server as it is now, with its templates, asked as long as it may take to come back.
+    fn prepare(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Server, Fatal> {
+        let mut wait = Wait::new(with.settings.patience);
+        loop {
+            match self.identify(with) {
+                Err(fatal) if fatal.code == "Retryable.IndexFailed" && wait.wait(None, stop) => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    fn identify(&mut self, with: &Indexing<'_>) -> Result<Server, Fatal> {
         let server = setup::identify(with.index)?;
         if self.server.as_ref() != Some(&server) {
             setup::install(with.index, server.kind, false)?;
@@ -130,7 +141,12 @@ fn deliver(
                     if halt.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
                         continue;
                     }
-                    match sender.send(&part.bulk) {
+                    // A mistake ends this, and not whoever waits for an outcome.
+                    let sent = catch_unwind(AssertUnwindSafe(|| sender.send(&part.bulk)));
+                    let internal = |_| {
+                        Err(Halt::Fatal(Fatal::new("Fatal.Internal", "a thread that indexes ended early")))
+                    };
+                    match sent.unwrap_or_else(internal) {
                         // Whoever listens has gone where the whole is over.
                         Ok(()) => drop(done.send((number, part.next, part.rows))),
                         Err(e) => {
