@@ -69,7 +69,6 @@ fn flood_stage(server: &SearchServer) {
         let mut settings = json!({"cluster.routing.allocation.disk.threshold_enabled": !at.is_null()});
         for mark in ["low", "high", "flood_stage"] {
             settings[format!("{watermark}.{mark}")] = at.clone();
-            settings[format!("{watermark}.{mark}.max_headroom")] = Value::Null;
         }
         settings["cluster.info.update.interval"] = if at.is_null() { Value::Null } else { json!("10s") };
         set(server, settings);
