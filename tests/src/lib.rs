@@ -9,6 +9,7 @@ pub mod bench;
 pub mod digests;
 pub mod fault_proxy;
 pub mod forge;
+pub mod indexed;
 pub mod load;
 pub mod mmdb;
 pub mod openbao;

@@ -101,8 +101,13 @@ fn cases() -> Vec<Case> {
             [Fault::Status(503).on("", When::Nth(1..=3)), Fault::Cut.on("", When::Nth(4..=6))],
         ),
         // The 1st asks whether an index is there, the 2nd makes it.
-        case("index made, answer lost", [Fault::Closed.on("keytrail-", When::Nth(2..=2))]),
-        case("429 to make an index", [Fault::Status(429).on("keytrail-", When::Nth(1..=3))]),
+        case("index made, answer lost", [Fault::Closed.on("keytrail-a", When::Nth(2..=2))]),
+        case("429 to make an index", [Fault::Status(429).on("keytrail-a", When::Nth(1..=3))]),
+        // Which indices there are, and which templates: a page says nothing of it.
+        case(
+            "first answers are pages",
+            [Fault::Page.on("keytrail-*", When::Nth(1..=1)), Fault::Page.on("_", When::Nth(1..=2))],
+        ),
         Case {
             more: "patience = \"1m\"\ntimeout = \"1s\"\n",
             again: 1,
@@ -141,8 +146,8 @@ fn survives(case: Case, trail: &Trail, archive: &Archive, server: &SearchServer,
     let (requests, faults) = (proxy.requests(), proxy.faults());
     assert_eq!(sum.parked, parked.iter().copied().map(str::to_owned).collect::<Vec<_>>(), "{name}");
     assert_eq!(faults > 0, faulty, "{name}: the fault was not met");
+    proxy.set(Vec::new());
     if parked.is_some() {
-        proxy.set(Vec::new());
         let said = target.index(0);
         assert_eq!((number(&said["cursor"]), number(&said["pending"])), (size, 0), "{name}: {said}");
         sum.add(&said);

@@ -60,9 +60,15 @@ impl<'a> Target<'a> {
         self.trail.run_json(args)["index"].clone()
     }
 
+    /// What the index holds, which is all of the archive, as DuckDB has it and as `keytrail reconcile` says.
     #[track_caller]
     pub fn projection(&self, archive: &Archive) -> Projection {
-        Projection::of(archive, self.server, &self.namespace).whole()
+        let is = Projection::of(archive, self.server, &self.namespace).whole();
+        let said = self.trail.keytrail(["reconcile", "--json", "--config", &self.config]).success().json();
+        let counts = ["documents", "dead_letters", "pending"].map(|field| number(&said[field]));
+        assert_eq!(counts, [is.documents, is.dead_letters.len() as u64, 0], "{said}");
+        assert_eq!(said["differences"], serde_json::json!([]), "{said}");
+        is
     }
 
     /// Documents so far.
