@@ -24,7 +24,7 @@ use crate::tools;
 const CONNECTIONS: usize = 4;
 
 /// The first round warms the server up.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 
 /// What is asked for of an answer: as keytrail, and as Python's client, whether all went well.
 const BULK: &str = "_bulk?filter_path=errors";
