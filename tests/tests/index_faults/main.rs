@@ -5,6 +5,7 @@
 //! many documents through each fault (default 600) and has the parts that take a minute, too. Run with
 //! `--no-capture` for the tables.
 
+mod followed;
 mod killed;
 mod on_the_way;
 mod own_server;
