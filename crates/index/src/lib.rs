@@ -26,7 +26,7 @@ pub use layout::{Layout, Layouts};
 pub use lifecycle::{creation, policy, policy_name};
 pub use mapping::{Component, Target, components, dead_letter_template, index_template, mapping};
 pub use name::{IndexName, Namespace, Period};
-pub use response::{Answer, Deferral, Outcome, answer};
+pub use response::{Answer, Deferral, Outcome, answer, is_block};
 
 /// A column's field in documents: its own, but where that lies below one that is a value. No server takes a field as
 /// both: `keytrail.source` is the log's source, and what tables say of the caller's network is no part of it.

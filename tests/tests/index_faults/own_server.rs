@@ -50,6 +50,13 @@ fn mapping_by_somebody_else(server: &SearchServer) {
 fn read_only(server: &SearchServer) {
     let (trail, archive) = archived(0, 200);
     let target = Target::at(&server.url(), &trail, server, "patience = \"1s\"\n");
+    // Where templates are missing, and where an index is.
+    assert_eq!(server.delete("_index_template/keytrail").status, 200);
+    set(server, json!({"cluster.blocks.read_only": true}));
+    let said = target.index(75);
+    assert_eq!(text(&said["parked"]["code"]), "Retryable.IndexBlocked", "{said}");
+    set(server, json!({"cluster.blocks.read_only": null}));
+    trail.keytrail(["index", "setup", "--config", &target.config]).success();
     set(server, json!({"cluster.blocks.read_only": true}));
     let said = target.index(75);
     assert_eq!(text(&said["parked"]["code"]), "Retryable.IndexBlocked", "{said}");
@@ -84,6 +91,8 @@ fn flood_stage(server: &SearchServer) {
     marks(json!("1b"));
     until("room", || !is_full());
     marks(Value::Null);
+    // OpenSearch lets nobody make an index for some seconds more.
+    target.configure("patience = \"1s\"", "patience = \"1m\"");
     target.index(0);
     assert_eq!(target.projection(&archive).documents, 400);
 }

@@ -160,7 +160,7 @@ impl Indexer {
         let mut wait = Wait::new(with.settings.patience);
         loop {
             match self.identify(with) {
-                Err(fatal) if fatal.code == "Retryable.IndexFailed" && wait.wait(None, stop) => {}
+                Err(fatal) if is_delay(&fatal) && wait.wait(None, stop) => {}
                 ended => return ended,
             }
         }
@@ -180,12 +180,14 @@ impl Indexer {
 /// A server that does not answer costs delay alone; how much is waiting is known with its cursor, which is that of a
 /// server.
 fn unprepared(fatal: Fatal) -> Result<Indexed, Fatal> {
-    match fatal.code {
-        "Retryable.IndexFailed" => {
-            Ok(Indexed { parked: Some((fatal.code, fatal.message)), ..Indexed::default() })
-        }
-        _ => Err(fatal),
+    match is_delay(&fatal) {
+        true => Ok(Indexed { parked: Some((fatal.code, fatal.message)), ..Indexed::default() }),
+        false => Err(fatal),
     }
+}
+
+fn is_delay(fatal: &Fatal) -> bool {
+    fatal.code.starts_with("Retryable.Index")
 }
 
 /// Told that all entries of the log before one are done.

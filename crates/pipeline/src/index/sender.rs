@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keytrail_index::{Answer, Bulk, Deferral, IndexName, Item, Outcome, answer, creation};
+use keytrail_index::{Answer, Bulk, Deferral, IndexName, Item, Outcome, answer, creation, is_block};
 use keytrail_model::Fatal;
 use keytrail_ports::{IndexBody, IndexRequest, Method, Reply, Unreachable};
 use serde_json::{Value, json};
@@ -279,7 +279,7 @@ impl<'a> Sender<'a> {
                     Ok(Reply { status: 400, body, .. }) if exists(&body) => None,
                     Ok(Reply { status: status @ (401 | 403), body, .. }) => {
                         match super::setup::refusal(status, &body) {
-                            said if said.contains("cluster_block_exception") => Some(Deferral::Blocked(said)),
+                            said if is_block(&said) => Some(Deferral::Blocked(said)),
                             said => return Err(denied(&said)),
                         }
                     }

@@ -1,7 +1,8 @@
 //! What a server needs before the first document: templates. And who it is.
 
 use keytrail_index::{
-    Component, IndexName, Target, components, dead_letter_template, index_template, policy, policy_name,
+    Component, IndexName, Target, components, dead_letter_template, index_template, is_block, policy,
+    policy_name,
 };
 use keytrail_model::{Fatal, Hash};
 use keytrail_ports::{EventIndex, IndexBody, IndexRequest, Method, Reply, Unreachable};
@@ -211,6 +212,9 @@ fn asked(index: &dyn EventIndex, method: Method, path: &str, body: IndexBody<'_>
         Ok(reply) => match reply.status {
             401 | 403 => {
                 let said = refusal(reply.status, &reply.body);
+                if is_block(&said) {
+                    return Err(Fatal::new("Retryable.IndexBlocked", said));
+                }
                 Err(Fatal::new("Fatal.IndexDenied", format!("the server does not let keytrail in: {said}")))
             }
             429 | 500..=599 => Err(Fatal::new("Retryable.IndexFailed", refusal(reply.status, &reply.body))),
