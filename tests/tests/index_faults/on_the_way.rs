@@ -112,7 +112,7 @@ fn cases() -> Vec<Case> {
             more: "patience = \"1m\"\ntimeout = \"1s\"\n",
             again: 1,
             ..case(
-                "storm: 4 in 10 of all requests",
+                "storm: a third of all requests",
                 storm(
                     5,
                     &[
