@@ -66,6 +66,17 @@ impl Service {
         }
     }
 
+    /// Waits until something holds; what the service said stands beside what did not come in time.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds() {
+            self.seen.extend(self.lines.try_iter());
+            assert!(Instant::now() < end, "not in time: {what}; the service said {:#?}", self.seen);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();

@@ -54,6 +54,7 @@ fn full_disk(server: &SearchServer) {
         assert_eq!(server.put(&format!("{}/_settings", index("02")), &settings).status, 200);
     };
     // One index takes writes, the other does not.
+    trail.keytrail(["index", "setup", "--config", &target.config]).success();
     assert_eq!(server.put(&index("02"), &Value::Null).status, 200);
     block(json!(true));
     let said = target.index(75);

@@ -71,9 +71,19 @@ impl<'a> Target<'a> {
         is
     }
 
-    /// Documents so far.
+    /// Documents so far, also while an index is being made, which cannot be asked for a moment.
     pub fn documents(&self) -> u64 {
-        self.server.count(&format!("keytrail-*-{}-*,-keytrail-deadletter-*", self.namespace))
+        let events = format!("keytrail-*-{}-*,-keytrail-deadletter-*", self.namespace);
+        let health = format!("_cluster/health/{events}?wait_for_no_initializing_shards=true&timeout=20s");
+        loop {
+            let (health, refreshed) =
+                (self.server.get(&health), self.server.post(&format!("{events}/_refresh"), &Value::Null));
+            let count = self.server.get(&format!("{events}/_count"));
+            if let (200, 200, Some(count)) = (health.status, refreshed.status, count.body["count"].as_u64()) {
+                return count;
+            }
+            assert_eq!(count.status, 503, "{count:?}");
+        }
     }
 
     pub fn pattern(&self) -> String {

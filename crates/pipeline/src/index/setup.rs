@@ -230,7 +230,11 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> String {
     let said: Value = serde_json::from_slice(body).unwrap_or_default();
     let error = &said["error"];
     match (error["type"].as_str(), error["reason"].as_str()) {
-        (Some(kind), Some(reason)) => format!("{status} {kind}: {reason}"),
+        // What all shards say is that they failed; one of them says why.
+        (Some(kind), Some(reason)) => match error["root_cause"][0]["reason"].as_str() {
+            Some(cause) if cause != reason => format!("{status} {kind}: {reason}: {cause}"),
+            _ => format!("{status} {kind}: {reason}"),
+        },
         _ => format!("status {status}"),
     }
 }
