@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod digests;
 pub mod forge;
+pub mod indexed;
 pub mod load;
 pub mod mmdb;
 pub mod openbao;

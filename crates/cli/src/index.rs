@@ -99,7 +99,8 @@ fn catch_up(args: &IndexArgs) -> Result<ExitCode, Fatal> {
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(exit::RETRYABLE) })
 }
 
-fn no_server() -> Fatal {
+/// There is nobody to talk to.
+pub fn no_server() -> Fatal {
     Fatal::new(
         "Usage.Index",
         "no search index: give --elasticsearch URL, or `url` in [index] of keytrail.toml",

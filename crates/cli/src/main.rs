@@ -20,6 +20,7 @@ mod query;
 mod report;
 mod rewrite;
 mod run;
+mod search;
 mod sources;
 mod terminal;
 mod verify;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config::config(&command),
         Command::Enrich(command) => enrich::enrich(&command),
         Command::Index(args) => index::index(&args),
+        Command::Search(args) => search::search(&args),
     };
     done.unwrap_or_else(|fatal| {
         tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));

@@ -14,7 +14,11 @@ use crate::field;
 pub const VERSION: u32 = 1;
 
 /// A keyword is indexed up to so many characters, as ECS says.
-const MOST_KEYWORD_CHARS: u32 = 1_024;
+pub(crate) const MOST_KEYWORD_CHARS: u32 = 1_024;
+
+/// Fields that a word without a field is looked for in.
+pub(crate) const WORDS: [&str; 5] =
+    ["event.action", "event.id", "user.name", "error.message", "keytrail.key.id"];
 
 /// Whose templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +73,7 @@ pub fn components(target: Target) -> Vec<Component> {
             body: json!({"version": VERSION, "_meta": meta, "template": {"settings": {"index": {
                 "codec": "best_compression",
                 "refresh_interval": "5s",
-                "query": {"default_field": ["event.action", "event.id", "user.name", "error.message", "keytrail.key.id"]},
+                "query": {"default_field": WORDS},
             }}}}),
         },
     ]

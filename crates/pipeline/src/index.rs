@@ -13,6 +13,7 @@ mod cursor;
 mod dead_letter;
 mod flow;
 mod plan;
+mod search;
 mod sender;
 mod setup;
 
@@ -25,6 +26,8 @@ use keytrail_normalize::Masker;
 use keytrail_ports::{BlobStore, EventIndex};
 
 pub use flow::Indexer;
+pub use keytrail_index::{FieldName, Mistake, Search, Total, UnknownField};
+pub use search::{Found, Searching, search};
 pub use setup::{Installed, Server, identify, install};
 
 /// How events are indexed.
