@@ -2,97 +2,11 @@
 
 use std::fs;
 
+use keytrail_tests::indexed::{Indexed, event};
 use keytrail_tests::search_server::{SearchServer, namespace};
 use keytrail_tests::tools;
-use keytrail_tests::trail::{Trail, number, text};
+use keytrail_tests::trail::{number, text};
 use serde_json::{Value, json};
-
-/// A trail, a server, and what tells this trail's indices from others.
-struct Indexed<'a> {
-    trail: Trail,
-    server: &'a SearchServer,
-    namespace: String,
-    config: String,
-}
-
-impl<'a> Indexed<'a> {
-    fn on(server: &'a SearchServer) -> Self {
-        Self::with(server, "")
-    }
-
-    /// With more lines of `[index]`.
-    fn with(server: &'a SearchServer, more: &str) -> Self {
-        let (trail, namespace) = (Trail::new(), namespace());
-        let patience = if more.contains("patience") { "" } else { "patience = \"2s\"\n" };
-        let toml =
-            format!("[index]\nurl = \"{}\"\nnamespace = \"{namespace}\"\n{patience}{more}", server.url());
-        let config = trail.input("keytrail.toml", toml).to_str().expect("UTF-8").to_owned();
-        Self { trail, server, namespace, config }
-    }
-
-    /// All of its indices of events.
-    fn pattern(&self) -> String {
-        format!("keytrail-*-{}-*,-keytrail-deadletter-*", self.namespace)
-    }
-
-    fn dead_letters(&self) -> String {
-        format!("keytrail-deadletter-{}-*", self.namespace)
-    }
-
-    fn documents(&self) -> u64 {
-        self.server.count(&self.pattern())
-    }
-
-    /// Runs inputs into the trail; what the summary says of the index.
-    fn run(&self, inputs: &[&str]) -> Value {
-        self.trail.run_json([inputs, &["--config", &self.config]].concat())["index"].clone()
-    }
-
-    /// `keytrail index`, which ends with that code.
-    #[track_caller]
-    fn index(&self, code: i32) -> Value {
-        self.trail.keytrail(["index", "--json", "--config", &self.config]).exits(code).json()
-    }
-
-    fn rows(&self) -> u64 {
-        number(&self.trail.query("select count(*) as n from {archive}")[0]["n"])
-    }
-
-    /// How many documents have each value of a field.
-    fn counted(&self, field: &str) -> Vec<(String, u64)> {
-        let ask = json!({"size": 0, "aggs": {"by": {"terms": {"field": field, "size": 1000, "order": {"_key": "asc"}}}}});
-        assert!(self.documents() > 0);
-        let found = self.server.post(&format!("{}/_search", self.pattern()), &ask);
-        let buckets = found.body["aggregations"]["by"]["buckets"].as_array().expect("buckets");
-        let of = |bucket: &Value| {
-            let key = &bucket["key_as_string"].as_str().map_or_else(|| bucket["key"].clone(), |k| json!(k));
-            (key.as_str().map_or_else(|| key.to_string(), str::to_owned), number(&bucket["doc_count"]))
-        };
-        buckets.iter().map(of).collect()
-    }
-
-    fn source(&self, uid: &str) -> Value {
-        assert!(self.documents() > 0);
-        let found = self
-            .server
-            .post(&format!("{}/_search", self.pattern()), &json!({"query": {"ids": {"values": [uid]}}}));
-        assert_eq!(found.body["hits"]["total"]["value"], 1, "{found:?}");
-        found.body["hits"]["hits"][0]["_source"].clone()
-    }
-}
-
-impl Drop for Indexed<'_> {
-    fn drop(&mut self) {
-        self.server.delete(&format!("keytrail-*-{}-*", self.namespace));
-    }
-}
-
-fn event(id: &str, second: usize) -> String {
-    format!(
-        r#"{{"eventVersion":"1.08","userIdentity":{{"type":"IAMUser","userName":"Alice","accountId":"111122223333"}},"eventTime":"2024-02-03T10:00:{second:02}Z","eventSource":"kms.amazonaws.com","eventName":"Decrypt","awsRegion":"us-east-1","sourceIPAddress":"192.0.2.7","eventID":"{id}","eventType":"AwsApiCall","recipientAccountId":"111122223333"}}
-"#
-    )
-}
 
 #[track_caller]
 fn follows_the_archive(server: &SearchServer) {
@@ -189,8 +103,10 @@ fn what_a_mapping_refuses_is_a_dead_letter() {
     assert_eq!(letter["keytrail"]["index"]["name"], json!(name));
     assert_eq!(letter["keytrail"]["index"]["document"]["event"]["id"], json!("no number"));
     assert!(text(&letter["error"]["message"]).contains("event.id"), "{letter}");
-    // It is not tried again for ever.
+    // It is not tried again for ever, and nobody misses it.
     assert_eq!(number(&indexed.index(0)["duplicates"]), 0);
+    let reconciled = indexed.reconcile(0, &[]);
+    assert_eq!((number(&reconciled["dead_letters"]), number(&reconciled["events"])), (1, 3));
     indexed.trail.verify().success();
 }
 
@@ -246,7 +162,7 @@ fn a_secured_server_lets_in_whom_it_knows() {
     let server = SearchServer::secured();
     let key = server.api_key(&json!({"name": namespace(), "role_descriptors": {"keytrail": {
         "cluster": ["monitor", "manage_index_templates"],
-        "index": [{"names": ["keytrail-*"], "privileges": ["create_index", "create_doc", "index", "read", "view_index_metadata"]}],
+        "index": [{"names": ["keytrail-*"], "privileges": ["create_index", "create_doc", "index", "read", "view_index_metadata", "maintenance"]}],
     }}}));
     let indexed = Indexed::on(&server);
     let (good, bad) =
@@ -273,6 +189,8 @@ fn a_secured_server_lets_in_whom_it_knows() {
     let summary = run(config(&good, &server.ca())).success();
     assert!(summary.stdout.contains("index    1 new"), "{}", summary.stdout);
     assert_eq!(indexed.documents(), 1);
+    // The rights that schemas/index.md names are enough.
+    indexed.trail.keytrail(["reconcile", "--config", &config(&good, &server.ca())]).success();
 }
 
 mod own_server {

@@ -3,15 +3,23 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
-use keytrail_tests::indexed::IndexedTrail;
+use keytrail_tests::indexed::Indexed;
 use keytrail_tests::search_server::{SearchServer, namespace};
 use keytrail_tests::service::until;
 use keytrail_tests::tools;
-use keytrail_tests::trail::{Ran, number, text};
+use keytrail_tests::trail::{Ran, Trail, number, text};
 use serde_json::{Value, json};
 
 fn uids(documents: &[Value]) -> Vec<String> {
     documents.iter().map(|d| text(&d["keytrail"]["uid"])).collect()
+}
+
+/// Runs inputs into trail and index, and has all of it found.
+#[track_caller]
+fn load(indexed: &Indexed<'_>, inputs: &[&str]) {
+    let said = indexed.run(inputs);
+    assert_eq!((&said["pending"], &said["parked"]), (&json!(0), &Value::Null), "{said}");
+    assert!(indexed.documents() > 0);
 }
 
 /// CloudTrail events, one a line.
@@ -27,7 +35,7 @@ fn event(id: &str, time: &str, user: &str, context: &Value) -> String {
 }
 
 fn finds_what_sql_finds(server: &SearchServer) {
-    let indexed = IndexedTrail::on(server, "");
+    let indexed = Indexed::on(server);
     let examples = tools::root().join("examples");
     let contexts = [json!({"app": "pay", "a.b c": "d=e"}), json!({"app": "other"})];
     let more: String = contexts
@@ -37,7 +45,7 @@ fn finds_what_sql_finds(server: &SearchServer) {
         .collect();
     let more = indexed.trail.input("more.json", more);
     let undated = indexed.trail.undated();
-    indexed.run(&[&examples, &more, &undated].map(|path| path.to_str().expect("UTF-8")));
+    load(&indexed, &[&examples, &more, &undated].map(|path| path.to_str().expect("UTF-8")));
     for (args, sql) in [
         (&[][..], "true"),
         (&["Decrypt"], "event_action = 'Decrypt'"),
@@ -122,7 +130,7 @@ fn finds_what_sql_finds(server: &SearchServer) {
     );
 }
 
-fn rows_of(indexed: &IndexedTrail) -> usize {
+fn rows_of(indexed: &Indexed<'_>) -> usize {
     indexed.trail.events().len()
 }
 
@@ -137,7 +145,7 @@ fn opensearch_finds_what_sql_finds() {
 }
 
 /// A search whose reader takes a line and no more, for now.
-fn begun(indexed: &IndexedTrail) -> (Child, impl BufRead, String) {
+fn begun(indexed: &Indexed<'_>) -> (Child, impl BufRead + use<>, String) {
     let args = ["search", "--config", &indexed.config, "--all", "--json"];
     let mut child =
         indexed.trail.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
@@ -163,16 +171,16 @@ fn open_points(server: &SearchServer) -> u64 {
 }
 
 fn pages_are_of_one_point_in_time(server: &SearchServer) {
-    let indexed = IndexedTrail::on(server, "");
-    let load = indexed.trail.load(1, 0, 40, 2_500);
-    indexed.run(&[load.to_str().expect("UTF-8")]);
+    let indexed = Indexed::on(server);
+    let first = indexed.trail.load(1, 0, 40, 2_500);
+    load(&indexed, &[first.to_str().expect("UTF-8")]);
     let before = uids(&indexed.found(&["--all"]));
     assert_eq!(before.len(), 2_500);
     assert_eq!(before, uids(&indexed.found(&["--all"])));
     // Newer and older events come while somebody reads on slowly.
     let (child, mut lines, mut read) = begun(&indexed);
     let more = indexed.trail.load(2, 20, 40, 500);
-    indexed.run(&[more.to_str().expect("UTF-8")]);
+    load(&indexed, &[more.to_str().expect("UTF-8")]);
     lines.read_to_string(&mut read).expect("the rest");
     assert_eq!(ended(child).code, Some(0));
     let documents: Vec<Value> = read.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -208,7 +216,7 @@ fn pages_of_opensearch_are_of_one_point_in_time() {
 #[test]
 fn a_value_may_hold_anything() {
     let server = SearchServer::elasticsearch();
-    let indexed = IndexedTrail::on(&server, "");
+    let indexed = Indexed::on(&server);
     let hostile = [
         "*",
         "\"}}]}}, \"size\": 9",
@@ -231,7 +239,7 @@ fn a_value_may_hold_anything() {
         .map(|(user, n)| event(&format!("e{n}"), "2024-02-03T10:00:00Z", user, &json!({})))
         .collect();
     let input = indexed.trail.input("in.json", lines);
-    indexed.run(&[input.to_str().expect("UTF-8")]);
+    load(&indexed, &[input.to_str().expect("UTF-8")]);
     assert_eq!(rows_of(&indexed), hostile.len());
     for (user, n) in hostile.iter().zip(0..) {
         let field = format!("user.name={user}");
@@ -251,9 +259,9 @@ fn a_value_may_hold_anything() {
 }
 
 fn mistakes_are_told(server: &SearchServer) {
-    let indexed = IndexedTrail::on(server, "");
+    let indexed = Indexed::on(server);
     let input = indexed.trail.input("in.json", event("a", "2024-02-03T10:00:00Z", "Alice", &json!({})));
-    indexed.run(&[input.to_str().expect("UTF-8")]);
+    load(&indexed, &[input.to_str().expect("UTF-8")]);
     for (args, expected) in [
         (&["Alice AND ("][..], "`Alice AND (`: unexpected end at character 12"),
         (&["user.name:\"Alice"], "`user.name:\"Alice`: unexpected end at character 17"),
@@ -297,19 +305,18 @@ fn mistakes_are_told_as_opensearch_sees_them() {
 
 #[test]
 fn a_server_that_is_not_there_is_told() {
-    let indexed = IndexedTrail::on(&SearchServer::elasticsearch(), "");
+    let trail = Trail::new();
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it").port();
     let url = format!("http://127.0.0.1:{port}");
-    let ran = indexed.trail.keytrail(["search", "--elasticsearch", &url]).exits(75);
+    let ran = trail.keytrail(["search", "--elasticsearch", &url]).exits(75);
     assert!(ran.stderr.contains("refused"), "{}", ran.stderr);
-    let ran = indexed.trail.keytrail(["search"]).exits(64);
+    let ran = trail.keytrail(["search"]).exits(64);
     assert!(ran.stderr.contains("give --elasticsearch URL"), "{}", ran.stderr);
 }
 
 fn namespaces_are_apart(server: &SearchServer) {
-    let (one, other, empty) =
-        (IndexedTrail::on(server, ""), IndexedTrail::on(server, ""), IndexedTrail::on(server, ""));
+    let (one, other, empty) = (Indexed::on(server), Indexed::on(server), Indexed::on(server));
     // One of its events is refused, because somebody made the index with another type.
     let name = format!("keytrail-aws.cloudtrail-{}-2024.02", one.namespace);
     let mapping = json!({"mappings": {"properties": {"event": {"properties": {"id": {"type": "long"}}}}}});
@@ -318,7 +325,7 @@ fn namespaces_are_apart(server: &SearchServer) {
         let lines: String =
             ids.iter().map(|id| event(id, "2024-02-03T10:00:00Z", "Alice", &json!({}))).collect();
         let input = indexed.trail.input("in.json", lines);
-        indexed.run(&[input.to_str().expect("UTF-8")]);
+        load(&indexed, &[input.to_str().expect("UTF-8")]);
     }
     assert_eq!(server.count(&format!("keytrail-deadletter-{}-*", one.namespace)), 1);
     for (indexed, id) in [(&one, "17"), (&other, "18")] {
@@ -352,7 +359,7 @@ fn reading_is_all_that_a_search_needs() {
     };
     let reader = key(json!({"index": [{"names": ["keytrail-*"], "privileges": ["read"]}]}));
     let nobody = key(json!({"index": [{"names": ["other-*"], "privileges": ["read"]}]}));
-    let indexed = IndexedTrail::on(&server, "");
+    let indexed = Indexed::on(&server);
     let name = format!("keytrail-aws.cloudtrail-{}-2024.02", indexed.namespace);
     let document = json!({"@timestamp": "2024-02-03T10:00:00Z", "event": {"id": "a"}});
     assert_eq!(server.bulk(&[json!({"create": {"_index": name, "_id": "a"}}), document]).items(), [201]);

@@ -73,6 +73,10 @@ pub enum Command {
     Index(IndexArgs),
     /// Search the index: events by query string, field and time, newest first
     Search(SearchArgs),
+    /// Index archived events once more, in place of what is there
+    Reindex(ReindexArgs),
+    /// Say where the search index and the archive differ; with --repair, mend the index
+    Reconcile(ReconcileArgs),
 }
 
 /// The data folder.
@@ -157,14 +161,17 @@ pub struct IndexArgs {
 /// What is done beside.
 #[derive(Subcommand, Debug)]
 pub enum IndexCommand {
-    /// Put this version's templates on the server, and say what changed
+    /// Put this version's templates and lifecycle policy on the server, and say what changed
     #[command(after_help = help::INDEX_SETUP)]
-    Setup(IndexSetupArgs),
+    Setup(IndexServerArgs),
+    /// Delete the indices that are older than `retention`, as a server's lifecycle does where it has one
+    #[command(after_help = help::INDEX_EXPIRE)]
+    Expire(IndexServerArgs),
 }
 
-/// `keytrail index setup`.
+/// `keytrail index setup` and `keytrail index expire`.
 #[derive(Args, Debug)]
-pub struct IndexSetupArgs {
+pub struct IndexServerArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     #[command(flatten)]
@@ -172,6 +179,49 @@ pub struct IndexSetupArgs {
     /// Only say what would be changed
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `keytrail reindex`.
+#[derive(Args, Debug)]
+#[command(after_help = help::REINDEX)]
+pub struct ReindexArgs {
+    /// Events from this time on (RFC 3339, or a date) [default: all, those without a time, too]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+    /// ... and before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub to: Option<i64>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `keytrail reconcile`.
+#[derive(Args, Debug)]
+#[command(after_help = help::RECONCILE)]
+pub struct ReconcileArgs {
+    /// Write what is missing or changed from the archive, delete what is of no event
+    #[arg(long)]
+    pub repair: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `keytrail config init`.

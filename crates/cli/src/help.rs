@@ -59,8 +59,7 @@ Examples:
 
 Every event of the sealed log is indexed once, as a document of ECS under its uid: what is sent again is found to be \
 there. A server that takes nothing costs nothing but delay: the archive does not wait, and the next run goes on where \
-this one ended. Of an index that was lost nothing is known here: delete state/index/ of the data folder, and the same \
-command makes it again.
+this one ended. An index that was lost is made again by `keytrail reindex`; `keytrail reconcile` says what is missing.
 
 Exit codes: 0 all is indexed, 70 fatal (the server lets nobody in, or holds other events), 75 not all is indexed yet, \
 or the folder is in use, 78 configuration, 64 usage.";
@@ -70,8 +69,8 @@ Examples:
   keytrail index setup --elasticsearch http://localhost:9200
   keytrail index setup --dry-run     only say what would be changed
 
-Component and index templates of this version; `run` and `index` put them where they are missing or older, too, if the \
-server lets them.
+Component and index templates of this version, and the lifecycle policy of `retention` where the server has lifecycles; \
+`run` and `index` put them where they are missing or older, too, if the server lets them.
 
 Exit codes: 0 good, 70 the server refuses, 75 it does not answer, 78 configuration, 64 usage.";
 
@@ -92,6 +91,40 @@ credentials are is said by [index] of keytrail.toml; its namespace is the one th
 
 Exit codes: 0 good (also where nothing is found), 64 usage, or a query that is none, 70 fatal (the server lets nobody \
 in), 75 no answer, or stopped, 78 configuration.";
+
+pub const INDEX_EXPIRE: &str = "\
+Examples:
+  keytrail index expire --dry-run    only name them
+  keytrail index expire --elasticsearch http://localhost:9200
+
+An index goes once all of its time, that of the events, is longer ago than `retention` of [index]; those without a time \
+stay. The archive is not touched: `keytrail expire` does that, by its own rules.
+
+Exit codes: 0 good, 70 the server refuses, 75 it does not answer, 78 configuration, 64 usage, as without `retention`.";
+
+pub const REINDEX: &str = "\
+Examples:
+  keytrail reindex --from 2023-07-01 --to 2023-08-01
+  keytrail reindex                   all of the archive: an index that was lost
+
+Documents take the place of those that are there, so it can be run again at any time. Where mappings changed, delete the \
+indices first: they are made anew, by the templates of this version. How far the index follows the log stays as it is.
+
+Exit codes: 0 all is indexed, 70 fatal (the server lets nobody in), 75 not all is indexed, or the folder is in use, \
+78 configuration, 64 usage.";
+
+pub const RECONCILE: &str = "\
+Examples:
+  keytrail reconcile
+  keytrail reconcile --repair        and mend the index
+
+Compares both for each dataset and hour by the number of events and a digest of their hashes, and names, where they \
+differ, the events that are missing, those whose hash is another, and documents of no event. Counted beside: events that \
+are not indexed yet, dead letters, what configuration leaves out (`include`, `exclude`), and what is older than \
+`retention`. Without --repair nothing is written, and a service may run.
+
+Exit codes: 0 both are the same, 1 they differ, 70 fatal, 75 some events are not indexed yet, the server does not answer, \
+or the folder is in use (--repair), 78 configuration, 64 usage.";
 
 pub const QUERY: &str = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `keytrail index`, and the search index that `run` keeps.
+//! `keytrail index` and `reindex`, and the search index that `run` keeps.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_adapters::elasticsearch::{Credentials, Elasticsearch};
 use keytrail_adapters::local::{SystemClock, secret};
-use keytrail_model::Fatal;
+use keytrail_model::{Fatal, Timestamp};
 use keytrail_pipeline::config::DeclaredIndex;
 use keytrail_pipeline::index::{self, Indexed, Indexer, Indexing, Installed, Told};
 use keytrail_ports::Clock;
 
-use crate::args::{IndexArgs, IndexCommand, IndexSetupArgs, ServerArgs};
+use crate::args::{IndexArgs, IndexCommand, IndexServerArgs, ReindexArgs, ServerArgs};
 use crate::folder::{Folder, read_file};
 use crate::run::stop_on_signals;
 use crate::terminal::{count, escape, json_line};
@@ -26,6 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub fn index(command: &IndexArgs) -> Result<ExitCode, Fatal> {
     match &command.command {
         Some(IndexCommand::Setup(args)) => setup(args),
+        Some(IndexCommand::Expire(args)) => expire(args),
         None => catch_up(command),
     }
 }
@@ -60,19 +61,26 @@ pub fn follow_log(
     told: &dyn Told,
     stop: &AtomicBool,
 ) -> Result<Indexed, Fatal> {
+    with_server(folder, (server, declared), told, |with| indexer.index(with, stop))
+}
+
+/// Calls `work` with what indexing needs.
+pub fn with_server<T>(
+    folder: &Folder,
+    (server, declared): (&Elasticsearch, &DeclaredIndex),
+    told: &dyn Told,
+    work: impl FnOnce(&Indexing<'_>) -> Result<T, Fatal>,
+) -> Result<T, Fatal> {
     let (masker, has_key) = folder.masker_for_reading()?;
-    indexer.index(
-        &Indexing {
-            store: folder.store(),
-            masker: has_key.then_some(&masker),
-            index: server,
-            settings: &declared.settings,
-            now: SystemClock.now(),
-            size: &|| folder.head().map(|(checkpoint, _)| checkpoint.size),
-            told,
-        },
-        stop,
-    )
+    work(&Indexing {
+        store: folder.store(),
+        masker: has_key.then_some(&masker),
+        index: server,
+        settings: &declared.settings,
+        now: SystemClock.now(),
+        size: &|| folder.head().map(|(checkpoint, _)| checkpoint.size),
+        told,
+    })
 }
 
 /// [`follow_log`] once, with progress on a terminal.
@@ -81,10 +89,15 @@ pub fn follow_once(
     server: (&Elasticsearch, &DeclaredIndex),
     stop: &AtomicBool,
 ) -> Result<Indexed, Fatal> {
-    let display = Display::new();
-    let indexed = follow_log(&mut Indexer::default(), folder, server, &display, stop);
+    with_progress("index", |told| follow_log(&mut Indexer::default(), folder, server, told, stop))
+}
+
+/// Calls `work` with a bar on a terminal.
+pub fn with_progress<T>(name: &str, work: impl FnOnce(&dyn Told) -> T) -> T {
+    let display = Display::new(name);
+    let done = work(&display);
     display.bar.finish_and_clear();
-    indexed
+    done
 }
 
 fn catch_up(args: &IndexArgs) -> Result<ExitCode, Fatal> {
@@ -93,10 +106,30 @@ fn catch_up(args: &IndexArgs) -> Result<ExitCode, Fatal> {
     let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
     let stop = stop_on_signals()?;
     let indexed = follow_once(&folder, (&server, &declared), &stop)?;
-    print(&if args.json { json_line(&as_json(&indexed)) } else { as_text(&indexed) });
-    warn(&indexed);
+    Ok(end(&indexed, args.json))
+}
+
+/// Indexes archived events once more.
+pub fn reindex(args: &ReindexArgs) -> Result<ExitCode, Fatal> {
+    let declared = config::load(&args.config)?.index;
+    let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
+    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    let stop = stop_on_signals()?;
+    let times = (args.from.map(Timestamp), args.to.map(Timestamp));
+    let indexed = with_progress("reindex", |told| {
+        with_server(&folder, (&server, &declared), told, |with| {
+            Indexer::default().reindex(with, times, &stop)
+        })
+    })?;
+    Ok(end(&indexed, args.json))
+}
+
+/// Prints what was done; the exit code.
+fn end(indexed: &Indexed, json: bool) -> ExitCode {
+    print(&if json { json_line(&as_json(indexed)) } else { as_text(indexed) });
+    warn(indexed);
     let all = indexed.pending == 0 && indexed.parked.is_none();
-    Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(exit::RETRYABLE) })
+    if all { ExitCode::SUCCESS } else { ExitCode::from(exit::RETRYABLE) }
 }
 
 /// There is nobody to talk to.
@@ -107,13 +140,29 @@ pub fn no_server() -> Fatal {
     )
 }
 
-fn setup(args: &IndexSetupArgs) -> Result<ExitCode, Fatal> {
+fn expire(args: &IndexServerArgs) -> Result<ExitCode, Fatal> {
+    let declared = config::load(&args.config)?.index;
+    let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
+    if declared.settings.retention.is_none() {
+        return Err(Fatal::new(
+            "Usage.Index",
+            "no index expires: [index] of keytrail.toml has no `retention`",
+        ));
+    }
+    let expired = index::expire(&server, &declared.settings, SystemClock.now(), args.dry_run)?;
+    let what = if args.dry_run { "would be deleted" } else { "deleted" };
+    let lines: String = expired.iter().map(|name| format!("{name} {what}\n")).collect();
+    print(if lines.is_empty() { "no index is that old\n" } else { &lines });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn setup(args: &IndexServerArgs) -> Result<ExitCode, Fatal> {
     let declared = config::load(&args.config)?.index;
     let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
     let is = index::identify(&server)?;
-    let installed = index::install(&server, is.kind, args.dry_run)?;
+    let installed = index::install(&server, is.kind, &declared.settings, args.dry_run)?;
     let mut out = format!("{} {:?} {}\n", server.shown(), is.kind, escape(&is.version));
-    for Installed { name, before, now, same } in installed {
+    for Installed { name, before, now, same } in installed.parts {
         let what = match (&before, same, args.dry_run) {
             (_, true, _) => "as it should be",
             (None, _, false) => "installed",
@@ -130,6 +179,11 @@ fn setup(args: &IndexSetupArgs) -> Result<ExitCode, Fatal> {
                 let _infallible = writeln!(out, "  {}", escape(&line));
             }
         }
+    }
+    if declared.settings.retention.is_some() && installed.policy.is_none() {
+        out.push_str(
+            "lifecycle              not on this server: `keytrail index expire` deletes old indices\n",
+        );
     }
     print(&out);
     Ok(ExitCode::SUCCESS)
@@ -155,6 +209,7 @@ pub fn as_text(i: &Indexed) -> String {
         (i.duplicates, "there already"),
         (dead, "dead letters"),
         (i.expired, "too old for the index"),
+        (i.not_indexed, "not to be indexed"),
         (i.pending, "waiting"),
     ] {
         if n > 0 {
@@ -171,7 +226,8 @@ pub fn as_text(i: &Indexed) -> String {
 pub fn as_json(i: &Indexed) -> serde_json::Value {
     serde_json::json!({
         "created": i.created, "replaced": i.replaced, "duplicates": i.duplicates,
-        "dead_letters": i.dead_letters, "expired": i.expired, "pending": i.pending,
+        "dead_letters": i.dead_letters, "expired": i.expired,
+        "not_indexed": i.not_indexed, "pending": i.pending,
         "parked": i.parked.as_ref().map(|(code, reason)| serde_json::json!({"code": code, "reason": reason})),
         "cursor": i.cursor,
     })
@@ -203,9 +259,9 @@ struct Display {
 }
 
 impl Display {
-    fn new() -> Self {
-        let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("index    {human_pos} of {human_len} rows {wide_bar}");
+    fn new(name: &str) -> Self {
+        let bar = ProgressBar::new(0).with_prefix(name.to_owned());
+        let style = ProgressStyle::with_template("{prefix:9}{human_pos} of {human_len} rows {wide_bar}");
         // The template is a constant that parses.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar }

@@ -17,6 +17,7 @@ mod log;
 mod notify;
 mod quarantine;
 mod query;
+mod reconcile;
 mod report;
 mod rewrite;
 mod run;
@@ -67,6 +68,8 @@ fn main() -> ExitCode {
         Command::Enrich(command) => enrich::enrich(&command),
         Command::Index(args) => index::index(&args),
         Command::Search(args) => search::search(&args),
+        Command::Reindex(args) => index::reindex(&args),
+        Command::Reconcile(args) => reconcile::reconcile(&args),
     };
     done.unwrap_or_else(|fatal| {
         tell(&format!("keytrail: {}", terminal::escape(&fatal.message)));
@@ -78,7 +81,7 @@ fn main() -> ExitCode {
 mod exit {
     use super::{ExitCode, Fatal};
 
-    /// `verify` found something.
+    /// `verify` or `reconcile` found something.
     pub const FINDINGS: u8 = 1;
     /// `verify` could not do its work.
     pub const NOT_VERIFIED: u8 = 2;

@@ -9,6 +9,9 @@
 
 mod bulk;
 mod document;
+mod filter;
+mod layout;
+mod lifecycle;
 mod mapping;
 mod name;
 mod response;
@@ -19,12 +22,15 @@ use keytrail_model::Column;
 
 pub use bulk::{Bulk, Item, Limits, Op};
 pub use document::{Event, Fields, Writer};
+pub use filter::{Filter, Rule};
+pub use layout::{Layout, Layouts};
+pub use lifecycle::{creation, policy, policy_name};
 pub use mapping::{Component, Target, components, dead_letter_template, index_template, mapping};
 pub use name::{IndexName, Namespace, Period};
 pub use response::{Answer, Deferral, Outcome, answer};
 pub use search::{
-    FieldName, Mistake, PAGE_PATH, Page, PageRequest, Place, Points, Refusal, Search, Total, UnknownField,
-    events_of, page,
+    FieldName, KEPT, Mistake, PAGE_PATH, Page, PageRequest, Place, Points, Refusal, Search, Total,
+    UnknownField, events_of, page,
 };
 
 /// A column's field in documents: its own, but where that lies below one that is a value. No server takes a field as

@@ -20,12 +20,12 @@ use serde_json::{Value, json};
 pub use field::{FieldName, UnknownField};
 pub use refusal::Refusal;
 
-use crate::mapping::WORDS;
+use crate::mapping::{Target, WORDS};
 use crate::name::Namespace;
 use crate::text::cut;
 
 /// How long a server keeps a point in time for which nobody asks.
-const KEPT: &str = "5m";
+pub const KEPT: &str = "5m";
 
 /// Bytes of query strings: servers repeat them in what they say of each of their shards.
 const MOST_QUERY_BYTES: usize = 4_096;
@@ -193,13 +193,21 @@ impl Points {
     /// Both, the first of them asked first: servers do not take the other's.
     pub const ALL: [Self; 2] = [Self::Pit, Self::PointInTime];
 
-    /// The path to open one over all events of a namespace.
-    pub fn open(self, namespace: &Namespace) -> String {
+    /// Of a server.
+    pub fn of(target: Target) -> Self {
+        match target {
+            Target::Elasticsearch => Self::Pit,
+            Target::OpenSearch => Self::PointInTime,
+        }
+    }
+
+    /// The path to open one of indices, by a name or pattern.
+    pub fn open(self, indices: &str) -> String {
         let path = match self {
             Self::Pit => "_pit?",
             Self::PointInTime => "_search/point_in_time?allow_partial_pit_creation=false&",
         };
-        format!("{}/{path}keep_alive={KEPT}", events_of(namespace))
+        format!("{indices}/{path}keep_alive={KEPT}")
     }
 
     /// The name of one that was opened.

@@ -11,8 +11,13 @@
 
 mod cursor;
 mod dead_letter;
+mod documents;
+mod expire;
 mod flow;
+mod pages;
 mod plan;
+mod point;
+mod reconcile;
 mod search;
 mod sender;
 mod setup;
@@ -20,23 +25,27 @@ mod setup;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keytrail_index::{Fields, Limits, Namespace, Period};
-use keytrail_model::{Fatal, Timestamp};
+use keytrail_index::{Fields, Filter, IndexName, Layouts, Limits, Namespace};
+use keytrail_model::{Day, Fatal, Timestamp};
 use keytrail_normalize::Masker;
 use keytrail_ports::{BlobStore, EventIndex};
 
+pub use expire::expire;
 pub use flow::Indexer;
 pub use keytrail_index::{FieldName, Mistake, Search, Total, UnknownField};
+pub use reconcile::{Difference, Hour, Reconciled};
 pub use search::{Found, Searching, search};
-pub use setup::{Installed, Server, identify, install};
+pub use setup::{Installed, Server, Setup, identify, install};
 
 /// How events are indexed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Part of all names of indices.
     pub namespace: Namespace,
-    /// What time an index is of.
-    pub period: Period,
+    /// How indices are cut.
+    pub layouts: Layouts,
+    /// Which events are indexed.
+    pub filter: Filter,
     /// Documents have `event.original`.
     pub original: bool,
     /// Events older than this, by their own time, stay in the archive alone.
@@ -55,7 +64,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: Namespace::default(),
-            period: Period::default(),
+            layouts: Layouts::default(),
+            filter: Filter::default(),
             original: false,
             retention: None,
             limits: Limits::default(),
@@ -69,6 +79,27 @@ impl Default for Settings {
 impl Settings {
     fn fields(&self) -> Fields {
         Fields { original: self.original }
+    }
+
+    /// The index of a dataset's events of a day.
+    fn index_of(&self, dataset: &str, day: Day) -> IndexName {
+        IndexName::of(dataset, &self.namespace, self.layouts.of(day).period, day)
+    }
+
+    /// Whether all events of a day are older than what the index keeps.
+    fn is_expired(&self, day: Day, now: Timestamp) -> bool {
+        match day {
+            Day::Dated(day) => self.is_past(day + 1, now),
+            Day::Undated => false,
+        }
+    }
+
+    /// Whether all that was before a day is older than what the index keeps.
+    fn is_past(&self, day: i64, now: Timestamp) -> bool {
+        self.retention.is_some_and(|retention| {
+            let retention = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+            day.saturating_mul(86_400_000_000) <= now.0.saturating_sub(retention)
+        })
     }
 }
 
@@ -110,6 +141,8 @@ pub struct Indexed {
     pub dead_letters: BTreeMap<String, u64>,
     /// Older than what the index keeps.
     pub expired: u64,
+    /// Left out, as configuration says.
+    pub not_indexed: u64,
     /// Rows that are not indexed yet.
     pub pending: u64,
     /// Why: its code and what the server said.

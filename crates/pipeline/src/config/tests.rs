@@ -39,6 +39,50 @@ fn the_template_has_every_key_and_is_good_as_it_is_and_uncommented() {
 }
 
 #[test]
+fn what_is_wrong_with_an_index_is_told_with_its_place() {
+    let text = r#"
+        [index]
+        shards = 0
+
+        [[index.changes]]
+        from = "2027-1"
+        period = "week"
+
+        [[index.changes]]
+        from = "2027-02"
+        period = "day"
+
+        [[index.changes]]
+        from = "2027-02"
+        shards = 4
+
+        [[index.changes]]
+        from = "2027-03"
+
+        [[index.exclude]]
+
+        [[index.include]]
+        datasets = ["aws.cloudtrial"]
+        classes = ["decrypt", "decipher"]
+        outcomes = "failed"
+    "#;
+    let found = problems(text);
+    for wanted in [
+        "line 3: `index.shards`",
+        "`index.changes[0].period`: expected `day`, `month` or `year`, found `week`",
+        "`index.changes[0].from`: expected a month, as in \"2027-01\", found `2027-1`",
+        "`index.changes[2].from`: expected a later month",
+        "`index.changes[3].from`: nothing changes",
+        "`index.exclude[0].datasets`: expected at least one",
+        "found `aws.cloudtrial`",
+        "found `decipher`",
+        "found `failed`",
+    ] {
+        assert!(found.iter().any(|problem| problem.contains(wanted)), "{wanted}: {found:#?}");
+    }
+}
+
+#[test]
 fn a_source_is_read() {
     let text = r#"
         [[sources]]

@@ -32,8 +32,7 @@ impl DeadLetter {
             "keytrail": {"uid": parsed["keytrail"]["uid"], "index": {"name": bulk.index_of(item).as_str()}},
         });
         // A day's index for a few refused documents would be many.
-        let period = settings.period.max(Period::Month);
-        let index = IndexName::dead_letters(&settings.namespace, period, Day::of(time));
+        let index = IndexName::dead_letters(&settings.namespace, Period::Month, Day::of(time));
         let kept = (document.len() <= MOST_BYTES).then(|| std::str::from_utf8(document).ok()).flatten();
         let document = kept.and_then(|text| RawValue::from_string(text.to_owned()).ok());
         Self { uid: item.uid, index, head, document }

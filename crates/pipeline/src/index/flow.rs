@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use keytrail_archive::{Projection, Selection};
-use keytrail_index::{Bulk, Event, IndexName, Writer};
-use keytrail_model::{Column, Day, Fatal};
+use keytrail_archive::Projection;
+use keytrail_index::{Bulk, Event, Writer};
+use keytrail_model::{Column, Day, Fatal, Timestamp};
+use keytrail_ports::BlobStore;
 
 use super::cursor::Cursor;
 use super::plan::{self, Pending};
@@ -32,12 +33,20 @@ struct Part {
 pub struct Indexer {
     readable: Readable,
     /// The server, once its templates were looked at.
-    server: Option<Server>,
+    ready: Option<Ready>,
+}
+
+/// A server that documents can be sent to.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    pub server: Server,
+    /// The lifecycle policy of its indices.
+    pub policy: Option<String>,
 }
 
 impl Default for Indexer {
     fn default() -> Self {
-        Self { readable: Readable::with_history(), server: None }
+        Self { readable: Readable::with_history(), ready: None }
     }
 }
 
@@ -47,28 +56,82 @@ impl Indexer {
     ///
     /// # Errors
     /// `Fatal.Index*`: the server does not let keytrail in, or holds other events under the same ids. What it does
-    /// not take now is no error: [`Indexed::parked`].
+    /// not take now is no error: [`Indexed::parked`]. `Config.IndexLayout`: indices that are there are cut otherwise.
     pub fn index(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
-        let mut indexed = Indexed::default();
-        let server = match self.prepare(with) {
-            Ok(server) => server,
-            Err(fatal) if fatal.code == "Retryable.IndexFailed" => {
-                // How much is waiting is known with its cursor alone, which is that of a server.
-                indexed.parked = Some((fatal.code, fatal.message));
-                return Ok(indexed);
-            }
-            Err(fatal) => return Err(fatal),
+        let ready = match self.prepare(with) {
+            Ok(ready) => ready,
+            Err(fatal) => return unprepared(fatal),
         };
         let namespace = with.settings.namespace.as_str();
-        let mut cursor = Cursor::read(with.store, with.masker, &server.cluster, namespace)?;
-        let sender = Sender::new(with, stop);
+        let mut cursor = Cursor::read(with.store, with.masker, &ready.server.cluster, namespace)?;
+        let plan = |readable: &Readable, cursor: &Cursor<'_>| plan::pending(readable, cursor.next);
+        let indexed = self.send(with, &ready, stop, &mut cursor, plan)?;
+        self.readable.forget_history(cursor.next);
+        Ok(Indexed { cursor: cursor.next, ..indexed })
+    }
+
+    /// Indexes archived events between two times again, in place of what is there; without times all of them, those
+    /// without a time, too. How far the index follows the log is left as it is.
+    ///
+    /// # Errors
+    /// As [`index`](Self::index).
+    pub fn reindex(
+        &mut self,
+        with: &Indexing<'_>,
+        (from, to): (Option<Timestamp>, Option<Timestamp>),
+        stop: &AtomicBool,
+    ) -> Result<Indexed, Fatal> {
+        let ready = match self.prepare(with) {
+            Ok(ready) => ready,
+            Err(fatal) => return unprepared(fatal),
+        };
+        self.write(with, &ready, stop, |readable| plan::between(readable, from, to))
+    }
+
+    /// What is known of the archive.
+    pub(super) fn readable(&self) -> &Readable {
+        &self.readable
+    }
+
+    /// Reads the log on to so many entries.
+    pub(super) fn extend(&mut self, store: &dyn BlobStore, size: u64) -> Result<(), Fatal> {
+        self.readable.extend(store, size)
+    }
+
+    /// Sends the rows that `plan` says; how far the index follows the log is left as it is.
+    pub(super) fn write(
+        &mut self,
+        with: &Indexing<'_>,
+        ready: &Ready,
+        stop: &AtomicBool,
+        plan: impl Fn(&Readable) -> Vec<Pending>,
+    ) -> Result<Indexed, Fatal> {
+        self.send(with, ready, stop, &mut (), |readable, ()| plan(readable))
+    }
+
+    /// Sends what `plan` says, once more where the archive was written anew meanwhile.
+    fn send<R: Reached>(
+        &mut self,
+        with: &Indexing<'_>,
+        ready: &Ready,
+        stop: &AtomicBool,
+        reached: &mut R,
+        plan: impl Fn(&Readable, &R) -> Vec<Pending>,
+    ) -> Result<Indexed, Fatal> {
+        let mut indexed = Indexed::default();
+        let sender = Sender::new(with, ready, stop);
         let mut size = (with.size)()?;
         loop {
             self.readable.extend(with.store, size)?;
-            let pending = plan::pending(&self.readable, cursor.next);
+            let pending = plan(&self.readable, reached);
             indexed.pending = pending.iter().map(|p| p.object.rows.count).sum();
-            let halt = match deliver(with, &sender, &pending, size, &mut cursor, stop, &mut indexed) {
-                Ok(()) => break,
+            (indexed.expired, indexed.not_indexed) = (0, 0);
+            let halt = match deliver(with, &sender, &pending, size, reached, stop, &mut indexed) {
+                Ok(()) => {
+                    // Of some objects not all rows were wanted.
+                    indexed.pending = 0;
+                    break;
+                }
                 Err(halt) => halt,
             };
             match halt {
@@ -87,19 +150,49 @@ impl Indexer {
                 }
             }
         }
-        self.readable.forget_history(cursor.next);
         let Counts { created, replaced, duplicates, dead_letters } = sender.into_counts();
-        Ok(Indexed { created, replaced, duplicates, dead_letters, cursor: cursor.next, ..indexed })
+        Ok(Indexed { created, replaced, duplicates, dead_letters, ..indexed })
     }
 
     /// The server as it is now, with its templates.
-    fn prepare(&mut self, with: &Indexing<'_>) -> Result<Server, Fatal> {
+    pub(super) fn prepare(&mut self, with: &Indexing<'_>) -> Result<Ready, Fatal> {
         let server = setup::identify(with.index)?;
-        if self.server.as_ref() != Some(&server) {
-            setup::install(with.index, server.kind, false)?;
-            self.server = Some(server.clone());
+        if let Some(ready) = self.ready.as_ref().filter(|ready| ready.server == server) {
+            return Ok(ready.clone());
         }
-        Ok(server)
+        setup::check_layouts(with.index, with.settings)?;
+        let policy = setup::install(with.index, server.kind, with.settings, false)?.policy;
+        Ok(self.ready.insert(Ready { server, policy }).clone())
+    }
+}
+
+/// A server that does not answer costs delay alone; how much is waiting is known with its cursor, which is that of a
+/// server.
+fn unprepared(fatal: Fatal) -> Result<Indexed, Fatal> {
+    match fatal.code {
+        "Retryable.IndexFailed" => {
+            Ok(Indexed { parked: Some((fatal.code, fatal.message)), ..Indexed::default() })
+        }
+        _ => Err(fatal),
+    }
+}
+
+/// Told that all entries of the log before one are done.
+pub trait Reached {
+    /// Before this one.
+    fn advance(&mut self, next: u64) -> Result<(), Fatal>;
+}
+
+impl Reached for Cursor<'_> {
+    fn advance(&mut self, next: u64) -> Result<(), Fatal> {
+        Cursor::advance(self, next)
+    }
+}
+
+/// Nobody wants to know.
+impl Reached for () {
+    fn advance(&mut self, _next: u64) -> Result<(), Fatal> {
+        Ok(())
     }
 }
 
@@ -109,7 +202,7 @@ fn deliver(
     sender: &Sender<'_>,
     pending: &[Pending],
     size: u64,
-    cursor: &mut Cursor<'_>,
+    reached: &mut dyn Reached,
     stop: &AtomicBool,
     indexed: &mut Indexed,
 ) -> Result<(), Halt> {
@@ -152,16 +245,17 @@ fn deliver(
             if read.is_err() {
                 break;
             }
-            order.take(&outcomes, cursor, indexed)?;
+            order.take(&outcomes, reached, indexed)?;
             with.told.at(of - indexed.pending, of);
         }
         let whole = read.is_ok() && !stop.load(Ordering::Relaxed) && !halted();
-        let expired = feed.end(whole.then_some(size));
-        indexed.expired += expired;
+        let (expired, not_indexed) = feed.end(whole.then_some(size));
+        indexed.expired = expired;
+        indexed.not_indexed = not_indexed;
         indexed.pending = indexed.pending.saturating_sub(expired);
         // All senders end once the last part is taken.
         for outcome in outcomes.iter() {
-            order.add(outcome, cursor, indexed)?;
+            order.add(outcome, reached, indexed)?;
             with.told.at(of - indexed.pending, of);
         }
         read.map_err(Halt::Fatal)
@@ -184,26 +278,26 @@ impl Order {
     fn take(
         &mut self,
         outcomes: &mpsc::Receiver<(u64, u64, u64)>,
-        cursor: &mut Cursor<'_>,
+        reached: &mut dyn Reached,
         indexed: &mut Indexed,
     ) -> Result<(), Halt> {
-        outcomes.try_iter().try_for_each(|outcome| self.add(outcome, cursor, indexed))
+        outcomes.try_iter().try_for_each(|outcome| self.add(outcome, reached, indexed))
     }
 
     fn add(
         &mut self,
         (number, next, rows): (u64, u64, u64),
-        cursor: &mut Cursor<'_>,
+        reached: &mut dyn Reached,
         indexed: &mut Indexed,
     ) -> Result<(), Halt> {
         indexed.pending = indexed.pending.saturating_sub(rows);
         self.early.insert(number, next);
-        let mut reached = None;
+        let mut all = None;
         while let Some(next) = self.early.remove(&self.next) {
             self.next += 1;
-            reached = Some(next);
+            all = Some(next);
         }
-        reached.map_or(Ok(()), |next| cursor.advance(next).map_err(Halt::Fatal))
+        all.map_or(Ok(()), |next| reached.advance(next).map_err(Halt::Fatal))
     }
 }
 
@@ -218,6 +312,7 @@ struct Feed<'a> {
     next: u64,
     rows: u64,
     expired: u64,
+    not_indexed: u64,
 }
 
 impl<'a> Feed<'a> {
@@ -231,25 +326,22 @@ impl<'a> Feed<'a> {
             next: 0,
             rows: 0,
             expired: 0,
+            not_indexed: 0,
         }
     }
 
     /// Sends the rows of an object.
     fn object(&mut self, pending: &Pending, halted: &dyn Fn() -> bool) -> Result<(), Fatal> {
-        let Pending { object, op } = pending;
+        let Pending { object, op, rows } = pending;
         self.next = object.leaf;
         let day = Day::parse(&object.rows.day).unwrap_or(Day::Undated);
         let settings = self.with.settings;
-        if let (Some(retention), Day::Dated(days)) = (settings.retention, day) {
-            let oldest =
-                self.with.now.0.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
-            if (days + 1).saturating_mul(86_400_000_000) <= oldest {
-                self.expired += object.rows.count;
-                self.next = object.leaf + 1;
-                return Ok(());
-            }
+        if settings.is_expired(day, self.with.now) {
+            self.expired += object.rows.count;
+            self.next = object.leaf + 1;
+            return Ok(());
         }
-        let index = IndexName::of(&object.rows.dataset, &settings.namespace, settings.period, day);
+        let index = settings.index_of(&object.rows.dataset, day);
         let reader = objects::open(self.with.store, &object.object.key)?;
         let projection = match settings.original {
             true => Projection::All,
@@ -257,9 +349,14 @@ impl<'a> Feed<'a> {
                 Column::ALL.into_iter().filter(|column| *column != Column::EventOriginal).collect(),
             ),
         };
-        for batch in reader.batches(&projection, Selection::All) {
+        for batch in reader.batches(&projection, rows.selection()) {
             let batch = batch.map_err(|e| objects::at(&object.object.key, e))?;
-            for row in batch.rows() {
+            for row in batch.rows().filter(|row| rows.has(row)) {
+                self.rows += 1;
+                if !settings.filter.takes(&object.rows.dataset, row.columns) {
+                    self.not_indexed += 1;
+                    continue;
+                }
                 let event = Event {
                     uid: row.uid,
                     hash: row.hash.unwrap_or_default(),
@@ -271,7 +368,6 @@ impl<'a> Feed<'a> {
                     original: row.original,
                 };
                 self.bulk.push(*op, &index, &event, &mut self.writer);
-                self.rows += 1;
                 if self.bulk.is_full() {
                     self.flush();
                     if halted() {
@@ -293,14 +389,14 @@ impl<'a> Feed<'a> {
     }
 
     /// Sends what is left; where all was read, the log's entries up to `size` are done with it. Gives the rows that
-    /// were left out for their age.
-    fn end(mut self, size: Option<u64>) -> u64 {
+    /// were left out for their age, and those that configuration leaves out.
+    fn end(mut self, size: Option<u64>) -> (u64, u64) {
         if let Some(size) = size {
             self.next = size;
         }
         if size.is_some() || !self.bulk.is_empty() {
             self.flush();
         }
-        self.expired
+        (self.expired, self.not_indexed)
     }
 }

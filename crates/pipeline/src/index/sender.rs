@@ -11,13 +11,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keytrail_index::{Answer, Bulk, Deferral, IndexName, Item, Outcome, answer};
+use keytrail_index::{Answer, Bulk, Deferral, IndexName, Item, Outcome, answer, creation};
 use keytrail_model::Fatal;
 use keytrail_ports::{IndexBody, IndexRequest, Method, Reply, Unreachable};
 use serde_json::{Value, json};
 
 use super::Indexing;
 use super::dead_letter::DeadLetter;
+use super::flow::Ready;
 
 /// What is asked for of an answer.
 const BULK: &str = "_bulk?filter_path=errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,\
@@ -59,6 +60,7 @@ pub struct Counts {
 /// Sends, from several threads at once.
 pub struct Sender<'a> {
     with: &'a Indexing<'a>,
+    ready: &'a Ready,
     counts: Mutex<Counts>,
     /// Indices that are there.
     made: Mutex<Made>,
@@ -73,9 +75,10 @@ struct Made {
 }
 
 impl<'a> Sender<'a> {
-    pub fn new(with: &'a Indexing<'a>, stop: &'a AtomicBool) -> Self {
+    pub fn new(with: &'a Indexing<'a>, ready: &'a Ready, stop: &'a AtomicBool) -> Self {
         Self {
             with,
+            ready,
             counts: Mutex::default(),
             made: Mutex::default(),
             gate: Gate::new(with.settings.connections),
@@ -255,7 +258,10 @@ impl<'a> Sender<'a> {
                                  spread; raise `new_indices` if they are right"
                             ))));
                         }
-                        let put = request(Method::Put, IndexBody::Json(b"{}"));
+                        let layout = self.with.settings.layouts.of_index(name);
+                        let body =
+                            creation(name, layout, self.ready.server.kind, self.ready.policy.as_deref());
+                        let put = request(Method::Put, IndexBody::Json(body.to_string().as_bytes()));
                         if matches!(put, Ok(Reply { status: 200, .. })) {
                             lock(&self.made).new += 1;
                         }

@@ -1,9 +1,13 @@
 //! What a server needs before the first document: templates. And who it is.
 
-use keytrail_index::{Component, Target, components, dead_letter_template, index_template};
+use keytrail_index::{
+    Component, IndexName, Target, components, dead_letter_template, index_template, policy, policy_name,
+};
 use keytrail_model::{Fatal, Hash};
 use keytrail_ports::{EventIndex, IndexBody, IndexRequest, Method, Reply, Unreachable};
 use serde_json::Value;
+
+use super::Settings;
 
 /// A server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,11 +20,11 @@ pub struct Server {
     pub cluster: String,
 }
 
-/// A template, and what was done with it.
+/// A template or policy, and what was done with it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Installed {
     /// Its name on the server.
-    pub name: &'static str,
+    pub name: String,
     /// What was there; `None` where nothing was.
     pub before: Option<Value>,
     /// What is there now, or would be.
@@ -51,43 +55,146 @@ pub fn identify(index: &dyn EventIndex) -> Result<Server, Fatal> {
     Ok(Server { kind, version, cluster })
 }
 
-/// Puts the templates of this version where they are not, or only says what would be done.
+/// What a server was given.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Setup {
+    /// Templates and policy.
+    pub parts: Vec<Installed>,
+    /// Indices get this lifecycle policy. `None` where nothing expires, or the server knows no such policies.
+    pub policy: Option<String>,
+}
+
+/// Puts templates and policy of this version where they are not, or only says what would be done.
 ///
 /// # Errors
 /// As [`identify`].
-pub fn install(index: &dyn EventIndex, kind: Target, dry_run: bool) -> Result<Vec<Installed>, Fatal> {
-    let parts =
-        components(kind).into_iter().map(|Component { name, body }| ("_component_template", name, body));
+pub fn install(
+    index: &dyn EventIndex,
+    kind: Target,
+    settings: &Settings,
+    dry_run: bool,
+) -> Result<Setup, Fatal> {
+    let components = components(kind)
+        .into_iter()
+        .map(|Component { name, body }| ("_component_template", name, body, "component_template"));
     let whole = [("keytrail", index_template()), ("keytrail-deadletter", dead_letter_template())];
-    let whole = whole.into_iter().map(|(name, body)| ("_index_template", name, body));
-    let mut done = Vec::new();
-    for (place, name, mut now) in parts.chain(whole) {
-        let hash = Hash::of(now.to_string().as_bytes()).to_hex();
-        now["_meta"]["sha256"] = hash.into();
+    let whole = whole.into_iter().map(|(name, body)| ("_index_template", name, body, "index_template"));
+    let mut parts = Vec::new();
+    for (place, name, mut now, one) in components.chain(whole) {
+        now["_meta"]["sha256"] = Hash::of(now.to_string().as_bytes()).to_hex().into();
         let path = format!("{place}/{name}");
         let before = match ask(index, Method::Get, &path, IndexBody::Empty)? {
             Reply { status: 200, body, .. } => {
                 let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-                let one = place.trim_start_matches('_');
                 Some(said[format!("{one}s")][0][one].clone())
             }
             _ => None,
         };
         let same = before.as_ref().is_some_and(|before| before["_meta"] == now["_meta"]);
         if !same && !dry_run {
-            let reply = ask(index, Method::Put, &path, IndexBody::Json(now.to_string().as_bytes()))?;
-            if reply.status != 200 {
-                let said = refusal(reply.status, &reply.body);
-                return Err(Fatal::new("Fatal.IndexServer", format!("the server refuses `{path}`: {said}")));
-            }
+            put(index, &path, &now)?;
         }
-        done.push(Installed { name, before, now, same });
+        parts.push(Installed { name: name.to_owned(), before, now, same });
     }
-    Ok(done)
+    let policy = match (kind, settings.retention) {
+        (Target::Elasticsearch, Some(retention)) => {
+            let name = policy_name(&settings.namespace);
+            lifecycle(index, &name, policy(retention), dry_run)?
+        }
+        _ => None,
+    };
+    let name = policy.as_ref().map(|policy| policy.name.clone());
+    parts.extend(policy);
+    Ok(Setup { parts, policy: name })
+}
+
+/// The lifecycle policy; `None` where the server knows none.
+fn lifecycle(
+    index: &dyn EventIndex,
+    name: &str,
+    now: Value,
+    dry_run: bool,
+) -> Result<Option<Installed>, Fatal> {
+    let path = format!("_ilm/policy/{name}");
+    let before = match ask(index, Method::Get, &path, IndexBody::Empty)? {
+        Reply { status: 200, body, .. } => {
+            let mut said: Value = serde_json::from_slice(&body).unwrap_or_default();
+            Some(serde_json::json!({"policy": said[name]["policy"].take()}))
+        }
+        Reply { status: 404, .. } => None,
+        // No handler for it.
+        _ => return Ok(None),
+    };
+    let phases = |policy: &Value| policy["policy"]["phases"]["delete"]["min_age"].clone();
+    let same = before.as_ref().is_some_and(|before| phases(before) == phases(&now));
+    if !same && !dry_run {
+        put(index, &path, &now)?;
+    }
+    Ok(Some(Installed { name: name.to_owned(), before, now, same }))
+}
+
+fn put(index: &dyn EventIndex, path: &str, body: &Value) -> Result<(), Fatal> {
+    let reply = ask(index, Method::Put, path, IndexBody::Json(body.to_string().as_bytes()))?;
+    match reply.status {
+        200 => Ok(()),
+        status => {
+            let said = refusal(status, &reply.body);
+            Err(Fatal::new("Fatal.IndexServer", format!("the server refuses `{path}`: {said}")))
+        }
+    }
+}
+
+/// keytrail's indices of a namespace, with their primary shards, by name; those of dead letters, too.
+///
+/// # Errors
+/// As [`identify`].
+pub fn indices(index: &dyn EventIndex, settings: &Settings) -> Result<Vec<(IndexName, u32)>, Fatal> {
+    let namespace = &settings.namespace;
+    let path = format!(
+        "keytrail-*-{namespace}-*/_settings/index.number_of_shards?flat_settings=true&expand_wildcards=all"
+    );
+    let reply = ask(index, Method::Get, &path, IndexBody::Empty)?;
+    if reply.status != 200 {
+        let said = refusal(reply.status, &reply.body);
+        return Err(Fatal::new("Fatal.IndexServer", format!("the server does not list its indices: {said}")));
+    }
+    let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let listed = said.as_object().into_iter().flatten().filter_map(|(name, said)| {
+        let shards = said["settings"]["index.number_of_shards"].as_str()?.parse().ok()?;
+        Some((IndexName::parse(name, namespace)?, shards))
+    });
+    let mut indices: Vec<_> = listed.collect();
+    indices.sort();
+    Ok(indices)
+}
+
+/// Refuses a configuration by which events that are indexed would have another place: they would be there twice.
+///
+/// # Errors
+/// `Config.IndexLayout`, and as [`identify`].
+pub fn check_layouts(index: &dyn EventIndex, settings: &Settings) -> Result<(), Fatal> {
+    for (name, shards) in indices(index, settings)? {
+        if name.is_of_dead_letters() {
+            continue;
+        }
+        if let Err(layout) = settings.layouts.made(&name, shards) {
+            let why = format!(
+                "`{name}` is there with {shards} shards, and [index] makes indices of {layout} at that time: what is \
+                 indexed keeps its place; give the change a month from which it holds, in [[index.changes]]"
+            );
+            return Err(Fatal::new("Config.IndexLayout", why));
+        }
+    }
+    Ok(())
 }
 
 /// Asks once.
-fn ask(index: &dyn EventIndex, method: Method, path: &str, body: IndexBody<'_>) -> Result<Reply, Fatal> {
+pub(super) fn ask(
+    index: &dyn EventIndex,
+    method: Method,
+    path: &str,
+    body: IndexBody<'_>,
+) -> Result<Reply, Fatal> {
     let reply = reached(index.send(&IndexRequest { method, path, body }))?;
     match reply.status {
         401 | 403 => {
