@@ -3,13 +3,18 @@
 //! In: `keytrail` or `value`, and gzip files of one member with CloudTrail's `Records`. Out, on stdout: how
 //! many documents, and the bytes of all bodies. Both inflate, hash, and write the same number of documents; the second
 //! one fills fewer fields. `tests/bench bulk` runs it.
+//!
+//! In: `bodies`, a namespace, a folder, and archive objects. Out: the bodies that `keytrail index` sends of them, in the
+//! folder, for `tests/bench index`.
 
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 
+use keytrail_archive::{ObjectReader, Projection, Selection};
 use keytrail_index::{Bulk, Event, Fields, IndexName, Limits, Namespace, Op, Period, Writer};
 use keytrail_model::row::Provenance;
-use keytrail_model::{RowBuffer, Timestamp, Uid};
+use keytrail_model::{Column, Day, RowBuffer, Timestamp, Uid};
 use keytrail_normalize::{Context, Format, Masker, Standing};
 use libdeflater::Decompressor;
 use serde_json::{Value, json};
@@ -20,15 +25,70 @@ const HEAD: &str = "{\"Records\":[";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let way = args.next().ok_or("expected `keytrail` or `value`")?;
+    let way = args.next().ok_or("expected `keytrail`, `value` or `bodies`")?;
+    if way == "bodies" {
+        let (Some(namespace), Some(folder)) = (args.next(), args.next()) else {
+            return Err("expected a namespace and a folder".into());
+        };
+        return archived(&namespace, Path::new(&folder), args);
+    }
     let files = args.map(fs::read).collect::<Result<Vec<_>, _>>()?;
     let mut bodies = Bodies::default();
     match way.as_str() {
         "keytrail" => keytrail(&files, &mut bodies)?,
         "value" => value(&files, &mut bodies)?,
-        other => return Err(format!("expected `keytrail` or `value`, found `{other}`").into()),
+        other => return Err(format!("expected `keytrail`, `value` or `bodies`, found `{other}`").into()),
     }
     println!("{} {}", bodies.documents, bodies.bytes);
+    Ok(())
+}
+
+/// Writes the bodies of archive objects.
+fn archived(
+    namespace: &str,
+    folder: &Path,
+    objects: impl Iterator<Item = String>,
+) -> Result<(), Box<dyn Error>> {
+    let namespace = Namespace::new(namespace).ok_or("no namespace")?;
+    let (mut writer, mut bulk) = (Writer::new(Fields::default()), Bulk::new(Limits::default()));
+    let (mut bodies, mut documents) = (0, 0);
+    let mut flush = |bulk: &mut Bulk| -> std::io::Result<()> {
+        fs::write(folder.join(format!("{bodies:06}.ndjson")), bulk.body())?;
+        bodies += 1;
+        documents += bulk.items().len();
+        bulk.clear();
+        Ok(())
+    };
+    let columns = Column::ALL.into_iter().filter(|column| *column != Column::EventOriginal).collect();
+    let projection = Projection::Columns(columns);
+    for object in objects {
+        let part = |name: &str| object.split('/').find_map(|part| part.strip_prefix(name));
+        let (dataset, day) = part("dataset=").zip(part("day=")).ok_or("no object of an archive")?;
+        let day = Day::parse(day).ok_or("no day")?;
+        let index = IndexName::of(dataset, &namespace, Period::Month, day);
+        for batch in ObjectReader::in_memory(fs::read(&object)?)?.batches(&projection, Selection::All) {
+            for row in batch?.rows() {
+                let event = Event {
+                    uid: row.uid,
+                    hash: row.hash.unwrap_or_default(),
+                    ingested: row.ingested,
+                    group: row.group,
+                    input: row.input,
+                    columns: row.columns,
+                    enrichment: row.enrichment,
+                    original: None,
+                };
+                bulk.push(Op::Create, &index, &event, &mut writer);
+                if bulk.is_full() {
+                    flush(&mut bulk)?;
+                }
+            }
+        }
+    }
+    if !bulk.is_empty() {
+        flush(&mut bulk)?;
+    }
+    println!("{documents} {bodies}");
     Ok(())
 }
 
@@ -75,7 +135,7 @@ fn documents(
     bulk: &mut Bulk,
     writer: &mut Writer,
     namespace: &Namespace,
-    index: &mut Option<(keytrail_model::Day, IndexName)>,
+    index: &mut Option<(Day, IndexName)>,
     bodies: &mut Bodies,
 ) {
     for row in rows.rows() {

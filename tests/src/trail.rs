@@ -150,19 +150,7 @@ impl Trail {
 
     /// Runs `keytrail ARGS...` with these bytes on standard input.
     pub fn keytrail_fed<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, input: &[u8]) -> Ran {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("keytrail starts");
-        let mut stdin = child.stdin.take().expect("piped");
-        thread::scope(|scope| {
-            // It may end without reading all of its input.
-            scope.spawn(move || drop(stdin.write_all(input)));
-            child.wait_with_output().expect("it ends").into()
-        })
+        fed(&mut self.command(args), input)
     }
 
     /// `keytrail run ARGS...` (inputs and options).
@@ -221,20 +209,25 @@ impl Trail {
     /// Rows of an SQL query by DuckDB, which knows nothing of keytrail: `{archive}` in it stands for the
     /// archive's files as a table. One object a row, by the columns' names.
     pub fn query(&self, sql: &str) -> Vec<Value> {
+        self.queries(&[sql.to_owned()]).pop().expect("one statement")
+    }
+
+    /// The rows of each of some statements, one after another in one session; none of those that make a table.
+    pub fn queries(&self, statements: &[String]) -> Vec<Vec<Value>> {
         const SCRIPT: &str = "import sys, json, duckdb\n\
-            q = duckdb.sql(sys.argv[1])\n\
-            for row in q.fetchall():\n    print(json.dumps(dict(zip(q.columns, row)), default=str))\n";
+            for sql in json.load(sys.stdin):\n    \
+              q = duckdb.sql(sql)\n    \
+              rows = [dict(zip(q.columns, row)) for row in q.fetchall()] if q else []\n    \
+              print(json.dumps(rows, default=str))\n";
         let table = format!(
             "read_parquet('{}/archive/**/*.parquet', hive_partitioning=true, union_by_name=true, \
              hive_types={{'day': VARCHAR}})",
             self.data().display()
         );
-        let output = Command::new(tools::python())
-            .args(["-c", SCRIPT, &sql.replace("{archive}", &table)])
-            .output()
-            .expect("python starts");
-        let ran = Ran::from(output).success();
-        ran.stdout.lines().map(|row| serde_json::from_str(row).expect("JSON")).collect()
+        let statements: Vec<String> = statements.iter().map(|sql| sql.replace("{archive}", &table)).collect();
+        let mut python = Command::new(tools::python());
+        let ran = fed(python.args(["-c", SCRIPT]), json!(statements).to_string().as_bytes()).success();
+        ran.stdout.lines().map(|rows| serde_json::from_str(rows).expect("JSON")).collect()
     }
 
     /// The log's entries at its published checkpoint, read as any reader of `tlog-tiles` would.
@@ -342,6 +335,22 @@ pub fn found(report: &Value) -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     found
+}
+
+/// Runs a command to its end with these bytes on standard input.
+fn fed(command: &mut Command, input: &[u8]) -> Ran {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    thread::scope(|scope| {
+        // It may end without reading all of its input.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().expect("it ends").into()
+    })
 }
 
 /// Copies a folder with all that is in it.

@@ -8,6 +8,7 @@ pub mod compact;
 pub mod dedup;
 pub mod enrich;
 pub mod follow;
+pub mod index;
 pub mod ingest;
 pub mod memory;
 pub mod peers;
@@ -192,7 +193,7 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 10] = [
+pub const BENCHES: [Bench; 11] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
@@ -204,6 +205,12 @@ pub const BENCHES: [Bench; 10] = [
         about: "gz to bulk bodies of a search index on one core, against a path over serde_json::Value",
         if_named: false,
         run: bulk::run,
+    },
+    Bench {
+        name: "index",
+        about: "`keytrail index` into Elasticsearch, against plain POSTs and Python's parallel_bulk",
+        if_named: false,
+        run: index::run,
     },
     Bench {
         name: "dedup",
