@@ -47,6 +47,9 @@ def lens(name, attributes):
         buckets = [columns[c]["isBucketed"] for c in order]
         check(buckets == sorted(buckets, reverse=True), f"{name}: a figure stands before a bucket")
         for column in columns.values():
+            if column["operationType"] == "date_histogram" and column["sourceField"] != "@timestamp":
+                params = column["params"]
+                check(params.get("ignoreTimeRange") and params["interval"] != "auto", f"{name}: another range of time")
             by = column.get("params", {}).get("orderBy", {})
             if by.get("type") == "column":
                 check(not columns[by["columnId"]]["isBucketed"], f"{name}: ordered by a bucket")

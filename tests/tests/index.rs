@@ -81,6 +81,39 @@ fn rewrites_replace_what_they_change_and_nothing_else() {
     assert_eq!(indexed.documents(), 5);
 }
 
+#[track_caller]
+fn takes_a_large_event_in_part(server: &SearchServer) {
+    let indexed = Indexed::on(server);
+    let mut large: Value = serde_json::from_str(&event("large", 0)).expect("JSON");
+    large["userAgent"] = json!("x".repeat(32 << 20));
+    let context: serde_json::Map<_, _> = (0..10_000).map(|n| (format!("key-{n:05}"), json!("v"))).collect();
+    large["requestParameters"] = json!({"keyId": "alias/large", "encryptionContext": context});
+    let input = indexed.trail.input("in.json", format!("{large}\n{}", event("small", 1)));
+    let said = indexed.run(&[input.to_str().expect("UTF-8"), "--max-record-size", "64MB"]);
+    assert_eq!((number(&said["created"]), &said["dead_letters"]), (2, &json!({})), "{said}");
+    let uid = indexed.trail.query("select keytrail_uid as uid from {archive} where event_id = 'large'");
+    let source = indexed.source(&text(&uid[0]["uid"]));
+    let partial = &source["keytrail"]["index"]["partial"];
+    assert_eq!(*partial, json!(["keytrail.encryption_context", "user_agent.original"]));
+    let context = source["keytrail"]["encryption_context"].as_object().expect("an object");
+    assert_eq!((context.len(), text(&source["user_agent"]["original"]).len()), (100, 32_000));
+    // What was left out is in the archive, and what is there is found.
+    let found = json!({"query": {"term": {"keytrail.encryption_context": "v"}}});
+    let found = server.post(&format!("{}/_search", indexed.pattern()), &found);
+    assert_eq!(found.body["hits"]["total"]["value"], 1, "{found:?}");
+    indexed.reconcile(0, &[]);
+}
+
+#[test]
+fn elasticsearch_takes_a_large_event_in_part() {
+    takes_a_large_event_in_part(&SearchServer::elasticsearch());
+}
+
+#[test]
+fn opensearch_takes_a_large_event_in_part() {
+    takes_a_large_event_in_part(&SearchServer::opensearch());
+}
+
 #[test]
 fn what_a_mapping_refuses_is_a_dead_letter() {
     let server = SearchServer::elasticsearch();

@@ -326,7 +326,7 @@ fn namespaces_are_apart(server: &SearchServer) {
         let lines: String =
             ids.iter().map(|id| event(id, "2024-02-03T10:00:00Z", "Alice", &json!({}))).collect();
         let input = indexed.trail.input("in.json", lines);
-        load(&indexed, &[input.to_str().expect("UTF-8")]);
+        load(indexed, &[input.to_str().expect("UTF-8")]);
     }
     assert_eq!(server.count(&format!("keytrail-deadletter-{}-*", one.namespace)), 1);
     for (indexed, id) in [(&one, "17"), (&other, "18")] {

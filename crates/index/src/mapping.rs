@@ -73,6 +73,8 @@ pub fn components(target: Target) -> Vec<Component> {
             body: json!({"version": VERSION, "_meta": meta, "template": {"settings": {"index": {
                 "codec": "best_compression",
                 "refresh_interval": "5s",
+                // A copy where there is a second node; a single one stays green.
+                "auto_expand_replicas": "0-1",
                 "query": {"default_field": WORDS},
             }}}}),
         },

@@ -90,7 +90,7 @@ fn aggregations(panel: &Figures, buckets: &[Bucket]) -> Map<String, Value> {
 fn of_figure(figure: &Figure) -> Option<Value> {
     match &figure.of {
         Of::Count => None,
-        Of::CountOf(filter) => Some(json!({"filter": filter.query()})),
+        Of::CountWhere(filter) => Some(json!({"filter": filter.query()})),
         Of::Unique(field) => Some(json!({"cardinality": {"field": field}})),
         Of::Min(field) => Some(json!({"min": {"field": field}})),
         Of::Max(field) => Some(json!({"max": {"field": field}})),
@@ -148,7 +148,7 @@ fn key(bucket: &Bucket, found: &Value) -> Value {
 fn value(figure: &Figure, at: &Value) -> Value {
     match &figure.of {
         Of::Count => at["doc_count"].clone(),
-        Of::CountOf(_) => at[figure.name]["doc_count"].clone(),
+        Of::CountWhere(_) => at[figure.name]["doc_count"].clone(),
         Of::Unique(_) => at[figure.name]["value"].clone(),
         // Whole numbers, and times in milliseconds, which servers give as floating point.
         Of::Min(_) | Of::Max(_) => match at[figure.name]["value"].as_f64() {

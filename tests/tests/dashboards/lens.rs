@@ -110,7 +110,12 @@ fn bucket_column(bucket: &Bucket, figures: &Figures) -> Value {
         By::Time(field, every) => {
             column["sourceField"] = (*field).into();
             let empty = figures.form == Form::Bars;
-            let params = json!({"interval": every, "includeEmptyRows": empty, "dropPartials": false});
+            let mut params = json!({"interval": every, "includeEmptyRows": empty, "dropPartials": false});
+            if *field != "@timestamp" {
+                // Otherwise the range of time that a person sets would be one of this field, and not of the events'
+                // own time. Kibana has no `auto` for it.
+                params["ignoreTimeRange"] = true.into();
+            }
             ("date_histogram", "date", "interval", params)
         }
         By::Filters(filters) => {
@@ -130,7 +135,7 @@ fn bucket_column(bucket: &Bucket, figures: &Figures) -> Value {
 
 fn figure_column(figure: &Figure) -> Value {
     let (operation, field, kind) = match &figure.of {
-        Of::Count | Of::CountOf(_) => ("count", RECORDS, "number"),
+        Of::Count | Of::CountWhere(_) => ("count", RECORDS, "number"),
         Of::Unique(field) => ("unique_count", *field, "number"),
         Of::Min(field) => ("min", *field, kind_of(field)),
         Of::Max(field) => ("max", *field, kind_of(field)),
@@ -139,7 +144,7 @@ fn figure_column(figure: &Figure) -> Value {
         "customLabel": true, "label": figure.label, "isBucketed": false, "operationType": operation, "dataType": kind,
         "scale": "ratio", "sourceField": field, "params": {"emptyAsNull": matches!(figure.of, Of::Min(_) | Of::Max(_))},
     });
-    if let Of::CountOf(filter) = &figure.of {
+    if let Of::CountWhere(filter) = &figure.of {
         column["filter"] = kuery(&filter.kql());
     }
     column

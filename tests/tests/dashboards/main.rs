@@ -17,8 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use keytrail_index::{Component, Target, components, dead_letter_template, index_template};
+use keytrail_index::{
+    Component, Namespace, Target, components, dead_letter_template, index_template, policy, policy_name,
+};
 use keytrail_model::{ActionClass, Hash};
 use keytrail_tests::oracle::oracle;
 use keytrail_tests::search_server::{Kind, SearchServer, namespace};
@@ -37,6 +40,9 @@ const EVER: (&str, &str) = ("2006-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000
 /// Some hours of an attack, which is in the examples.
 const SOME_HOURS: (&str, &str) = ("2023-07-10T11:00:00.000Z", "2023-07-10T12:20:00.000Z");
 
+/// 400 days.
+const RETENTION: Duration = Duration::from_secs(400 * 86_400);
+
 fn folder() -> PathBuf {
     tools::root().join("infra/elasticsearch")
 }
@@ -45,8 +51,7 @@ fn folder() -> PathBuf {
 fn made() -> BTreeMap<String, String> {
     let mut made = BTreeMap::from([("kibana/keytrail.ndjson".to_owned(), objects::ndjson())]);
     for target in [Target::Elasticsearch, Target::OpenSearch] {
-        for (path, body) in installed(target) {
-            let mut body = body;
+        for (path, mut body) in templates(target).into_iter().chain(policies(target)) {
             body.sort_all_objects();
             let text = serde_json::to_string_pretty(&body).expect("JSON") + "\n";
             made.insert(format!("{}/{path}.json", of(target)), text);
@@ -62,8 +67,8 @@ fn of(target: Target) -> &'static str {
     }
 }
 
-/// What `keytrail index setup` puts on a server, by the path that it puts it under.
-fn installed(target: Target) -> Vec<(String, Value)> {
+/// Templates that `keytrail index setup` puts on a server, by the path that it puts them under.
+fn templates(target: Target) -> Vec<(String, Value)> {
     let parts = components(target)
         .into_iter()
         .map(|Component { name, body }| (format!("_component_template/{name}"), body));
@@ -75,6 +80,15 @@ fn installed(target: Target) -> Vec<(String, Value)> {
         (path, body)
     };
     parts.chain(whole).map(tagged).collect()
+}
+
+/// Lifecycle policies that it puts there for the default namespace and a retention as in the template of `keytrail.toml`.
+fn policies(target: Target) -> Vec<(String, Value)> {
+    let name = policy_name(&Namespace::default());
+    match target {
+        Target::Elasticsearch => vec![(format!("_ilm/policy/{name}"), policy(RETENTION))],
+        Target::OpenSearch => vec![],
+    }
 }
 
 #[test]
@@ -90,7 +104,15 @@ fn the_files_are_what_the_code_makes() {
         assert!(found == text, "infra/elasticsearch/{path} is out of date: run with KEYTRAIL_BLESS=1");
     }
     let page = fs::read_to_string(folder().join("README.md")).expect("a page");
-    for dashboard in dashboards() {
+    let (dashboards, searches) = (dashboards(), searches());
+    let panels: usize = dashboards.iter().map(|d| d.panels.len()).sum();
+    let counts = format!(
+        "2 data views, {} searches, {} dashboards with {panels} panels",
+        searches.len(),
+        dashboards.len()
+    );
+    assert!(page.contains(&counts), "README.md does not say `{counts}`");
+    for dashboard in dashboards {
         assert!(page.contains(dashboard.title), "README.md does not name `{}`", dashboard.title);
     }
 }
@@ -105,6 +127,33 @@ fn saved_objects_have_the_published_form() {
         "index-pattern": 2, "search": searches().len(), "dashboard": dashboards().len(), "panels": panels,
     });
     assert_eq!(counts, expected);
+}
+
+/// As Elasticsearch's specification has it: phases with an age and actions, and what is nobody's but ours.
+#[test]
+fn the_lifecycle_policy_has_the_published_form() {
+    for (path, policy) in policies(Target::Elasticsearch) {
+        assert_eq!(path, "_ilm/policy/keytrail-default");
+        let keys = |value: &Value| -> Vec<String> {
+            value.as_object().expect("an object").keys().cloned().collect()
+        };
+        assert_eq!(keys(&policy), ["policy"]);
+        assert!(
+            keys(&policy["policy"]).iter().all(|key| ["_meta", "phases"].contains(&key.as_str())),
+            "{policy}"
+        );
+        let phases = policy["policy"]["phases"].as_object().expect("phases");
+        assert!(
+            phases.keys().all(|name| ["hot", "warm", "cold", "frozen", "delete"].contains(&name.as_str()))
+        );
+        for phase in phases.values() {
+            assert_eq!(keys(phase), ["actions", "min_age"]);
+            let age =
+                phase["min_age"].as_str().expect("an age").trim_start_matches(|c: char| c.is_ascii_digit());
+            assert!(["ms", "s", "m", "h", "d"].contains(&age), "{phase}");
+        }
+        assert_eq!(phases["delete"]["actions"], json!({"delete": {}}));
+    }
 }
 
 #[test]
@@ -153,7 +202,7 @@ fn filters() -> Vec<Filter> {
     for (_, figures) in panels() {
         filters.push(figures.filter);
         for figure in figures.figures {
-            if let Of::CountOf(filter) = figure.of {
+            if let Of::CountWhere(filter) = figure.of {
                 filters.push(filter);
             }
         }
@@ -380,11 +429,16 @@ fn files_are_what_setup_installs(server: &SearchServer) {
         Kind::Opensearch => Target::OpenSearch,
         _ => Target::Elasticsearch,
     };
-    for (path, _) in installed(target) {
+    for (path, _) in templates(target) {
         let file = folder().join(of(target)).join(format!("{path}.json"));
         let body = serde_json::from_slice(&fs::read(&file).expect("a file")).expect("JSON");
         let answer = server.put(&path, &body);
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    // These servers have no lifecycles: the policy is held against its form alone.
+    for (path, policy) in policies(target) {
+        let answer = server.put(&path, &policy);
+        assert!(answer.status == 400 && answer.body.to_string().contains("no handler"), "{answer:?}");
     }
     let setup = Command::new(tools::keytrail())
         .args(["index", "setup", "--dry-run", "--elasticsearch", &server.url()])
@@ -392,7 +446,7 @@ fn files_are_what_setup_installs(server: &SearchServer) {
         .expect("keytrail starts");
     let said = String::from_utf8(setup.stdout).expect("UTF-8");
     assert!(setup.status.success(), "{said}");
-    assert_eq!(said.matches("as it should be").count(), installed(target).len(), "{said}");
+    assert_eq!(said.matches("as it should be").count(), templates(target).len(), "{said}");
     assert!(!said.contains("would be"), "{said}");
 }
 

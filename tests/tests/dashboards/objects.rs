@@ -1,7 +1,7 @@
 //! Saved objects of Kibana, as its import takes them: data views, searches, dashboards.
 //!
-//! The versions are those of Kibana 8.18 and 9.0. A newer Kibana brings them forward by itself; an older one refuses
-//! them.
+//! The versions are those of published exports of May 2025, when Kibana 8.18 and 9.0 were current. A newer Kibana
+//! brings them forward by itself; an older one refuses them.
 
 use serde_json::{Map, Value, json};
 

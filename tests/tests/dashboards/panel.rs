@@ -112,7 +112,7 @@ pub enum Of {
     /// How many there are.
     Count,
     /// How many of them fulfil a filter.
-    CountOf(Filter),
+    CountWhere(Filter),
     /// How many values a field has among them.
     Unique(&'static str),
     /// The smallest value of a field.
@@ -225,7 +225,7 @@ pub fn count(name: &'static str, label: &'static str) -> Figure {
 
 /// How many of them fulfil a filter.
 pub fn count_of(name: &'static str, label: &'static str, filter: Filter) -> Figure {
-    Figure { name, label, of: Of::CountOf(filter) }
+    Figure { name, label, of: Of::CountWhere(filter) }
 }
 
 /// How many values a field has among them.
@@ -256,7 +256,7 @@ impl Figures {
         for figure in &self.figures {
             match &figure.of {
                 Of::Count => {}
-                Of::CountOf(filter) => fields.extend(filter.fields()),
+                Of::CountWhere(filter) => fields.extend(filter.fields()),
                 Of::Unique(field) | Of::Min(field) | Of::Max(field) => fields.push(field),
             }
         }

@@ -11,7 +11,7 @@ pub fn coverage() -> Dashboard {
     let source = || values("source", "Source", "keytrail.source", 100);
     let read = || max("read", "Last read", "event.ingested");
     let hour = Bucket { name: "time", label: "Hour", by: By::Time("@timestamp", "1h") };
-    let reading = |every| Bucket { name: "read", label: "Read", by: By::Time("event.ingested", every) };
+    let reading = || Bucket { name: "read", label: "Read", by: By::Time("event.ingested", "1h") };
     Dashboard {
         id: "keytrail-coverage",
         title: "coverage and lag",
@@ -49,16 +49,16 @@ pub fn coverage() -> Dashboard {
             )
             .wide(),
             over_time(
-                "When events were read, by dataset",
+                "Events read an hour, by dataset",
                 all(),
                 dataset(),
-                reading("auto"),
-                "SELECT dataset, read_ms // 86400000 * 86400000 AS read, count(*) AS events FROM events GROUP BY ALL",
+                reading(),
+                "SELECT dataset, read_ms // 3600000 * 3600000 AS read, count(*) AS events FROM events GROUP BY ALL",
             ),
             table(
                 "How old they were when they were read: oldest and newest of each hour",
                 all(),
-                [dataset(), reading("1h")],
+                [dataset(), reading()],
                 [events(), first(), last()],
                 "SELECT dataset, read_ms // 3600000 * 3600000 AS read, count(*) AS events, min(ms) AS first, max(ms) AS last
                  FROM events GROUP BY ALL",
