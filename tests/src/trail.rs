@@ -214,7 +214,9 @@ impl Trail {
 
     /// The rows of each of some statements, one after another in one session; none of those that make a table.
     pub fn queries(&self, statements: &[String]) -> Vec<Vec<Value>> {
+        // DuckDB shows its progress on standard output.
         const SCRIPT: &str = "import sys, json, duckdb\n\
+            duckdb.sql('SET enable_progress_bar = false')\n\
             for sql in json.load(sys.stdin):\n    \
               q = duckdb.sql(sql)\n    \
               rows = [dict(zip(q.columns, row)) for row in q.fetchall()] if q else []\n    \
