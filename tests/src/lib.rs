@@ -7,12 +7,14 @@
 
 pub mod bench;
 pub mod digests;
+pub mod fault_proxy;
 pub mod forge;
 pub mod indexed;
 pub mod load;
 pub mod mmdb;
 pub mod openbao;
 pub mod oracle;
+pub mod projection;
 pub mod search_server;
 pub mod service;
 pub mod tools;

@@ -356,7 +356,7 @@ fn agent(ca: Option<&Path>) -> Agent {
 }
 
 /// A port that is free now, below those that Linux gives to clients: it is still free after a restart.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     (0..1000)
         .map(|_| 20_000 + u16::try_from(random() % 10_000).expect("below 10,000"))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

@@ -231,28 +231,6 @@ mod own_server {
 
     use super::*;
 
-    #[test]
-    fn an_outage_is_caught_up_on() {
-        let mut server = OwnServer::start(Kind::Elasticsearch, &[]);
-        let known = (*server).clone();
-        let indexed = Indexed::on(&known);
-        let inputs = [event("a", 0), event("b", 1), event("c", 2)];
-        let paths: Vec<_> =
-            inputs.iter().zip(1..).map(|(i, n)| indexed.trail.input(&format!("{n}.json"), i)).collect();
-        let run = |n: usize| indexed.run(&[paths[n].to_str().expect("UTF-8")]);
-        assert_eq!(number(&run(0)["created"]), 1);
-        server.kill();
-        for n in [1, 2] {
-            assert_eq!(text(&run(n)["parked"]["code"]), "Retryable.IndexFailed");
-        }
-        assert_eq!(indexed.rows(), 3);
-        indexed.index(75);
-        server.restart();
-        let said = indexed.index(0);
-        assert_eq!((number(&said["created"]), number(&said["duplicates"])), (2, 0), "{said}");
-        assert_eq!(indexed.documents(), 3);
-    }
-
     /// A queue of one: most of what is sent at once is refused, some of it item by item.
     #[test]
     fn back_pressure_loses_nothing() {

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keytrail_adapters::elasticsearch::{Credentials, Elasticsearch};
@@ -18,9 +17,6 @@ use crate::folder::{Folder, read_file};
 use crate::run::stop_on_signals;
 use crate::terminal::{count, escape, json_line};
 use crate::{config, exit, print, tell};
-
-/// How long a request may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Catches up, or prepares a server.
 pub fn index(command: &IndexArgs) -> Result<ExitCode, Fatal> {
@@ -49,7 +45,7 @@ pub fn server(args: &ServerArgs, declared: &DeclaredIndex) -> Result<Option<Elas
         }
     };
     let ca = declared.ca.as_ref().map(|path| read_file(path)).transpose()?;
-    let server = Elasticsearch::new(url, &credentials, ca.as_deref(), TIMEOUT);
+    let server = Elasticsearch::new(url, &credentials, ca.as_deref(), declared.timeout);
     server.map(Some).map_err(|e| config(format!("the search index: {e}")))
 }
 

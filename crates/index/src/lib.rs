@@ -27,7 +27,7 @@ pub use layout::{Layout, Layouts};
 pub use lifecycle::{creation, policy, policy_name};
 pub use mapping::{Component, Target, components, dead_letter_template, index_template, mapping};
 pub use name::{IndexName, Namespace, Period};
-pub use response::{Answer, Deferral, Outcome, answer};
+pub use response::{Answer, Deferral, Outcome, answer, is_block};
 pub use search::{
     FieldName, KEPT, Mistake, PAGE_PATH, Page, PageRequest, Place, Points, Refusal, Search, Total,
     UnknownField, events_of, page,

@@ -151,8 +151,10 @@ pub fn answer(bulk: &Bulk, status: u16, body: &[u8]) -> Answer {
     }
 }
 
-fn is_block(kind: &str) -> bool {
-    kind.contains("cluster_block_exception")
+/// Whether what a server said, or the type of its error, is a block of an administrator or of a full disk: nobody is
+/// refused, and it ends. OpenSearch has a type of its own where no index may be made.
+pub fn is_block(said: &str) -> bool {
+    ["cluster_block_exception", "index_create_block_exception"].iter().any(|kind| said.contains(kind))
 }
 
 fn items(bulk: &Bulk, body: &[u8]) -> std::result::Result<Vec<Outcome>, String> {
@@ -278,6 +280,10 @@ mod tests {
         let block = r#""error":{"type":"cluster_block_exception","reason":"index [x] blocked"}}"#;
         assert!(is(&format!(r#"{{"status":429,{block}"#), "Retryable.IndexDiskFull"));
         assert!(is(&format!(r#"{{"status":403,{block}"#), "Retryable.IndexBlocked"));
+        assert!(is(
+            r#"{"status":403,"error":{"type":"index_create_block_exception","reason":"blocked"}}"#,
+            "Retryable.IndexBlocked"
+        ));
         let closed = r#"{"status":400,"error":{"type":"index_closed_exception","reason":"closed"}}"#;
         assert!(is(closed, "Retryable.IndexBlocked"));
         assert!(failed(r#"{"status":503,"error":{"type":"unavailable_shards_exception"}}"#));

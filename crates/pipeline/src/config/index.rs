@@ -26,6 +26,7 @@ pub const TEMPLATE: &str = r#"
 # connections    requests at once, at most
 # bulk_bytes     size at which a request is closed
 # new_indices    indices made in one go, at most: event times may be anything
+# timeout        how long a request may take
 # patience       how long a server that takes nothing is asked again before the rest is left for later
 #
 # Example:
@@ -41,6 +42,7 @@ pub const TEMPLATE: &str = r#"
 #connections = 4
 #bulk_bytes = 5242880
 #new_indices = 500
+#timeout = "60s"
 #patience = "30s"
 #
 # Another period or number of shards, for events from a month of their own time on (what is indexed keeps its place):
@@ -61,7 +63,7 @@ pub const TEMPLATE: &str = r#"
 "#;
 
 /// A search index, as configured.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeclaredIndex {
     /// Where its server is.
     pub url: Option<String>,
@@ -69,10 +71,19 @@ pub struct DeclaredIndex {
     pub credentials: Option<PathBuf>,
     /// Certificates (PEM) of who may have signed the server's.
     pub ca: Option<PathBuf>,
+    /// How long a request may take.
+    pub timeout: Duration,
     /// How events are indexed.
     pub settings: Settings,
 }
 
+impl Default for DeclaredIndex {
+    fn default() -> Self {
+        Self { url: None, credentials: None, ca: None, timeout: TIMEOUT, settings: Settings::default() }
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -106,6 +117,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> DeclaredIndex {
             url,
             credentials,
             ca,
+            timeout: section.duration("timeout", SECOND..=HOUR).unwrap_or(TIMEOUT),
             settings: Settings {
                 namespace,
                 layouts,

@@ -4,6 +4,7 @@
 //! row of it and of all before it has an outcome.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -15,7 +16,7 @@ use keytrail_ports::BlobStore;
 
 use super::cursor::Cursor;
 use super::plan::{self, Pending};
-use super::sender::{Counts, Halt, Sender};
+use super::sender::{Counts, Halt, Sender, Wait};
 use super::setup::{self, Server};
 use super::{Indexed, Indexing};
 use crate::objects;
@@ -59,7 +60,7 @@ impl Indexer {
     /// not take now is no error: [`Indexed::parked`]. `Config.IndexLayout`: indices that are there are cut otherwise.
     pub fn index(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
         let namespace = with.settings.namespace.as_str();
-        let ready = match self.prepare(with) {
+        let ready = match self.prepare(with, stop) {
             Ok(ready) => ready,
             Err(fatal) => {
                 let parked = unprepared(fatal)?;
@@ -90,7 +91,7 @@ impl Indexer {
         (from, to): (Option<Timestamp>, Option<Timestamp>),
         stop: &AtomicBool,
     ) -> Result<Indexed, Fatal> {
-        let ready = match self.prepare(with) {
+        let ready = match self.prepare(with, stop) {
             Ok(ready) => ready,
             Err(fatal) => return unprepared(fatal),
         };
@@ -163,8 +164,18 @@ impl Indexer {
         Ok(Indexed { created, replaced, duplicates, dead_letters, ..indexed })
     }
 
-    /// The server as it is now, with its templates.
-    pub(super) fn prepare(&mut self, with: &Indexing<'_>) -> Result<Ready, Fatal> {
+    /// The server as it is now, with its templates, asked as long as it may take to come back.
+    pub(super) fn prepare(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Ready, Fatal> {
+        let mut wait = Wait::new(with.settings.patience);
+        loop {
+            match self.identify(with) {
+                Err(fatal) if is_delay(&fatal) && wait.wait(None, stop) => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    fn identify(&mut self, with: &Indexing<'_>) -> Result<Ready, Fatal> {
         let server = setup::identify(with.index)?;
         if let Some(ready) = self.ready.as_ref().filter(|ready| ready.server == server) {
             return Ok(ready.clone());
@@ -178,12 +189,14 @@ impl Indexer {
 /// A server that does not answer costs delay alone; how much is waiting is known with its cursor, which is that of a
 /// server.
 fn unprepared(fatal: Fatal) -> Result<Indexed, Fatal> {
-    match fatal.code {
-        "Retryable.IndexFailed" => {
-            Ok(Indexed { parked: Some((fatal.code, fatal.message)), ..Indexed::default() })
-        }
-        _ => Err(fatal),
+    match is_delay(&fatal) {
+        true => Ok(Indexed { parked: Some((fatal.code, fatal.message)), ..Indexed::default() }),
+        false => Err(fatal),
     }
+}
+
+fn is_delay(fatal: &Fatal) -> bool {
+    fatal.code.starts_with("Retryable.Index")
 }
 
 /// Told that all entries of the log before one are done.
@@ -232,7 +245,12 @@ fn deliver(
                     if halt.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
                         continue;
                     }
-                    match sender.send(&part.bulk) {
+                    // A mistake ends this, and not whoever waits for an outcome.
+                    let sent = catch_unwind(AssertUnwindSafe(|| sender.send(&part.bulk)));
+                    let internal = |_| {
+                        Err(Halt::Fatal(Fatal::new("Fatal.Internal", "a thread that indexes ended early")))
+                    };
+                    match sent.unwrap_or_else(internal) {
                         // Whoever listens has gone where the whole is over.
                         Ok(()) => drop(done.send((number, part.next, part.rows))),
                         Err(e) => {

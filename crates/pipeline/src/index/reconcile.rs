@@ -151,7 +151,7 @@ impl Indexer {
         stop: &AtomicBool,
     ) -> Result<Reconciled, Fatal> {
         let ready = match repair {
-            true => self.prepare(with)?,
+            true => self.prepare(with, stop)?,
             false => Ready { server: setup::identify(with.index)?, policy: None },
         };
         let mut comparison = Comparison { with, ready, indexer: self, stop, done: 0, of: 0 };

@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keytrail_index::{Answer, Bulk, Deferral, IndexName, Item, Outcome, answer, creation};
+use keytrail_index::{Answer, Bulk, Deferral, IndexName, Item, Outcome, answer, creation, is_block};
 use keytrail_model::Fatal;
 use keytrail_ports::{IndexBody, IndexRequest, Method, Reply, Unreachable};
 use serde_json::{Value, json};
@@ -192,7 +192,10 @@ impl<'a> Sender<'a> {
                             other => settled(&bulk, item, other),
                         }
                     }
-                    let Some(why) = why else { continue };
+                    let Some(why) = why else {
+                        wait.begin_again();
+                        continue;
+                    };
                     if again.len() < bulk.items().len() {
                         wait.begin_again();
                     }
@@ -269,13 +272,14 @@ impl<'a> Sender<'a> {
                     }
                     other => other,
                 };
+                let mut asked = None;
                 let deferral = match reply {
                     Ok(Reply { status: 200, .. }) => None,
                     // Somebody else made it meanwhile.
                     Ok(Reply { status: 400, body, .. }) if exists(&body) => None,
                     Ok(Reply { status: status @ (401 | 403), body, .. }) => {
                         match super::setup::refusal(status, &body) {
-                            said if said.contains("cluster_block_exception") => Some(Deferral::Blocked(said)),
+                            said if is_block(&said) => Some(Deferral::Blocked(said)),
                             said => return Err(denied(&said)),
                         }
                     }
@@ -284,8 +288,11 @@ impl<'a> Sender<'a> {
                         let why = format!("the server refuses to make the index `{path}`: {said}");
                         return Err(Halt::Parked(Deferral::Blocked(why)));
                     }
-                    Ok(Reply { status, body, .. }) => {
-                        Some(Deferral::Failed(super::setup::refusal(status, &body)))
+                    Ok(Reply { status, retry_after, body }) => {
+                        let said = super::setup::refusal(status, &body);
+                        let busy = status == 429;
+                        asked = retry_after;
+                        Some(if busy { Deferral::Busy(said) } else { Deferral::Failed(said) })
                     }
                     Err(Unreachable::Retryable(why)) => Some(Deferral::Failed(why)),
                     Err(Unreachable::Fatal(why)) => {
@@ -296,7 +303,7 @@ impl<'a> Sender<'a> {
                     None => {
                         lock(&self.made).there.insert(name.clone());
                     }
-                    Some(deferral) if !wait.wait(None, self.stop) => {
+                    Some(deferral) if !wait.wait(asked, self.stop) => {
                         let stopped = self.stop.load(Ordering::Relaxed);
                         return Err(if stopped { Halt::Stopped } else { Halt::Parked(deferral) });
                     }
@@ -327,11 +334,13 @@ impl<'a> Sender<'a> {
         for ((index, document, uid), there) in ours.iter().zip(there["docs"].as_array().into_iter().flatten())
         {
             let mine: Value = serde_json::from_slice(document).unwrap_or_default();
-            let of = |document: &Value, field: &str| {
-                field.split('.').fold(document.clone(), |at, segment| at[segment].clone())
-            };
-            let other = SAME.into_iter().find(|field| of(&mine, field) != of(&there["_source"], field));
-            if let Some(field) = other.filter(|_| there["found"] == true) {
+            let other = SAME.into_iter().find(|field| {
+                let of = |document| field.split('.').fold(document, |at: &Value, segment| &at[segment]);
+                of(&mine) != of(&there["_source"])
+            });
+            // An answer in another order says nothing.
+            let of_it = there["found"] == true && there["_id"] == uid.to_string();
+            if let Some(field) = other.filter(|_| of_it) {
                 let why = format!("`{index}` holds another event as {uid}: `{field}` differs");
                 return Err(Halt::Fatal(Fatal::new("Fatal.IndexConflict", why)));
             }
@@ -370,14 +379,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Exponential back-off with full jitter, up to a time in which nothing went on.
-struct Wait {
+pub struct Wait {
     next: Duration,
     patience: Duration,
     began: Option<Instant>,
 }
 
 impl Wait {
-    fn new(patience: Duration) -> Self {
+    pub fn new(patience: Duration) -> Self {
         Self { next: FIRST_WAIT, patience, began: None }
     }
 
@@ -387,7 +396,7 @@ impl Wait {
     }
 
     /// Waits, at least as long as the server asked; `false` where patience ended or somebody wants to stop.
-    fn wait(&mut self, asked: Option<Duration>, stop: &AtomicBool) -> bool {
+    pub fn wait(&mut self, asked: Option<Duration>, stop: &AtomicBool) -> bool {
         let began = *self.began.get_or_insert_with(Instant::now);
         let jitter = RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64;
         let wait = self.next.mul_f64(jitter).max(asked.unwrap_or_default());

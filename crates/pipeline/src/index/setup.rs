@@ -1,10 +1,12 @@
 //! What a server needs before the first document: templates. And who it is.
 
 use keytrail_index::{
-    Component, IndexName, Target, components, dead_letter_template, index_template, policy, policy_name,
+    Component, IndexName, Target, components, dead_letter_template, index_template, is_block, policy,
+    policy_name,
 };
 use keytrail_model::{Fatal, Hash};
 use keytrail_ports::{EventIndex, IndexBody, IndexRequest, Method, Reply, Unreachable};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::Settings;
@@ -38,7 +40,7 @@ pub struct Installed {
 /// # Errors
 /// `Retryable.IndexFailed`: it does not answer. `Fatal.IndexDenied`, `Fatal.IndexServer`.
 pub fn identify(index: &dyn EventIndex) -> Result<Server, Fatal> {
-    let reply = ask(index, Method::Get, "", IndexBody::Empty)?;
+    let reply = asked(index, Method::Get, "", IndexBody::Empty)?;
     let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let (Some(version), Some(cluster)) = (text(&said["version"]["number"]), text(&said["cluster_uuid"]))
@@ -188,17 +190,31 @@ pub fn check_layouts(index: &dyn EventIndex, settings: &Settings) -> Result<(), 
     Ok(())
 }
 
-/// Asks once.
+/// Asks once, for an answer in JSON: a page of something between, taken for it, would be an index that holds nothing.
 pub(super) fn ask(
     index: &dyn EventIndex,
     method: Method,
     path: &str,
     body: IndexBody<'_>,
 ) -> Result<Reply, Fatal> {
+    let reply = asked(index, method, path, body)?;
+    match reply.status {
+        200 if serde_json::from_slice::<IgnoredAny>(&reply.body).is_err() => {
+            Err(Fatal::new("Retryable.IndexFailed", "whoever answers speaks no JSON"))
+        }
+        _ => Ok(reply),
+    }
+}
+
+/// Asks once.
+fn asked(index: &dyn EventIndex, method: Method, path: &str, body: IndexBody<'_>) -> Result<Reply, Fatal> {
     let reply = reached(index.send(&IndexRequest { method, path, body }))?;
     match reply.status {
         401 | 403 => {
             let said = refusal(reply.status, &reply.body);
+            if is_block(&said) {
+                return Err(Fatal::new("Retryable.IndexBlocked", said));
+            }
             Err(Fatal::new("Fatal.IndexDenied", format!("the server does not let keytrail in: {said}")))
         }
         429 | 500..=599 => Err(Fatal::new("Retryable.IndexFailed", refusal(reply.status, &reply.body))),

@@ -3,6 +3,7 @@
 // Helpers of tests panic as tests do; clippy knows tests by their attribute alone.
 #![allow(clippy::unwrap_used)]
 
+mod index;
 mod memory;
 mod rewrite;
 mod run;
