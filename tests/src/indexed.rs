@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::search_server::{SearchServer, namespace};
-use crate::trail::{Trail, number};
+use crate::trail::{Ran, Trail, number};
 
 /// A trail, a server, and what tells this trail's indices from others.
 pub struct Indexed<'a> {
@@ -77,6 +77,19 @@ impl<'a> Indexed<'a> {
     pub fn reconcile(&self, code: i32, args: &[&str]) -> Value {
         let args = [&["reconcile", "--json", "--config", &self.config], args].concat();
         self.trail.keytrail(args).exits(code).json()
+    }
+
+    /// `keytrail search ARGS...`.
+    #[must_use]
+    pub fn search(&self, args: &[&str]) -> Ran {
+        self.trail.keytrail([&["search", "--config", &self.config], args].concat())
+    }
+
+    /// Documents that a search finds.
+    #[track_caller]
+    #[must_use]
+    pub fn found(&self, args: &[&str]) -> Vec<Value> {
+        self.search(&[&["--json"], args].concat()).success().json_lines()
     }
 
     /// How many events the archive holds.

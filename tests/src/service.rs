@@ -1,7 +1,8 @@
 //! A service that a test runs: `keytrail run --follow`, its log lines, and what is written for it to read.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -101,6 +102,26 @@ impl Drop for Service {
         // Of a test that failed; one that ended is gone already.
         let _ended = self.child.kill();
     }
+}
+
+/// What a service's metrics server has at a path.
+///
+/// # Panics
+/// If it does not answer.
+#[must_use]
+pub fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+}
+
+/// A sample of its metrics, with its labels as they stand there.
+#[must_use]
+pub fn metric(address: &str, sample: &str) -> Option<String> {
+    let page = get(address, "/metrics");
+    page.lines().find_map(|line| Some(line.strip_prefix(sample)?.strip_prefix(' ')?.to_owned()))
 }
 
 /// Waits until something holds.

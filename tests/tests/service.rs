@@ -1,25 +1,16 @@
 //! `keytrail run --follow` as a service: its metrics, its unit, its configuration, and what ends it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use keytrail_tests::load::Format;
-use keytrail_tests::service::{PATIENCE, Service, append, lines, until};
+use keytrail_tests::service::{PATIENCE, Service, append, get, lines, metric, until};
 use keytrail_tests::tools;
 use keytrail_tests::trail::{Trail, text};
 use serde_json::Value;
-
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
-}
 
 /// The parser of Prometheus' own client for Python reads the page, and finds what happened in it.
 #[test]
@@ -30,12 +21,7 @@ fn metrics_are_those_of_prometheus() {
     let mut service = Service::start(&trail, &[log.to_str().expect("UTF-8"), "--metrics", "127.0.0.1:0"]);
     let address = text(&service.line("metrics")["address"]);
     service.line("sealed");
-    let metric = |page: &str, sample: &str| {
-        page.lines().find_map(|l| Some(l.strip_prefix(sample)?.strip_prefix(' ')?.to_owned()))
-    };
-    until("the seal is counted", || {
-        metric(&get(&address, "/metrics"), "keytrail_seals_total").as_deref() == Some("1")
-    });
+    until("the seal is counted", || metric(&address, "keytrail_seals_total").as_deref() == Some("1"));
     let page = get(&address, "/metrics");
     assert_eq!(get(&address, "/healthz"), "ok\n");
     const SCRIPT: &str = "import sys, json\n\

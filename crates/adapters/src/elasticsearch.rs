@@ -8,7 +8,10 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::Write as _;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use elasticsearch::auth::Credentials as Auth;
@@ -21,6 +24,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use keytrail_ports::{EventIndex, IndexBody, IndexRequest, Method, Reply, Unreachable};
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 /// Bodies below this are not worth a compression.
 const SMALL_BYTES: usize = 1_024;
@@ -44,6 +48,7 @@ pub enum Credentials {
 pub struct Elasticsearch {
     transport: Transport,
     runtime: Runtime,
+    cancelled: Notify,
     shown: String,
 }
 
@@ -101,12 +106,17 @@ impl Elasticsearch {
             .enable_all()
             .build()
             .map_err(|e| format!("cannot start a thread: {e}"))?;
-        Ok(Self { transport, runtime, shown })
+        Ok(Self { transport, runtime, cancelled: Notify::new(), shown })
     }
 
     /// Where it is, without path and credentials.
     pub fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Ends all requests that are under way: they fail as if no answer had come. Later ones are sent.
+    pub fn cancel(&self) {
+        self.cancelled.notify_waiters();
     }
 
     /// What kept a request from its answer.
@@ -157,15 +167,28 @@ impl EventIndex for Elasticsearch {
             Method::Put => Verb::Put,
             Method::Delete => Verb::Delete,
         };
-        let answered = self.runtime.block_on(async {
+        let answer = async {
             let answer = self.transport.send(verb, request.path, headers, None::<&()>, body, None).await?;
             let status = answer.status_code().as_u16();
             let seconds =
                 answer.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok());
             let body = answer.bytes().await?.to_vec();
             Ok(Reply { status, retry_after: seconds.map(Duration::from_secs), body })
+        };
+        let answered = self.runtime.block_on(async {
+            let (mut answer, mut cancelled) = (pin!(answer), pin!(self.cancelled.notified()));
+            poll_fn(|context| match cancelled.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => answer.as_mut().poll(context).map(Some),
+            })
+            .await
         });
-        answered.map_err(|e| self.unreachable(&e))
+        match answered {
+            Some(answered) => answered.map_err(|e: elasticsearch::Error| self.unreachable(&e)),
+            None => {
+                Err(Unreachable::Retryable(format!("{}: nobody waits for its answer any more", self.shown)))
+            }
+        }
     }
 }
 
@@ -212,6 +235,26 @@ mod tests {
         for url in ["http://localhost:9200", "http://127.0.0.1:9200", "https://search.example.com/prefix"] {
             made(url, &key()).expect(url);
         }
+    }
+
+    #[test]
+    fn a_server_that_hangs_keeps_nobody() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it").port();
+        let server = made(&format!("http://127.0.0.1:{port}"), &Credentials::None).expect("a client");
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                let request = IndexRequest { method: Method::Get, path: "", body: IndexBody::Empty };
+                server.send(&request)
+            });
+            // It is asked, and says nothing.
+            let _silent = listener.accept().expect("a connection");
+            while !asked.is_finished() {
+                server.cancel();
+            }
+            let Err(Unreachable::Retryable(e)) = asked.join().expect("an end") else { panic!("an answer") };
+            assert!(e.ends_with("nobody waits for its answer any more"), "{e}");
+        });
     }
 
     #[test]

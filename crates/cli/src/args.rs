@@ -12,6 +12,7 @@ use crate::help;
 use crate::query::QueryArgs;
 use crate::report::ReportArgs;
 use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
+use crate::search::SearchArgs;
 pub use run::{FollowArgs, NotifyArgs, RunArgs, ServerArgs};
 use value::{cores, time};
 
@@ -70,6 +71,8 @@ pub enum Command {
     Enrich(EnrichCommand),
     /// Index what a search index has not of the archive, or prepare its server
     Index(IndexArgs),
+    /// Search the index: events by query string, field and time, newest first
+    Search(SearchArgs),
     /// Index archived events once more, in place of what is there
     Reindex(ReindexArgs),
     /// Say where the search index and the archive differ; with --repair, mend the index

@@ -11,8 +11,7 @@ use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,8 +34,8 @@ use crate::args::{FollowArgs, RunArgs};
 use crate::folder::Folder;
 use crate::terminal::{escape, json_line};
 use crate::{print_bytes, report, run, tell};
-use indexing::Follower;
-use metrics::Metrics;
+use indexing::{End, Follower};
+use metrics::{IndexMetrics, Metrics, SharedMetrics};
 use readiness::Readiness;
 
 /// Follows `patterns` into an opened folder until a signal.
@@ -59,8 +58,11 @@ pub fn follow(
     }
     open_files::raise_limit();
     let stop = run::stop_on_signals()?;
-    let metrics = Arc::new(Mutex::new(Metrics::of(telling.sources.iter().map(|s| s.name.as_str()))));
-    if let Some(bound) = server::serve(&listen, Arc::clone(&metrics))? {
+    let mut metrics = Metrics::of(telling.sources.iter().map(|s| s.name.as_str()));
+    let size = || folder.head().map_or(0, |(checkpoint, _)| checkpoint.size);
+    metrics.index = searched.map(|_| IndexMetrics::of(size()));
+    let metrics = SharedMetrics::of(metrics);
+    if let Some(bound) = server::serve(&listen, metrics.clone())? {
         log(json, "metrics", &[("address", bound.to_string().into())]);
     }
     let verify_interval = following.verify_interval;
@@ -76,7 +78,7 @@ pub fn follow(
         folder,
         reports: reporting.then(|| Reports { sources: telling.sources.clone(), made: None, failed: None }),
         json,
-        metrics,
+        metrics: metrics.clone(),
         readiness: Readiness::of_service(),
         is_ready: false,
         watch: Watch::new(telling),
@@ -86,12 +88,12 @@ pub fn follow(
         verify_interval,
         verified: None,
     };
-    let ended = AtomicBool::new(false);
+    let end = End::default();
     thread::scope(|scope| {
-        if let Some(server) = searched {
-            let ended = &ended;
-            scope.spawn(move || Follower::new(folder, server, json).run(ended));
-        }
+        let follower = searched.map(|searched| {
+            let (follower, end) = (Follower::new(folder, searched, json, &metrics), &end);
+            (scope.spawn(move || follower.run(end)), searched.0)
+        });
         let done = folder.with_trail(|trail| {
             let ended = follow::follow(trail, &options, &mut service, &stop);
             if let Err(fatal) = &ended {
@@ -100,7 +102,9 @@ pub fn follow(
             }
             ended
         });
-        ended.store(true, Ordering::Relaxed);
+        if let Some((follower, server)) = follower {
+            end.wait(&follower, server);
+        }
         done
     })?;
     service.readiness.tell("STOPPING=1");
@@ -144,7 +148,7 @@ pub fn with_one_arena() {
 struct Service<'a> {
     folder: &'a Folder,
     json: bool,
-    metrics: Arc<Mutex<Metrics>>,
+    metrics: SharedMetrics,
     readiness: Readiness,
     is_ready: bool,
     watch: Watch,
@@ -203,8 +207,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Service<'_> {
     fn count(&self, with: impl FnOnce(&mut Metrics)) {
-        // A thread that renders does not panic while it holds the lock; if it did, the counts are still sound.
-        with(&mut self.metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        self.metrics.with(with);
     }
 }
 

@@ -74,6 +74,24 @@ Component and index templates of this version, and the lifecycle policy of `rete
 
 Exit codes: 0 good, 70 the server refuses, 75 it does not answer, 78 configuration, 64 usage.";
 
+pub const SEARCH: &str = "\
+Examples:
+  keytrail search --since 7d --elasticsearch http://localhost:9200
+  keytrail search 'event.action:Decrypt AND NOT event.outcome:success'
+  keytrail search Decrypt Alice --since 2023-07-10 --until 2023-07-11
+  keytrail search --field user.name=Alice --field source.ip=10.0.0.0/8
+  keytrail search 'keytrail.action.class:schedule*' --all --json | jq .
+  keytrail search --columns @timestamp,user.name,error.message
+
+A query string is Lucene's: words, `field:value`, AND, OR, NOT, (), \"a value with blanks\", `value*`, `field:*`, \
+`[a TO b]`. A word without a field is looked for in event.action, event.id, user.name, error.message and \
+keytrail.key.id, as a whole value: `Decrypt AND Alice`, or two QUERYs. A wildcard cannot stand at a value's start. \
+--field takes its value as it is. Times are UTC, and events without one come last. Where a server and its \
+credentials are is said by [index] of keytrail.toml; its namespace is the one that is searched.
+
+Exit codes: 0 good (also where nothing is found), 64 usage, or a query that is none, 70 fatal (the server lets nobody \
+in), 75 no answer, or stopped, 78 configuration.";
+
 pub const INDEX_EXPIRE: &str = "\
 Examples:
   keytrail index expire --dry-run    only name them

@@ -128,6 +128,7 @@ fn end(indexed: &Indexed, json: bool) -> ExitCode {
     if all { ExitCode::SUCCESS } else { ExitCode::from(exit::RETRYABLE) }
 }
 
+/// There is nobody to talk to.
 pub fn no_server() -> Fatal {
     Fatal::new(
         "Usage.Index",

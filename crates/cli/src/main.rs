@@ -21,6 +21,7 @@ mod reconcile;
 mod report;
 mod rewrite;
 mod run;
+mod search;
 mod sources;
 mod terminal;
 mod verify;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config::config(&command),
         Command::Enrich(command) => enrich::enrich(&command),
         Command::Index(args) => index::index(&args),
+        Command::Search(args) => search::search(&args),
         Command::Reindex(args) => index::reindex(&args),
         Command::Reconcile(args) => reconcile::reconcile(&args),
     };

@@ -14,7 +14,11 @@ use crate::field;
 pub const VERSION: u32 = 1;
 
 /// A keyword is indexed up to so many characters, as ECS says.
-const MOST_KEYWORD_CHARS: u32 = 1_024;
+pub(crate) const MOST_KEYWORD_CHARS: u32 = 1_024;
+
+/// Fields that a word without a field is looked for in.
+pub(crate) const WORDS: [&str; 5] =
+    ["event.action", "event.id", "user.name", "error.message", "keytrail.key.id"];
 
 /// Whose templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +75,7 @@ pub fn components(target: Target) -> Vec<Component> {
                 "refresh_interval": "5s",
                 // A copy where there is a second node; a single one stays green.
                 "auto_expand_replicas": "0-1",
-                "query": {"default_field": ["event.action", "event.id", "user.name", "error.message", "keytrail.key.id"]},
+                "query": {"default_field": WORDS},
             }}}}),
         },
     ]

@@ -16,7 +16,9 @@ mod expire;
 mod flow;
 mod pages;
 mod plan;
+mod point;
 mod reconcile;
+mod search;
 mod sender;
 mod setup;
 
@@ -30,7 +32,9 @@ use keytrail_ports::{BlobStore, EventIndex};
 
 pub use expire::expire;
 pub use flow::Indexer;
+pub use keytrail_index::{FieldName, Mistake, Search, Total, UnknownField};
 pub use reconcile::{Difference, Hour, Reconciled};
+pub use search::{Found, Searching, search};
 pub use setup::{Installed, Server, Setup, identify, install};
 
 /// How events are indexed.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use keytrail_model::printable::{escape, is_hidden};
+use keytrail_model::printable::{GAP, cut, escape, fit, is_hidden};
 use unicode_width::UnicodeWidthStr;
 
 use crate::value;
@@ -29,12 +29,6 @@ const MEASURED_BYTES: usize = 4 << 20;
 
 /// Bytes that are written at once, but for a row that has more.
 const PART_BYTES: usize = 256 << 10;
-
-/// Columns between two columns of a table.
-const GAP: usize = 2;
-
-/// A column of a table that fits nowhere has at least so many characters.
-const LEAST_WIDTH: usize = 6;
 
 /// Writes rows.
 pub(crate) struct Rows {
@@ -190,7 +184,7 @@ impl Rows {
                     if i > 0 {
                         line.push_str(&" ".repeat(GAP));
                     }
-                    let cell = cut(cell, *width, self.terminal.is_some());
+                    let cell = if self.terminal.is_some() { cut(cell, *width) } else { cell.into() };
                     let pad = " ".repeat(width.saturating_sub(cell.width()));
                     let number = value::is_number(self.schema.field(i).data_type());
                     let (left, right) = if number { (pad.as_str(), "") } else { ("", pad.as_str()) };
@@ -227,46 +221,6 @@ fn once_each(heads: Vec<String>) -> Vec<String> {
         names.push(name);
     }
     names
-}
-
-/// How wide columns are so that all of them fit: the widest give most. `None`: they do not.
-fn fit(mut widths: Vec<usize>, terminal: Option<usize>) -> Option<Vec<usize>> {
-    let Some(terminal) = terminal else { return Some(widths) };
-    let room = terminal.checked_sub(GAP * widths.len().saturating_sub(1))?;
-    let mut sum: usize = widths.iter().sum();
-    if sum <= room {
-        return Some(widths);
-    }
-    let least: usize = widths.iter().map(|w| (*w).min(LEAST_WIDTH)).sum();
-    if least > room {
-        return None;
-    }
-    while sum > room {
-        // The widest become as wide as the next one, or as is needed.
-        let widest = widths.iter().copied().max()?;
-        let next = widths.iter().copied().filter(|w| *w < widest).max().unwrap_or(0).max(LEAST_WIDTH);
-        let count = widths.iter().filter(|w| **w == widest).count();
-        let give = (sum - room).div_ceil(count).min(widest - next).max(1);
-        widths.iter_mut().filter(|w| **w == widest).for_each(|w| *w -= give);
-        sum -= give * count;
-    }
-    Some(widths)
-}
-
-/// The start of a text where it is too wide.
-fn cut(text: &str, width: usize, cuts: bool) -> std::borrow::Cow<'_, str> {
-    if !cuts || text.width() <= width {
-        return text.into();
-    }
-    let mut out = String::new();
-    for c in text.chars() {
-        if out.width() + c.to_string().width() + 1 > width {
-            break;
-        }
-        out.push(c);
-    }
-    out.push('\u{2026}');
-    out.into()
 }
 
 #[cfg(test)]
@@ -336,7 +290,5 @@ mod tests {
         assert!(table.contains("a,\"b\"\\n\\u{\u{2026}"), "{table}");
         let records = written(Format::Table, Some(10));
         assert!(records.starts_with("t    =1+1\nn    -1\nn_2  -1\n\n"), "{records}");
-        let widths = fit(vec![50, 3, 40], Some(30)).unwrap();
-        assert!(widths.iter().sum::<usize>() <= 26 && widths[1] == 3, "{widths:?}");
     }
 }

@@ -8,6 +8,7 @@ pub mod compact;
 pub mod dedup;
 pub mod enrich;
 pub mod follow;
+pub mod follow_index;
 pub mod index;
 pub mod ingest;
 pub mod memory;
@@ -193,7 +194,7 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 11] = [
+pub const BENCHES: [Bench; 12] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
@@ -241,6 +242,12 @@ pub const BENCHES: [Bench; 11] = [
         about: "lag and memory of `keytrail run --follow` under a steady load, and 10,000 idle files",
         if_named: false,
         run: follow::run,
+    },
+    Bench {
+        name: "follow-index",
+        about: "time from a record's write to when a search of Elasticsearch finds it, under `run --follow`",
+        if_named: false,
+        run: follow_index::run,
     },
     Bench {
         name: "report",

@@ -57,8 +57,8 @@ pub struct RunArgs {
 /// The search index.
 #[derive(Args, Debug)]
 pub struct ServerArgs {
-    /// Keep a search index, too: an Elasticsearch or OpenSearch server. Credentials and the rest stand in `[index]` of
-    /// keytrail.toml
+    /// The search index to keep, or to ask: an Elasticsearch or OpenSearch server. Credentials and the rest stand in
+    /// `[index]` of keytrail.toml
     #[arg(long, value_name = "URL", env = "KEYTRAIL_ELASTICSEARCH")]
     pub elasticsearch: Option<String>,
 }

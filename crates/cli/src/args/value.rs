@@ -41,6 +41,23 @@ pub fn time(text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("`{text}` is no time, expected one as 2023-07-10 or 2023-07-10T12:00:00Z"))
 }
 
+/// A time as people say it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// Microseconds since 1970.
+    At(i64),
+    /// So long before now.
+    Ago(Duration),
+}
+
+/// Reads a [`time`], or how long ago it was.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    let ago = || keytrail_pipeline::config::duration(text).map(Moment::Ago);
+    time(text).ok().map(Moment::At).or_else(ago).ok_or_else(|| {
+        format!("`{text}` is no time, expected one as 2023-07-10 or 2023-07-10T12:00:00Z, or how long ago, as in 7d")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +72,9 @@ mod tests {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert!(duration("0s").is_err() && duration("90").unwrap_err().contains("is no time"));
+        assert_eq!(moment("1970-01-02"), Ok(Moment::At(86_400_000_000)));
+        assert_eq!(moment("7d"), Ok(Moment::Ago(Duration::from_secs(7 * 86_400))));
+        assert!(moment("next week").unwrap_err().contains("is no time"));
         assert!(time("yesterday").unwrap_err().contains("no time"));
     }
 }

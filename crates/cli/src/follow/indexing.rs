@@ -1,7 +1,7 @@
 //! The search index of a service, in a thread of its own: the archive never waits for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use keytrail_adapters::elasticsearch::Elasticsearch;
@@ -10,6 +10,7 @@ use keytrail_pipeline::config::DeclaredIndex;
 use keytrail_pipeline::index::{Indexed, Indexer, Told};
 
 use super::log;
+use super::metrics::{IndexMetrics, SharedMetrics};
 use crate::folder::Folder;
 use crate::index::follow_log;
 
@@ -19,11 +20,18 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long it leaves a server alone that took nothing.
 const REST: Duration = Duration::from_secs(5);
 
+/// How long the last seal's rows may take once the service was asked to end.
+const LAST: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they are done.
+const WATCH: Duration = Duration::from_millis(50);
+
 /// Follows the log.
 pub struct Follower<'a> {
     folder: &'a Folder,
     server: (&'a Elasticsearch, &'a DeclaredIndex),
     json: bool,
+    metrics: &'a SharedMetrics,
     indexer: Indexer,
     /// Size of the log up to which all is indexed.
     done: u64,
@@ -31,32 +39,66 @@ pub struct Follower<'a> {
     waits: Option<String>,
 }
 
-/// A service shows no progress.
-struct Silent;
+/// When a service ends.
+#[derive(Default, Debug)]
+pub struct End {
+    /// Nothing more is sealed.
+    sealed: AtomicBool,
+    /// Nobody waits for the index any more.
+    now: AtomicBool,
+}
 
-impl Told for Silent {
-    fn at(&self, _done: u64, _of: u64) {}
+impl End {
+    /// Has what was sealed last indexed, if the server takes it in time.
+    pub fn wait(&self, follower: &ScopedJoinHandle<'_, ()>, server: &Elasticsearch) {
+        self.sealed.store(true, Ordering::Relaxed);
+        follower.thread().unpark();
+        let last = Instant::now() + LAST;
+        while !follower.is_finished() {
+            if Instant::now() >= last {
+                self.now.store(true, Ordering::Relaxed);
+                // What was under way is found to be there, or sent again, next time.
+                server.cancel();
+            }
+            thread::sleep(WATCH);
+        }
+    }
 }
 
 impl<'a> Follower<'a> {
     /// Of a folder and a server.
-    pub fn new(folder: &'a Folder, server: (&'a Elasticsearch, &'a DeclaredIndex), json: bool) -> Self {
-        Self { folder, server, json, indexer: Indexer::default(), done: 0, waits: None }
+    pub fn new(
+        folder: &'a Folder,
+        server: (&'a Elasticsearch, &'a DeclaredIndex),
+        json: bool,
+        metrics: &'a SharedMetrics,
+    ) -> Self {
+        Self { folder, server, json, metrics, indexer: Indexer::default(), done: 0, waits: None }
     }
 
     /// Works until the service ended; what is not indexed by then is caught up on by the next one.
-    pub fn run(mut self, ended: &AtomicBool) {
+    pub fn run(mut self, end: &End) {
         let mut again = Instant::now();
-        while !ended.load(Ordering::Relaxed) {
+        loop {
+            // What is sealed before it is asked is indexed yet.
+            let last = end.sealed.load(Ordering::Relaxed);
             let size = self.folder.head().map_or(0, |(checkpoint, _)| checkpoint.size);
             if size > self.done && Instant::now() >= again {
-                let indexed = follow_log(&mut self.indexer, self.folder, self.server, &Silent, ended);
+                let indexed = follow_log(&mut self.indexer, self.folder, self.server, self.metrics, &end.now);
+                self.count(|metrics| metrics.indexed(&indexed, size));
                 if !self.tell(indexed) {
                     again = Instant::now() + REST;
                 }
             }
-            thread::sleep(LOOK);
+            if last {
+                return;
+            }
+            thread::park_timeout(LOOK);
         }
+    }
+
+    fn count(&self, with: impl FnOnce(&mut IndexMetrics)) {
+        self.metrics.with(|metrics| metrics.index.as_mut().map(with));
     }
 
     /// Says what was done, and once what keeps it from more; whether there is nothing of that.
@@ -92,5 +134,12 @@ impl<'a> Follower<'a> {
             self.waits = Some(why);
         }
         false
+    }
+}
+
+/// A service shows no progress, and counts it.
+impl Told for SharedMetrics {
+    fn at(&self, done: u64, of: u64) {
+        self.with(|metrics| metrics.index.as_mut().map(|index| index.pending(of.saturating_sub(done))));
     }
 }

@@ -2,12 +2,34 @@
 //!
 //! Labels are from closed lists: sources, outcomes, codes. Nothing of a record or a file name is in them.
 
+mod index;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use keytrail_model::{Counts, Timestamp};
 use keytrail_pipeline::follow::{BUCKETS, Notice, Sealed, State};
+
+pub use index::IndexMetrics;
+
+/// Metrics that several threads count in.
+#[derive(Clone)]
+pub struct SharedMetrics(Arc<Mutex<Metrics>>);
+
+impl SharedMetrics {
+    /// Of these.
+    pub fn of(metrics: Metrics) -> Self {
+        Self(Arc::new(Mutex::new(metrics)))
+    }
+
+    /// Counts, or reads what was counted.
+    pub fn with<T>(&self, with: impl FnOnce(&mut Metrics) -> T) -> T {
+        // A thread that renders does not panic while it holds the lock; if it did, the counts are still sound.
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// Counts since the process started.
 pub struct Metrics {
@@ -24,6 +46,8 @@ pub struct Metrics {
     log_size: u64,
     last_seal: Option<Timestamp>,
     vanished_bytes: u64,
+    /// Of a search index, where one is kept.
+    pub index: Option<IndexMetrics>,
 }
 
 impl Metrics {
@@ -44,6 +68,7 @@ impl Metrics {
             log_size: 0,
             last_seal: None,
             vanished_bytes: 0,
+            index: None,
         }
     }
 
@@ -82,6 +107,7 @@ impl Metrics {
         self.objects = (self.objects.0 + seal.objects.0, self.objects.1 + seal.objects.1);
         self.log_size = seal.head.size;
         self.last_seal = Some(now);
+        self.index.iter_mut().for_each(|index| index.sealed(seal.head.size));
         self.state.unsealed_records = 0;
         self.state.unsealed_bytes = 0;
     }
@@ -151,6 +177,7 @@ impl Metrics {
         for (code, n) in &self.retries {
             page.sample("keytrail_retries_total", &[("code", code)], n);
         }
+        self.index.iter().for_each(|index| index.render(&mut page));
         if let Some(bytes) = resident_bytes() {
             page.single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", bytes);
         }
@@ -179,7 +206,7 @@ fn resident_bytes() -> Option<u64> {
 }
 
 /// A page in the making. Writing to a string does not fail.
-struct Page(String);
+pub struct Page(String);
 
 impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {

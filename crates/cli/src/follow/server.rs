@@ -5,15 +5,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keytrail_model::Fatal;
 use keytrail_pipeline::config::Listen;
 
-use super::metrics::Metrics;
+use super::metrics::SharedMetrics;
 
 /// Time that a request and its answer may take.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 16;
 
 /// Listens, and serves until the process ends. Gives the address, whose port may have been 0; nothing where there is
 /// nowhere to listen.
-pub fn serve(listen: &Listen, metrics: Arc<Mutex<Metrics>>) -> Result<Option<SocketAddr>, Fatal> {
+pub fn serve(listen: &Listen, metrics: SharedMetrics) -> Result<Option<SocketAddr>, Fatal> {
     let Some(address) = listen.address else { return Ok(None) };
     listen.check().map_err(|why| Fatal::new("Usage.Metrics", format!("{why}, or --metrics-remote")))?;
     let fault = |e: io::Error| Fatal::new("Config.Metrics", format!("cannot listen on `{address}`: {e}"));
@@ -44,7 +44,7 @@ pub fn serve(listen: &Listen, metrics: Arc<Mutex<Metrics>>) -> Result<Option<Soc
                 open.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            let (counted, metrics) = (Arc::clone(&open), Arc::clone(&metrics));
+            let (counted, metrics) = (Arc::clone(&open), metrics.clone());
             let spawned = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
                 // A client that goes away has no answer coming.
                 let _gone = answer(stream, &metrics);
@@ -59,13 +59,13 @@ pub fn serve(listen: &Listen, metrics: Arc<Mutex<Metrics>>) -> Result<Option<Soc
     Ok(Some(bound))
 }
 
-fn answer(mut stream: TcpStream, metrics: &Mutex<Metrics>) -> io::Result<()> {
+fn answer(mut stream: TcpStream, metrics: &SharedMetrics) -> io::Result<()> {
     let end = Instant::now() + DEADLINE;
     let request = request(&mut stream, end)?;
     let line = request.as_deref().and_then(parse);
     let (status, kind, body) = match line {
         Some(("GET" | "HEAD", "/metrics")) => {
-            let text = metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner).render();
+            let text = metrics.with(|metrics| metrics.render());
             ("200 OK", "text/plain; version=0.0.4; charset=utf-8", text)
         }
         Some(("GET" | "HEAD", "/healthz")) => ("200 OK", "text/plain; charset=utf-8", "ok\n".to_owned()),
@@ -125,6 +125,7 @@ fn left(end: Instant) -> io::Result<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::Metrics;
     use super::*;
 
     fn ask(address: SocketAddr, request: &[u8]) -> String {
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn it_serves_two_paths_whoever_else_is_slow() {
-        let metrics = Arc::new(Mutex::new(Metrics::of([].into_iter())));
+        let metrics = SharedMetrics::of(Metrics::of([].into_iter()));
         let address = serve(&listen("127.0.0.1:0"), metrics).unwrap().unwrap();
         // Clients that never say anything, fewer than there may be.
         let _slow: Vec<_> = (0..CONNECTIONS - 4).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn other_machines_are_let_in_only_when_told_so() {
-        let metrics = Arc::new(Mutex::new(Metrics::of([].into_iter())));
+        let metrics = SharedMetrics::of(Metrics::of([].into_iter()));
         let refused = serve(&listen("0.0.0.0:0"), metrics).unwrap_err();
         assert_eq!(
             refused.message,

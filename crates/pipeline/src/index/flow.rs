@@ -59,11 +59,20 @@ impl Indexer {
     /// `Fatal.Index*`: the server does not let keytrail in, or holds other events under the same ids. What it does
     /// not take now is no error: [`Indexed::parked`]. `Config.IndexLayout`: indices that are there are cut otherwise.
     pub fn index(&mut self, with: &Indexing<'_>, stop: &AtomicBool) -> Result<Indexed, Fatal> {
+        let namespace = with.settings.namespace.as_str();
         let ready = match self.prepare(with, stop) {
             Ok(ready) => ready,
-            Err(fatal) => return unprepared(fatal),
+            Err(fatal) => {
+                let parked = unprepared(fatal)?;
+                // How much is waiting is known with its cursor alone, which is that of a server.
+                let Some(ready) = &self.ready else { return Ok(parked) };
+                let cursor = Cursor::read(with.store, with.masker, &ready.server.cluster, namespace)?;
+                self.readable.extend(with.store, (with.size)()?)?;
+                let pending = plan::pending(&self.readable, cursor.next);
+                let pending = pending.iter().map(|p| p.object.rows.count).sum();
+                return Ok(Indexed { pending, cursor: cursor.next, ..parked });
+            }
         };
-        let namespace = with.settings.namespace.as_str();
         let mut cursor = Cursor::read(with.store, with.masker, &ready.server.cluster, namespace)?;
         let plan = |readable: &Readable, cursor: &Cursor<'_>| plan::pending(readable, cursor.next);
         let indexed = self.send(with, &ready, stop, &mut cursor, plan)?;

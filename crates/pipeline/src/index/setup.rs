@@ -208,21 +208,26 @@ pub(super) fn ask(
 
 /// Asks once.
 fn asked(index: &dyn EventIndex, method: Method, path: &str, body: IndexBody<'_>) -> Result<Reply, Fatal> {
-    match index.send(&IndexRequest { method, path, body }) {
-        Ok(reply) => match reply.status {
-            401 | 403 => {
-                let said = refusal(reply.status, &reply.body);
-                if is_block(&said) {
-                    return Err(Fatal::new("Retryable.IndexBlocked", said));
-                }
-                Err(Fatal::new("Fatal.IndexDenied", format!("the server does not let keytrail in: {said}")))
+    let reply = reached(index.send(&IndexRequest { method, path, body }))?;
+    match reply.status {
+        401 | 403 => {
+            let said = refusal(reply.status, &reply.body);
+            if is_block(&said) {
+                return Err(Fatal::new("Retryable.IndexBlocked", said));
             }
-            429 | 500..=599 => Err(Fatal::new("Retryable.IndexFailed", refusal(reply.status, &reply.body))),
-            _ => Ok(reply),
-        },
-        Err(Unreachable::Retryable(why)) => Err(Fatal::new("Retryable.IndexFailed", why)),
-        Err(Unreachable::Fatal(why)) => Err(Fatal::new("Fatal.IndexServer", why)),
+            Err(Fatal::new("Fatal.IndexDenied", format!("the server does not let keytrail in: {said}")))
+        }
+        429 | 500..=599 => Err(Fatal::new("Retryable.IndexFailed", refusal(reply.status, &reply.body))),
+        _ => Ok(reply),
     }
+}
+
+/// What kept a request from its answer, as an error.
+pub(super) fn reached(reply: Result<Reply, Unreachable>) -> Result<Reply, Fatal> {
+    reply.map_err(|unreachable| match unreachable {
+        Unreachable::Retryable(why) => Fatal::new("Retryable.IndexFailed", why),
+        Unreachable::Fatal(why) => Fatal::new("Fatal.IndexServer", why),
+    })
 }
 
 /// What a server says of a request that it refuses.
