@@ -14,6 +14,7 @@ mod dead_letter;
 mod documents;
 mod expire;
 mod flow;
+mod hour;
 mod pages;
 mod plan;
 mod point;
@@ -32,8 +33,9 @@ use keytrail_ports::{BlobStore, EventIndex};
 
 pub use expire::expire;
 pub use flow::Indexer;
+pub use hour::Hour;
 pub use keytrail_index::{FieldName, Mistake, Search, Total, UnknownField};
-pub use reconcile::{Difference, Hour, Reconciled};
+pub use reconcile::{Difference, Reconciled};
 pub use search::{Found, Searching, search};
 pub use setup::{Installed, Server, Setup, identify, install};
 

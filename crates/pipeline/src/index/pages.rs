@@ -1,7 +1,7 @@
 //! All hits of a search, page by page, as they were at one moment.
 //!
 //! What it is: a point in time, read on from hit to hit, on either kind of server. What it is not: a reader of hits. In:
-//! indices and a search. Out: answers, each a page. A page that got lost is asked for again: it is the same.
+//! indices and a search. Out: answers, each a page. Whoever loses one reads all of them once more.
 
 use keytrail_index::{KEPT, Points, Refusal, Target};
 use keytrail_model::Fatal;

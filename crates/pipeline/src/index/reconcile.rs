@@ -7,7 +7,6 @@
 //! Both may go on meanwhile: an hour that differs is looked at again, the index before the archive.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,39 +19,20 @@ use serde_json::{Value, json};
 use super::cursor::Cursor;
 use super::documents::{self, Document};
 use super::flow::{Indexer, Ready};
+use super::hour::{DAY, HOUR, Hour, in_hour, of_hour, times};
 use super::plan::{self, Pending, Rows};
+use super::sender::Wait;
 use super::setup::{self, ask, indices, refusal};
 use super::{Indexed, Indexing};
 use crate::input::STOPPED;
 use crate::objects;
 use crate::readable::SealedObject;
 
-const HOUR: i64 = 3_600_000_000;
-const DAY: i64 = 24 * HOUR;
-
 /// Events of a difference that are named, of each kind.
 const NAMED: usize = 10;
 
 /// Ids in one request.
 const MOST_IDS: usize = 1_000;
-
-/// An hour of event times.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Hour {
-    /// Hours since 1970.
-    Of(i64),
-    /// No time, or one that does not belong in the index.
-    None,
-}
-
-impl fmt::Display for Hour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Of(hour) => f.write_str(Timestamp(hour * HOUR).to_rfc3339().get(..13).unwrap_or_default()),
-            Self::None => f.write_str("undated"),
-        }
-    }
-}
 
 /// What was found.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -241,8 +221,9 @@ impl Comparison<'_> {
         objects.filter(|object| self.index_of(object).is_none()).map(|object| object.rows.count).sum()
     }
 
-    /// Reads once more, where the archive was written anew meanwhile.
+    /// Reads once more, where the archive was written anew meanwhile, or the server did not answer.
     fn again<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Fatal>) -> Result<T, Fatal> {
+        let mut wait = Wait::new(self.with.settings.patience);
         loop {
             let before = self.indexer.readable().size;
             match read(self) {
@@ -252,6 +233,7 @@ impl Comparison<'_> {
                         return Err(e);
                     }
                 }
+                Err(e) if e.code == "Retryable.IndexFailed" && wait.wait(None, self.stop) => {}
                 read => return read,
             }
         }
@@ -474,34 +456,4 @@ enum Archived {
     NotIndexed,
     /// An event that the index should hold.
     Event { uid: Uid, hash: Hash, hour: Hour, leaf: u64 },
-}
-
-/// The times of an hour; all of them for those that have none.
-fn times(hour: Hour) -> (Timestamp, Timestamp) {
-    match hour {
-        Hour::Of(hour) => (Timestamp(hour * HOUR), Timestamp((hour + 1) * HOUR)),
-        Hour::None => (Timestamp(i64::MIN), Timestamp(i64::MAX)),
-    }
-}
-
-/// Whether an object may hold rows of an hour.
-fn in_hour(object: &SealedObject, hour: Hour) -> bool {
-    let (from, to) = times(hour);
-    match (hour, object.rows.time_min, object.rows.time_max) {
-        (Hour::Of(_), Some(min), Some(max)) => min < to.0 && max >= from.0,
-        (Hour::Of(_), ..) => false,
-        (Hour::None, ..) => object.rows.day == "undated",
-    }
-}
-
-/// A query for the documents of an hour of an index, or for those of none.
-fn of_hour(name: &IndexName, hour: Hour) -> Value {
-    let range = |from: i64, to: i64| json!({"range": {"@timestamp": {"gte": from / 1_000, "lt": to / 1_000, "format": "epoch_millis"}}});
-    match (hour, name.time()) {
-        (Hour::Of(hour), _) => range(hour * HOUR, (hour + 1) * HOUR),
-        (Hour::None, Some((_, days))) => {
-            json!({"bool": {"must_not": [range(days.start * DAY, days.end * DAY)]}})
-        }
-        (Hour::None, None) => json!({"match_all": {}}),
-    }
 }
