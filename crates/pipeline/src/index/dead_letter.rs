@@ -2,7 +2,6 @@
 
 use keytrail_index::{Bulk, IndexName, Item, Op, Period};
 use keytrail_model::{Day, Timestamp, Uid};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Settings;
@@ -16,7 +15,7 @@ pub struct DeadLetter {
     index: IndexName,
     /// As it stands in the index of dead letters, without the document.
     head: Value,
-    document: Option<Box<RawValue>>,
+    document: Option<Value>,
 }
 
 impl DeadLetter {
@@ -33,8 +32,12 @@ impl DeadLetter {
         });
         // A day's index for a few refused documents would be many.
         let index = IndexName::dead_letters(&settings.namespace, Period::Month, Day::of(time));
-        let kept = (document.len() <= MOST_BYTES).then(|| std::str::from_utf8(document).ok()).flatten();
-        let document = kept.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+        // A letter is not replaced when its event is withheld: it holds nothing that would have to go then.
+        let mut kept = parsed;
+        if let Some(event) = kept.get_mut("event").and_then(Value::as_object_mut) {
+            event.remove("original");
+        }
+        let document = Some(kept).filter(|kept| kept.is_object() && document.len() <= MOST_BYTES);
         Self { uid: item.uid, index, head, document }
     }
 
@@ -42,7 +45,7 @@ impl DeadLetter {
     pub fn push(&self, bulk: &mut Bulk, whole: bool) {
         let mut head = self.head.clone();
         if let Some(document) = self.document.as_ref().filter(|_| whole) {
-            head["keytrail"]["index"]["document"] = serde_json::from_str(document.get()).unwrap_or_default();
+            head["keytrail"]["index"]["document"] = document.clone();
         }
         bulk.push_with(Op::Index, &self.index, self.uid, |out| {
             // Values of JSON always serialise.
