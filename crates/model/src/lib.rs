@@ -17,6 +17,7 @@ pub mod place;
 pub mod printable;
 pub mod reject;
 pub mod row;
+pub mod segment;
 pub mod sha256;
 pub mod table;
 pub mod time;
