@@ -10,6 +10,7 @@ pub mod digest;
 pub mod event;
 pub mod hash;
 pub mod json;
+pub mod key_operation;
 pub mod manifest;
 pub mod merkle;
 pub mod outcome;

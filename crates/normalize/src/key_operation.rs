@@ -8,10 +8,12 @@
 //! The boundary is closed: an unknown field, null, or a value of another form than the schema's refuses
 //! the record. So no plaintext, ciphertext, signature, PIN or key material can pass as an extra field.
 
-mod record;
-
 use std::borrow::Cow;
 
+use keytrail_model::key_operation::{
+    self, Actor, Answer, Count, Deny, Envelope, EpochClose, EpochOpen, Gap, Head, Heartbeat, Hex32, Hsm, Id,
+    Intent, Key, Mechanism, Operation, Outcome, Policy, Text, Timings,
+};
 use keytrail_model::{AuditEvent, Column, Identity, Reject, Rejection, Timestamp};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -20,10 +22,6 @@ use serde_json::value::RawValue;
 use crate::category::classify;
 use crate::sequence::Position;
 use crate::{Context, Format, json_rejection};
-use record::{
-    Actor, Answer, Count, Deny, Envelope, EpochClose, EpochOpen, Gap, Head, Heartbeat, Hex32, Hsm, Id,
-    Intent, Key, Mechanism, Operation, Outcome, Policy, Text, Timings,
-};
 
 /// `event.dataset` of these events.
 pub const DATASET: &str = "keytrail.key_operation";
@@ -233,7 +231,7 @@ fn operation<'a>(
     mechanism: Option<Mechanism<'a>>,
     count: Option<i64>,
 ) {
-    classify(e, record::class(&operation.0));
+    classify(e, key_operation::class(&operation.0));
     e.text(Column::EventAction, operation);
     e.maybe(Column::KeytrailMechanism, mechanism);
     if let Some(count) = count {

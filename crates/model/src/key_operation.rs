@@ -1,4 +1,5 @@
-//! The shape of a key operation record, as `schemas/key-operation.v1.schema.json` has it.
+//! The shape of a key operation record, as `schemas/key-operation.v1.schema.json` has it: the sidecar refuses
+//! at its socket, and the normalizer at its input, what is not of this shape.
 //!
 //! Everything is checked while it is read: lengths, patterns, lists of values, whole numbers that fit
 //! 64 bits with a sign. Unknown fields are refused, and so is null: what a record does not say, it leaves out.
@@ -9,18 +10,19 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 
-use keytrail_model::{ActionClass, Timestamp};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
+
+use crate::{ActionClass, Timestamp};
 
 /// A string type: what it is in words, and the test that a value passes.
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident, $expected:literal, $test:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Debug)]
-        pub(super) struct $name<'a>(pub Cow<'a, str>);
+        pub struct $name<'a>(pub Cow<'a, str>);
 
         impl<'a> From<$name<'a>> for Cow<'a, str> {
             fn from(text: $name<'a>) -> Self {
@@ -129,19 +131,19 @@ fn constant(text: &str, prefix: &str) -> bool {
 }
 
 /// The action class of that name.
-pub(super) fn class(name: &str) -> Option<ActionClass> {
+pub fn class(name: &str) -> Option<ActionClass> {
     ActionClass::ALL.into_iter().find(|c| c.name() == name)
 }
 
 /// A whole number from 0 up to `MAX`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Whole<const MAX: i64>(pub i64);
+pub struct Whole<const MAX: i64>(pub i64);
 
 /// A whole number that every reader downstream can hold.
-pub(super) type Count = Whole<{ i64::MAX }>;
+pub type Count = Whole<{ i64::MAX }>;
 
 /// A TCP port.
-pub(super) type Port = Whole<65_535>;
+pub type Port = Whole<65_535>;
 
 impl<'de, const MAX: i64> Deserialize<'de> for Whole<MAX> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -166,7 +168,7 @@ impl<'de, const MAX: i64> Deserialize<'de> for Whole<MAX> {
 
 /// A list of at most 64 texts.
 #[derive(Debug)]
-pub(super) struct Texts<'a>(pub Vec<Text<'a>>);
+pub struct Texts<'a>(pub Vec<Text<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Texts<'a> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -196,9 +198,14 @@ macro_rules! objects {
         $(#[$doc])*
         #[derive(Deserialize)]
         #[serde(remote = "Self", deny_unknown_fields, bound(deserialize = "'de: 'a"))]
-        pub(super) struct $name<'a> {
-            $($(#[serde(rename = $req_name)])? pub $req: $req_ty,)*
+        pub struct $name<'a> {
             $(
+                #[doc = concat!("`", stringify!($req), "` of the record.")]
+                $(#[serde(rename = $req_name)])?
+                pub $req: $req_ty,
+            )*
+            $(
+                #[doc = concat!("`", stringify!($opt), "` of the record, if it says it.")]
                 $(#[serde(rename = $opt_name)])?
                 #[serde(default, deserialize_with = "some")]
                 pub $opt: Option<$opt_ty>,
@@ -333,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    const SCHEMA: &str = include_str!("../../../../schemas/key-operation.v1.schema.json");
+    const SCHEMA: &str = include_str!("../../../schemas/key-operation.v1.schema.json");
 
     /// Fields that a type takes, as its refusal of another one lists them.
     fn fields<'a, T: Deserialize<'a>>() -> BTreeSet<String> {
