@@ -15,7 +15,6 @@ mod index;
 pub mod location;
 mod reports;
 mod retention;
-mod section;
 pub mod source;
 mod tables;
 
@@ -25,9 +24,9 @@ use std::sync::Arc;
 pub use alerts::{DeclaredReceiver, Target};
 pub use follow::{Following, Listen};
 pub use index::DeclaredIndex;
+pub use keytrail_ports::section::{Problem, Section, Text, duration, duration_text};
 pub use location::Location;
 pub use reports::Reports;
-pub use section::{Problem, Section, Text, duration, duration_text};
 pub use source::{DeclaredSource, claim};
 pub use tables::DeclaredTable;
 
@@ -69,7 +68,7 @@ impl Config {
     /// # Errors
     /// All problems, in the order of their lines.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Problem>> {
-        section::read(text, |top| Self::read(top, folder))
+        keytrail_ports::section::read(text, |top| Self::read(top, folder))
     }
 
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {

@@ -1,8 +1,10 @@
-//! What keytrail needs of the world outside, as traits. Adapters implement them; stages take `&dyn` of them.
+//! What keytrail needs of the world outside, as traits, and how its configuration files are read. Adapters implement them; stages take `&dyn` of them.
 //!
 //! Every trait's comment states consistency, durability, idempotency, who retries, and what an
 //! attacker who controls the implementation can do. Methods block: an adapter over an asynchronous
 //! SDK drives its own runtime.
+
+pub mod section;
 
 use std::fmt;
 use std::path::Path;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::section::{Section, list};
 use crate::alerts::{Options, QuarantineLimit, Rule, Severity};
+use keytrail_ports::section::{Section, list};
 
 /// Who is told, as `[[notify]]` has it. Its text may be secret: `Debug` leaves it out.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::section::Section;
+use keytrail_ports::section::Section;
 
 /// `[follow]`: how `run --follow` goes about it. An option of the command line beats its key.
 #[derive(Clone, PartialEq, Eq, Debug)]

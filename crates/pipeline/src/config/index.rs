@@ -8,8 +8,8 @@ use keytrail_index::{Filter, Layout, Layouts, Limits, Namespace, Period, Rule};
 use keytrail_model::{ActionClass, Day};
 use keytrail_normalize::Format;
 
-use super::section::{Section, list};
 use crate::index::Settings;
+use keytrail_ports::section::{Section, list};
 
 /// Its part of the template.
 pub const TEMPLATE: &str = r#"

@@ -1,6 +1,6 @@
 //! `[reports]`: whether `keytrail run` writes reports.
 
-use super::section::Section;
+use keytrail_ports::section::Section;
 
 /// Its part of the template.
 pub const TEMPLATE: &str = r#"

@@ -5,9 +5,9 @@ use std::time::Duration;
 use keytrail_model::{Day, Uid};
 use keytrail_normalize::Format;
 
-use super::section::{Section, list};
 use crate::expire::Rule;
 use crate::holds::Hold;
+use keytrail_ports::section::{Section, list};
 
 /// Its part of the template.
 pub const TEMPLATE: &str = r#"

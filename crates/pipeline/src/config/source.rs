@@ -8,8 +8,8 @@ use keytrail_model::{Fatal, Reject, Rejection};
 use keytrail_normalize::{Declaration, Format};
 
 use super::location::{File, Location};
-use super::section::{Section, Text, list};
 use crate::input::{Input, Source};
+use keytrail_ports::section::{Section, Text, list};
 
 /// A declared source.
 #[derive(Clone, PartialEq, Eq, Debug)]

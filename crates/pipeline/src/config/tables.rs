@@ -6,7 +6,7 @@ use keytrail_enrich::{Format, Validity, time};
 use keytrail_model::TableKind;
 use keytrail_model::table::{MAX_NAME_BYTES, MAX_TABLES};
 
-use super::section::{Section, list};
+use keytrail_ports::section::{Section, list};
 
 /// Its part of the template.
 pub const TEMPLATE: &str = r#"

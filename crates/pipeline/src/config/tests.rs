@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::section::{duration_text, read_noting};
 use super::*;
+use keytrail_ports::section::{duration_text, read_noting};
 
 fn problems(text: &str) -> Vec<String> {
     let problems = Config::parse(text, Path::new("/etc")).unwrap_err();

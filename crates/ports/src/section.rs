@@ -69,7 +69,7 @@ pub struct Section<'p, 't> {
 }
 
 /// Reads a file: all of what `read` asks for, or the problems.
-pub(super) fn read<T>(text: &str, read: impl FnOnce(&mut Section<'_, '_>) -> T) -> Result<T, Vec<Problem>> {
+pub fn read<T>(text: &str, read: impl FnOnce(&mut Section<'_, '_>) -> T) -> Result<T, Vec<Problem>> {
     let (value, mut problems, _) = read_noting(text, read);
     problems.sort();
     problems.dedup();
@@ -77,7 +77,7 @@ pub(super) fn read<T>(text: &str, read: impl FnOnce(&mut Section<'_, '_>) -> T) 
 }
 
 /// [`read`], and the keys that were asked for and are not there.
-pub(super) fn read_noting<T>(
+pub fn read_noting<T>(
     text: &str,
     read: impl FnOnce(&mut Section<'_, '_>) -> T,
 ) -> (Option<T>, Vec<Problem>, Vec<String>) {
@@ -306,7 +306,7 @@ impl<'p, 't> Section<'p, 't> {
 }
 
 /// `` `a`, `b` or `c` ``.
-pub(super) fn list<T: fmt::Display>(names: &[T]) -> String {
+pub fn list<T: fmt::Display>(names: &[T]) -> String {
     let quoted: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
     match quoted.split_last() {
         Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
