@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What each crate may depend on inside the workspace.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("normalize", &["model"]),
     ("enrich", &["model"]),
@@ -19,6 +19,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("pipeline", &["model", "normalize", "enrich", "archive", "index", "ledger", "query", "report", "ports"]),
     ("adapters", &["model", "ports"]),
     ("cli", &["model", "pipeline", "adapters", "ports"]),
+    ("audit-sidecar", &["model", "ledger", "ports", "adapters"]),
 ];
 
 /// Crates that must stay free of I/O, environment, clock and randomness.
