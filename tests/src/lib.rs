@@ -17,5 +17,6 @@ pub mod oracle;
 pub mod projection;
 pub mod search_server;
 pub mod service;
+pub mod sidecar;
 pub mod tools;
 pub mod trail;

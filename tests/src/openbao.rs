@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,22 +56,26 @@ impl OpenBao {
     /// Starts a server whose audit devices are files of these names, with these options (`log_raw = "true"`).
     #[must_use]
     pub fn start(devices: &[(&str, &str)]) -> Self {
-        // Another process may take the free port before the server does.
-        (0..5).find_map(|_| Self::try_start(devices)).expect("OpenBao starts on a free port")
+        let file = |folder: &Path, (name, options): &(&str, &str)| {
+            let path = folder.join(name);
+            format!(
+                "audit \"file\" \"{name}\" {{\n  options {{\n    file_path = \"{}\"\n    {options}\n  }}\n}}\n",
+                path.display()
+            )
+        };
+        Self::start_with(&|folder| devices.iter().map(|device| file(folder, device)).collect())
     }
 
-    fn try_start(devices: &[(&str, &str)]) -> Option<Self> {
+    /// Starts a server with this configuration, which may name files in its folder.
+    #[must_use]
+    pub fn start_with(config: &dyn Fn(&Path) -> String) -> Self {
+        // Another process may take the free port before the server does.
+        (0..5).find_map(|_| Self::try_start(config)).expect("OpenBao starts on a free port")
+    }
+
+    fn try_start(config: &dyn Fn(&Path) -> String) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config: String = devices
-            .iter()
-            .map(|(name, options)| {
-                let path = folder.path().join(name);
-                format!(
-                    "audit \"file\" \"{name}\" {{\n  options {{\n    file_path = \"{}\"\n    {options}\n  }}\n}}\n",
-                    path.display()
-                )
-            })
-            .collect();
+        let config = config(folder.path());
         fs::write(folder.path().join("audit.hcl"), config).expect("a configuration");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let printed = File::create(folder.path().join("printed")).expect("a file");
@@ -100,6 +104,12 @@ impl OpenBao {
             assert!(begin.elapsed() < START, "OpenBao did not start:\n{}", printed());
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The port of its API.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The file of an audit device.

@@ -31,6 +31,13 @@ pub fn keytrail() -> PathBuf {
     path("KEYTRAIL_BIN", || target().join("release/keytrail"), "tests/run build")
 }
 
+/// The release build of `audit-sidecar`, beside that of `keytrail`.
+pub fn audit_sidecar() -> PathBuf {
+    let path = keytrail().with_file_name("audit-sidecar");
+    assert!(path.exists(), "`{}` is not there: run `tests/run build` first", path.display());
+    path
+}
+
 /// A build of `keytrail` that has SQL (`KEYTRAIL_SQL_BIN`): the debug build, which comes with the tests.
 pub fn keytrail_sql() -> PathBuf {
     path("KEYTRAIL_SQL_BIN", || target().join("debug/keytrail"), "tests/run test")

@@ -6,7 +6,7 @@
 //! the only one that numbers and chains them. In: items and where their answers go. Out: what the closure made
 //! of each, once it is durable, or why it is not.
 
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use super::error::SpoolError;
@@ -133,10 +133,8 @@ where
             if written.len() >= limits.records || spool.pending_bytes() >= limits.bytes {
                 break;
             }
-            next = match queue.try_recv() {
-                Ok(item) => Some(item),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            // Empty or closed: what there is makes the group.
+            next = queue.try_recv().ok();
         }
         match spool.commit() {
             Ok(_) => written.drain(..).for_each(|(answer, result)| answer.answer(Ok(result))),

@@ -1,0 +1,282 @@
+//! `audit-sidecar.toml`: read once at start, all problems told together.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keytrail_model::key_operation::{Hsm, Id};
+use keytrail_ports::section::{Problem, Section, read};
+
+/// What an operator sets.
+#[derive(Debug)]
+pub struct Config {
+    /// Stable id of the workload, HSM partition included.
+    pub source: String,
+    /// First part of the origin of heads, e.g. `example.org`.
+    pub organization: String,
+    /// When a record is durable, against its operation.
+    pub mode: Mode,
+    /// The HSM, as a JSON object of the schema's `hsm`.
+    pub hsm: String,
+    /// File of the policies in force, by whose SHA-256 an epoch names them.
+    pub policy_file: Option<PathBuf>,
+    /// File of the key that vouches for the epochs' keys.
+    pub audit_key: PathBuf,
+    /// The spool.
+    pub spool: SpoolConfig,
+    /// Socket of the service that asks the HSM.
+    pub api: Option<PathBuf>,
+    /// Audit device over HTTP.
+    pub http_device: Option<HttpDeviceConfig>,
+    /// Audit device over a Unix socket.
+    pub unix_device: Option<PathBuf>,
+    /// Folder that segments are shipped to.
+    pub ship_folder: PathBuf,
+    /// How long records may wait for more before they are shipped.
+    pub ship_interval: Duration,
+    /// Where the sidecar sees what was sealed.
+    pub seal: Option<SealConfig>,
+    /// Where metrics and health are asked for.
+    pub admin: Option<SocketAddr>,
+    /// After this long without an outcome an operation's is recorded as unknown.
+    pub operation_timeout: Duration,
+    /// After this long an answer is a refusal.
+    pub answer_timeout: Duration,
+    /// Unsealed for longer: alarm.
+    pub alarm_after: Duration,
+    /// Unsealed for longer: operations are denied.
+    pub deny_after: Duration,
+}
+
+/// When a record is durable, against its operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// The intent before the HSM is asked, the outcome before the reply.
+    Strict,
+    /// Both before the reply: the intent becomes durable while the HSM works.
+    OutcomeStrict,
+    /// As `OutcomeStrict`, but for public reads (`verify`, `access`), which wait for nothing.
+    Relaxed,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Strict, Self::OutcomeStrict, Self::Relaxed];
+
+    /// As records and the file spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::OutcomeStrict => "outcome-strict",
+            Self::Relaxed => "relaxed",
+        }
+    }
+}
+
+/// The spool.
+#[derive(Debug)]
+pub struct SpoolConfig {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Size of a segment's file.
+    pub segment_bytes: u64,
+    /// Size of all of them.
+    pub max_bytes: u64,
+}
+
+/// Audit device over HTTP.
+#[derive(Debug)]
+pub struct HttpDeviceConfig {
+    /// Where it listens: a loopback address.
+    pub listen: SocketAddr,
+    /// File of the bearer token.
+    pub token_file: PathBuf,
+}
+
+/// Where the sidecar sees what was sealed.
+#[derive(Debug)]
+pub struct SealConfig {
+    /// Data folder of `keytrail run`.
+    pub data: PathBuf,
+    /// Public keys of its log.
+    pub keys: PathBuf,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Config {
+    /// Reads the file's text; relative paths are taken from `folder`.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Problem>> {
+        read(text, |top| Self::read(top, folder))
+    }
+
+    /// Name of the audit key.
+    pub fn key_name(&self) -> String {
+        format!("{}/{}", self.organization, self.source)
+    }
+
+    fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
+        let hours = |n: u64| Duration::from_secs(n * 3_600);
+        let (ship_folder, ship_interval) = top.section("ship", |s| {
+            let to = required_path(s, "folder", folder, "the folder that segments are shipped to");
+            let interval = s.duration("interval", Duration::from_millis(50)..=Duration::from_secs(60));
+            (to, interval.unwrap_or(Duration::from_secs(1)))
+        });
+        let (alarm_after, deny_after) = top.section("unsealed", |s| {
+            let within = Duration::from_secs(1)..=hours(24 * 365);
+            let alarm = s.duration("alarm_after", within.clone()).unwrap_or(hours(1));
+            let deny = s.duration("deny_after", within).unwrap_or(hours(72));
+            if deny < alarm {
+                s.problem("deny_after", "expected no less than `alarm_after`");
+            }
+            (alarm, deny)
+        });
+        let config = Self {
+            source: ident(top, "source", "the id of the workload and its HSM partition"),
+            organization: organization(top),
+            mode: mode(top),
+            hsm: top.section("hsm", hsm),
+            policy_file: path(top, "policy_file", folder),
+            audit_key: required_path(top, "audit_key", folder, "the path of the audit key's file"),
+            spool: top.section("spool", |s| SpoolConfig {
+                folder: required_path(s, "folder", folder, "the path of the spool's folder"),
+                segment_bytes: mebibytes(s, "segment_mib", 1..=1_024, 64),
+                max_bytes: mebibytes(s, "max_mib", 4..=1 << 24, 4_096),
+            }),
+            api: optional(top, "api", |s| socket(s, folder)),
+            http_device: optional(top, "http_device", |s| http_device(s, folder)),
+            unix_device: optional(top, "unix_device", |s| socket(s, folder)),
+            ship_folder,
+            ship_interval,
+            seal: optional(top, "seal", |s| SealConfig {
+                data: required_path(s, "data", folder, "the data folder of `keytrail run`"),
+                keys: required_path(s, "keys", folder, "the file of the log's public keys"),
+            }),
+            admin: optional(top, "admin", |s| address(s, "listen", "127.0.0.1:9465")).flatten(),
+            operation_timeout: top
+                .duration("operation_timeout", Duration::from_secs(1)..=hours(24))
+                .unwrap_or(Duration::from_secs(300)),
+            answer_timeout: top
+                .duration("answer_timeout", Duration::from_millis(100)..=Duration::from_secs(60))
+                .unwrap_or(Duration::from_secs(2)),
+            alarm_after,
+            deny_after,
+        };
+        if config.api.is_none() && config.http_device.is_none() && config.unix_device.is_none() {
+            top.problem(
+                "api",
+                "nothing listens, expected one of `[api]`, `[http_device]` and `[unix_device]`",
+            );
+        }
+        if config.spool.max_bytes < 3 * config.spool.segment_bytes {
+            top.problem("spool", "expected room for three segments or more in `max_mib`");
+        }
+        config
+    }
+}
+
+fn ident(s: &mut Section<'_, '_>, key: &'static str, expected: &str) -> String {
+    let Some(text) = s.required_text(key, expected) else { return String::new() };
+    let quoted = serde_json::Value::from(text.text).to_string();
+    if let Err(e) = serde_json::from_str::<Id<'_>>(&quoted) {
+        s.problem(key, e.to_string());
+    }
+    text.text.to_owned()
+}
+
+fn organization(s: &mut Section<'_, '_>) -> String {
+    let Some(text) = s.required_text("organization", "a name as in `example.org`") else {
+        return String::new();
+    };
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if text.text.is_empty() || text.text.len() > 64 || !text.text.bytes().all(good) {
+        s.problem("organization", "expected 1 to 64 of `A-Z a-z 0-9 . _ -`, as in `example.org`");
+    }
+    text.text.to_owned()
+}
+
+fn mode(s: &mut Section<'_, '_>) -> Mode {
+    let Some(text) = s.text("mode", "`strict`, `outcome-strict` or `relaxed`") else {
+        return Mode::OutcomeStrict;
+    };
+    Mode::ALL.into_iter().find(|m| m.name() == text.text).unwrap_or_else(|| {
+        s.problem("mode", "expected `strict`, `outcome-strict` or `relaxed`");
+        Mode::OutcomeStrict
+    })
+}
+
+/// The HSM as the schema has it.
+fn hsm(s: &mut Section<'_, '_>) -> String {
+    let mut fields = serde_json::Map::new();
+    let id = s.required_text("id", "the name of the HSM or cluster").map(|t| t.text).unwrap_or_default();
+    fields.insert("id".to_owned(), id.into());
+    for key in ["serial", "firmware"] {
+        if let Some(text) = s.text(key, "a text") {
+            fields.insert(key.to_owned(), text.text.into());
+        }
+    }
+    for key in ["slot", "reboot_counter"] {
+        if let Some(number) = s.number(key, 0..=i64::MAX) {
+            fields.insert(key.to_owned(), number.into());
+        }
+    }
+    let json = serde_json::Value::Object(fields).to_string();
+    if let Err(e) = serde_json::from_str::<Hsm<'_>>(&json)
+        && !id.is_empty()
+    {
+        s.problem("id", e.to_string());
+    }
+    json
+}
+
+fn optional<T>(
+    top: &mut Section<'_, '_>,
+    key: &'static str,
+    read: impl FnOnce(&mut Section<'_, '_>) -> T,
+) -> Option<T> {
+    if top.has(key) { Some(top.section(key, |s| read(s))) } else { None }
+}
+
+fn socket(s: &mut Section<'_, '_>, folder: &Path) -> PathBuf {
+    let path = required_path(s, "socket", folder, "the path of the socket");
+    if path.as_os_str().len() > 100 {
+        s.problem("socket", "expected a path of at most 100 bytes: sockets take no longer one");
+    }
+    path
+}
+
+fn http_device(s: &mut Section<'_, '_>, folder: &Path) -> HttpDeviceConfig {
+    let fallback = SocketAddr::from(([127, 0, 0, 1], 8_209));
+    let listen = address(s, "listen", "127.0.0.1:8209").unwrap_or(fallback);
+    if !listen.ip().is_loopback() {
+        s.problem("listen", "expected a loopback address: the bearer token goes over it in the clear");
+    }
+    let token_file = required_path(s, "token_file", folder, "the path of the bearer token's file");
+    HttpDeviceConfig { listen, token_file }
+}
+
+fn address(s: &mut Section<'_, '_>, key: &'static str, example: &str) -> Option<SocketAddr> {
+    let text = s.required_text(key, &format!("an address and port, as in `{example}`"))?;
+    let address = text.text.parse().ok();
+    if address.is_none() {
+        s.problem(key, format!("expected an address and port, as in `{example}`"));
+    }
+    address
+}
+
+fn mebibytes(
+    s: &mut Section<'_, '_>,
+    key: &'static str,
+    within: std::ops::RangeInclusive<i64>,
+    default: u64,
+) -> u64 {
+    s.number(key, within).and_then(|n| u64::try_from(n).ok()).unwrap_or(default) * MIB
+}
+
+fn path(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option<PathBuf> {
+    s.text(key, "a path").map(|t| folder.join(t.text))
+}
+
+fn required_path(s: &mut Section<'_, '_>, key: &'static str, folder: &Path, expected: &str) -> PathBuf {
+    let text = s.required_text(key, expected);
+    folder.join(text.map(|t| t.text).unwrap_or_default())
+}

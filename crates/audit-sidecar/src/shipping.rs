@@ -1,0 +1,228 @@
+//! The threads behind the writer: one ships what is durable, one frees what is sealed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use keytrail_ledger::LogKeys;
+use keytrail_model::Hash;
+use keytrail_model::merkle::leaf_hash;
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Counts;
+use crate::sealed::Covered;
+use crate::ship::{Folder, SEGMENT_BYTES};
+use crate::spool::SpoolReader;
+
+/// Small file of the spool's folder with the last shipped record.
+const SHIPPED: &str = "shipped";
+
+/// Small file of the spool's folder with what is sealed.
+const SEALED: &str = "sealed";
+
+/// How long a thread sleeps at most before it looks whether the sidecar stops.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log is looked at.
+const SEAL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The last shipped record.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Shipped {
+    epoch: u64,
+    seq: u64,
+}
+
+/// Ships records in order until told to stop, and then what is left.
+pub struct Shipper {
+    reader: SpoolReader,
+    folder: Folder,
+    interval: Duration,
+    counts: Arc<Counts>,
+    after: Option<(u64, u64)>,
+}
+
+impl Shipper {
+    /// Goes on where the last process stopped.
+    pub fn new(
+        reader: SpoolReader,
+        folder: Folder,
+        interval: Duration,
+        counts: Arc<Counts>,
+    ) -> Result<Self, String> {
+        let state = reader.read_state(SHIPPED).map_err(|e| e.to_string())?;
+        let after: Option<Shipped> = match state {
+            Some(bytes) => {
+                Some(serde_json::from_slice(&bytes).map_err(|e| format!("the state `{SHIPPED}`: {e}"))?)
+            }
+            None => None,
+        };
+        Ok(Self { reader, folder, interval, counts, after: after.map(|s| (s.epoch, s.seq)) })
+    }
+
+    /// Works until `stop`, and then until everything is shipped or that fails.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let mut shipped_at = Instant::now();
+        loop {
+            let stops = stop.load(Ordering::Acquire);
+            if !stops && shipped_at.elapsed() < self.interval {
+                std::thread::sleep(PAUSE.min(self.interval));
+                continue;
+            }
+            shipped_at = Instant::now();
+            match self.ship_all() {
+                Ok(()) if stops => return,
+                Ok(()) => {
+                    self.reader.wait(PAUSE);
+                }
+                Err(error) => {
+                    self.counts.ship_failed();
+                    tracing::error!(code = "Retryable.Ship", %error, "records were not shipped");
+                    if stops {
+                        return;
+                    }
+                    std::thread::sleep(self.interval.max(PAUSE));
+                }
+            }
+        }
+    }
+
+    /// Ships all that is durable.
+    pub fn ship_all(&mut self) -> Result<(), String> {
+        while let Some(batch) = self.reader.next(self.after, SEGMENT_BYTES).map_err(|e| e.to_string())? {
+            let (Some((first, _)), Some((last, _))) = (batch.records.first(), batch.records.last()) else {
+                return Ok(());
+            };
+            let epoch = batch.header.epoch;
+            let there = self.folder.shipped_from(epoch, *first).map_err(|e| e.to_string())?;
+            let last = match there {
+                Some(last) => last,
+                None => {
+                    self.folder
+                        .ship(&batch.header, &batch.records)
+                        .map_err(|e| format!("cannot write to `{}`: {e}", self.folder.path().display()))?;
+                    *last
+                }
+            };
+            let state = serde_json::to_vec(&Shipped { epoch, seq: last }).map_err(|e| e.to_string())?;
+            self.reader.write_state(SHIPPED, &state).map_err(|e| e.to_string())?;
+            self.after = Some((epoch, last));
+            self.counts.shipped((epoch, last));
+        }
+        Ok(())
+    }
+}
+
+/// What the sidecar knows of the log, as it was left.
+pub fn covered(reader: &SpoolReader) -> Result<Covered, String> {
+    match reader.read_state(SEALED).map_err(|e| e.to_string())? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| format!("the state `{SEALED}`: {e}")),
+        None => Ok(Covered::default()),
+    }
+}
+
+/// Frees segments that a sealed checkpoint covers.
+pub struct Releaser {
+    source: String,
+    reader: SpoolReader,
+    data: PathBuf,
+    keys: LogKeys,
+    covered: Covered,
+    counts: Arc<Counts>,
+}
+
+impl Releaser {
+    /// Goes on from what is known of the log.
+    pub fn new(
+        source: &str,
+        reader: SpoolReader,
+        data: &Path,
+        keys: &Path,
+        counts: Arc<Counts>,
+    ) -> Result<Self, String> {
+        let text =
+            std::fs::read_to_string(keys).map_err(|e| format!("cannot read `{}`: {e}", keys.display()))?;
+        let keys = LogKeys::parse(&text).map_err(|e| format!("`{}`: {e}", keys.display()))?;
+        let covered = covered(&reader)?;
+        Ok(Self { source: source.to_owned(), reader, data: data.to_owned(), keys, covered, counts })
+    }
+
+    /// What is covered.
+    pub fn covered(&self) -> &Covered {
+        &self.covered
+    }
+
+    /// Works until `stop`.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let mut last: Option<String> = None;
+        while !stop.load(Ordering::Acquire) {
+            match self.release() {
+                Ok(_) => last = None,
+                Err(error) => {
+                    self.counts.seal_failed();
+                    // Once is enough until something changes.
+                    if last.as_ref() != Some(&error) {
+                        tracing::error!(code = "Fatal.Log", %error, "what is sealed is not proven: nothing is freed");
+                    }
+                    last = Some(error);
+                }
+            }
+            let until = Instant::now() + SEAL_INTERVAL;
+            while Instant::now() < until && !stop.load(Ordering::Acquire) {
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    /// Looks at the log once; gives how many segments were freed.
+    pub fn release(&mut self) -> Result<u64, String> {
+        let read = |key: &str| match std::fs::read(self.data.join(key)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(format!("cannot read `{key}`: {e}")),
+        };
+        let spool = std::cell::RefCell::new(self.reader.clone());
+        let own = |epoch, seq| own_record(&mut spool.borrow_mut(), epoch, seq);
+        let next = self.covered.advance(&self.source, &self.keys, &read, &own)?;
+        if next != self.covered {
+            let state = serde_json::to_vec(&next).map_err(|e| e.to_string())?;
+            self.reader.write_state(SEALED, &state).map_err(|e| e.to_string())?;
+            self.covered = next;
+        }
+        let mut freed = 0;
+        for segment in self.reader.segments() {
+            let (epoch, first, last) = (segment.epoch, segment.first_seq, segment.last_seq);
+            if !self.covered.has(epoch, first, last) || self.counts.has_open(epoch, last) {
+                // Only the oldest may go: a segment that is missing between others would be damage.
+                break;
+            }
+            self.reader.remove(&segment).map_err(|e| e.to_string())?;
+            freed += 1;
+        }
+        if let Some(to) = self.covered.newest() {
+            self.counts.sealed(to, freed);
+        }
+        Ok(freed)
+    }
+}
+
+/// The hash before a record, and its own, where the spool still has it.
+fn own_record(reader: &mut SpoolReader, epoch: u64, seq: u64) -> Option<(Hash, Hash)> {
+    #[derive(Deserialize)]
+    struct Linked {
+        prev: Hash,
+    }
+    let before = match seq.checked_sub(1) {
+        Some(before) => (epoch, before),
+        None => (epoch.checked_sub(1)?, u64::MAX),
+    };
+    let batch = reader.next(Some(before), 1).ok()??;
+    let (found, record) = batch.records.first()?;
+    if batch.header.epoch != epoch || *found != seq {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', record).unwrap_or(record.len());
+    let linked: Linked = serde_json::from_slice(&record[..end]).ok()?;
+    Some((linked.prev, leaf_hash(record)))
+}

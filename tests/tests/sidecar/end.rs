@@ -1,0 +1,94 @@
+//! How a sidecar starts, what it does not start with, and how it ends.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use keytrail_tests::sidecar::{Sidecar, TOKEN, shipped};
+
+/// Everything that is wrong with a configuration is told at once.
+#[test]
+fn a_wrong_configuration_stops_the_start() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sidecar = Sidecar::new(folder.path(), "");
+    assert_eq!(sidecar.command(&["check"]).status.code(), Some(0));
+    sidecar.configure(
+        "mode = \"lax\"\nanswer_timeout = \"2h\"\nspol = 1",
+        "[unsealed]\nalarm_after = \"2h\"\ndeny_after = \"1h\"\n",
+    );
+    let out = sidecar.command(&["check"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(78), "{said}");
+    for expected in [
+        "line 4: `mode`: expected `strict`, `outcome-strict` or `relaxed`",
+        "`answer_timeout`: expected a duration from 100ms to 1m",
+        "`spol`: unknown key, did you mean `spool`?",
+        "`unsealed.deny_after`: expected no less than `alarm_after`",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in {said}");
+    }
+}
+
+/// A spool has one writer.
+#[test]
+fn a_second_sidecar_on_one_spool_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.start();
+    let second = sidecar.command(&["run"]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(75), "{said}");
+    assert!(said.contains("is in use by another process"), "{said}");
+    assert_eq!(sidecar.line(TOKEN, b"a line").status, 200);
+}
+
+/// Who sends half a request and waits keeps nobody from anything.
+#[test]
+fn a_client_that_stalls_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.start();
+    let stalled: Vec<UnixStream> = (0..20)
+        .map(|n| {
+            let socket = if n % 2 == 0 { sidecar.api_socket() } else { sidecar.device_socket() };
+            let mut stream = UnixStream::connect(socket).expect("it listens");
+            stream.write_all(b"POST /v1/intent/op-1 HTTP/1.1\r\nContent-Length: 100\r\n\r\n{").expect("sent");
+            stream
+        })
+        .collect();
+    for n in 0..50 {
+        assert_eq!(sidecar.line(TOKEN, format!("line {n}").as_bytes()).status, 200);
+    }
+    let begin = Instant::now();
+    assert!(sidecar.stop().success(), "{:#?}", sidecar.logged());
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?} to end", begin.elapsed());
+    drop(stalled);
+    let records = shipped(&sidecar.shipped());
+    assert_eq!(records.iter().filter(|r| r.line().is_some_and(|l| l.starts_with(b"line "))).count(), 50);
+}
+
+/// What a killed sidecar did not ship, the next one does: nothing twice, nothing missing.
+#[test]
+fn what_was_not_shipped_is_shipped_later() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    for round in 0..5 {
+        sidecar.start();
+        let intent = super::socket::intent();
+        assert_eq!(sidecar.post(&format!("/v1/intent/op-{round}"), &intent).status, 201);
+        for n in 0..40 {
+            assert_eq!(sidecar.line(TOKEN, format!("line {round} {n}").as_bytes()).status, 200);
+        }
+        sidecar.kill();
+    }
+    sidecar.start();
+    assert!(sidecar.metric("keytrail_sidecar_epoch").is_some_and(|e| e >= 5.0));
+    assert!(sidecar.stop().success());
+    let records = shipped(&sidecar.shipped());
+    assert_eq!(records.iter().filter(|r| r.phase() == "foreign").count(), 200);
+    let unknown = records.iter().map(|r| r.envelope()).filter(|e| {
+        e["body"]["result"]["unknown"] == "the sidecar ended before the service said the outcome"
+    });
+    assert_eq!(unknown.count(), 5);
+    assert_eq!(records.last().expect("one").epoch, 6);
+}
