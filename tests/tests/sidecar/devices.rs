@@ -12,7 +12,8 @@ pub fn calls(records: &[keytrail_tests::sidecar::Shipped]) -> (BTreeSet<String>,
     for record in records.iter().filter(|r| r.phase() == "foreign") {
         let line: Value =
             serde_json::from_slice(record.line().expect("a line")).expect("OpenBao writes JSON");
-        let id = line["request"]["id"].as_str().expect("an id").to_owned();
+        // What the server does by itself has no id.
+        let Some(id) = line["request"]["id"].as_str().map(str::to_owned) else { continue };
         match line["type"].as_str() {
             Some("request") => ids.0.insert(id),
             Some("response") => ids.1.insert(id),

@@ -44,6 +44,7 @@ impl Recorder {
     /// Of a chain whose epoch was begun in the spool.
     pub fn new(chain: Chain, recent: Recent, counts: Arc<Counts>, settings: RecorderSettings) -> Self {
         let now = Instant::now();
+        counts.made((chain.epoch(), chain.records().saturating_sub(1)), chain.open().len());
         Self { chain, recent, settings, counts, record: Vec::new(), head_at: now, heartbeat_at: now }
     }
 
