@@ -156,11 +156,30 @@ impl Sidecar {
         self.log.lock().expect("no panic").clone()
     }
 
-    /// Ends it at once, as a crash would.
+    /// Ends all of it at once, as a crash of the machine would.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
+        let worker = worker_of(child.id());
         child.kill().expect("it is our child");
         child.wait().expect("it ends");
+        let Some(worker) = worker else { return };
+        kill(worker);
+        while Path::new(&format!("/proc/{worker}/fd")).read_dir().is_ok_and(|mut open| open.next().is_some())
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends the process that works at once, as a crash would, and waits until another one works.
+    pub fn kill_worker(&mut self) {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let before = worker_of(pid).expect("a worker");
+        kill(before);
+        let begin = Instant::now();
+        while worker_of(pid).is_none_or(|now| now == before) || !self.is_ready() {
+            assert!(begin.elapsed() < START, "no worker is ready: {:#?}", self.logged());
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Asks it to end, and waits.
@@ -269,6 +288,17 @@ impl Sidecar {
     }
 }
 
+/// The child of a sidecar's process that does its work.
+fn worker_of(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+fn kill(pid: u32) {
+    // It may be gone already.
+    let _ended = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+}
+
 fn answer(mut stream: impl Read) -> Answer {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
@@ -280,10 +310,9 @@ fn answer(mut stream: impl Read) -> Answer {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if self.child.is_some() {
             // Of a test that failed.
-            let _ = child.kill();
-            let _ = child.wait();
+            self.kill();
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod config;
 pub mod journal;
+pub mod keeper;
 pub mod sealed;
 pub mod server;
 pub mod service;

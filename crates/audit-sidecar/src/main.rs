@@ -1,11 +1,13 @@
 //! `audit-sidecar`: arguments, configuration, and the order in which things start and stop.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use keytrail_adapters::local::KeyFile;
 use keytrail_audit_sidecar::config::Config;
+use keytrail_audit_sidecar::keeper;
 use keytrail_audit_sidecar::service::{self, Failure};
 use keytrail_ledger::VerifierKey;
 use keytrail_ports::Signer as _;
@@ -25,6 +27,9 @@ enum Command {
         /// The configuration
         #[arg(long, value_name = "FILE", default_value = "audit-sidecar.toml")]
         config: PathBuf,
+        /// Gets the connections of the Unix device on standard input
+        #[arg(long, hide = true)]
+        worker: bool,
     },
     /// Ships what the spool holds and waits until all of it is sealed; takes no entry
     Drain {
@@ -67,7 +72,11 @@ fn main() -> ExitCode {
     };
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_target(false).init();
     let done = match &arguments.command {
-        Command::Run { config } => read(config).and_then(|c| service::run(&c)),
+        Command::Run { config: path, worker } => match read(path).and_then(|c| run(path, &c, *worker)) {
+            Ok(0) => Ok(()),
+            Ok(code) => return ExitCode::from(code),
+            Err(failure) => Err(failure),
+        },
         Command::Drain { config, within } => {
             read(config).and_then(|c| service::drain(&c, std::time::Duration::from_secs(*within)))
         }
@@ -80,6 +89,19 @@ fn main() -> ExitCode {
             eprintln!("audit-sidecar: {failure}");
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// With a Unix device the work is done by a process of its own, whose connections this one keeps.
+fn run(path: &Path, config: &Config, is_worker: bool) -> Result<u8, Failure> {
+    match &config.unix_device {
+        Some(socket) if !is_worker => keeper::run(path, socket),
+        Some(_) => {
+            let input = std::io::stdin().as_fd().try_clone_to_owned();
+            let keeper = input.map_err(|e| Failure::Fatal(format!("the keeper's socket: {e}")))?;
+            service::run(config, Some(keeper)).map(|()| 0)
+        }
+        None => service::run(config, None).map(|()| 0),
     }
 }
 

@@ -11,4 +11,4 @@ pub mod http_device;
 mod reply;
 pub mod unix_device;
 
-pub use guard::{Guarded, Stop};
+pub use guard::{Guarded, Stop, bind, is_own};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::IntoFuture as _;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,8 +112,9 @@ fn releaser(
         .map_err(Failure::Configuration)
 }
 
-/// Takes entries until SIGTERM or SIGINT, or until the spool fails.
-pub fn run(config: &Config) -> Result<(), Failure> {
+/// Takes entries until SIGTERM or SIGINT, until the spool fails, or until the keeper of the Unix device's
+/// connections is gone.
+pub fn run(config: &Config, keeper: Option<OwnedFd>) -> Result<(), Failure> {
     let token = read_token(config)?;
     let audit = KeyFile::open_or_create(&config.audit_key, &config.key_name())
         .map_err(|e| Failure::Configuration(e.to_string()))?
@@ -153,7 +155,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Fatal(format!("cannot start threads: {e}")))?;
-    let ended = runtime.block_on(serve(config, journal, token, &counts, &reader));
+    let ended = runtime.block_on(serve(config, journal, token, keeper, &counts, &reader));
     // With it the last journal goes, and with that the writer ends.
     drop(runtime);
     let closed = writer.join();
@@ -169,6 +171,7 @@ async fn serve(
     config: &Config,
     journal: Journal,
     token: Option<Token>,
+    keeper: Option<OwnedFd>,
     counts: &Arc<Counts>,
     reader: &SpoolReader,
 ) -> Result<(), Failure> {
@@ -179,7 +182,7 @@ async fn serve(
     // Metrics answer until the end.
     let mut admin_server = JoinSet::new();
     if let Some(path) = &config.api {
-        let listener = Guarded::bind(path).await.map_err(|e| at(path, e))?;
+        let listener = Guarded::bind(path).map_err(|e| at(path, e))?;
         let router = api::router(journal.clone());
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().wait());
         servers.spawn(served.into_future());
@@ -195,14 +198,23 @@ async fn serve(
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().wait());
         servers.spawn(served.into_future());
     }
-    if let Some(path) = &config.unix_device {
-        let listener = Guarded::bind(path).await.map_err(|e| at(path, e))?;
+    let keeper_is_gone = keeper.map(|keeper| {
+        let (serving, ended) = tokio::sync::oneshot::channel::<()>();
         let (journal, stop) = (journal.clone(), stop.clone());
         servers.spawn(async move {
-            unix_device::serve(listener, journal, stop).await;
-            Ok(())
+            let served = unix_device::serve(keeper, journal, stop).await;
+            drop(serving);
+            served
         });
-    }
+        ended
+    });
+    let keeper_is_gone = async {
+        match keeper_is_gone {
+            Some(ended) => drop(ended.await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(keeper_is_gone);
     if let Some(listen) = config.admin {
         let listener = TcpListener::bind(listen)
             .await
@@ -219,6 +231,7 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = &mut keeper_is_gone => break,
             _ = ticks.tick() => {
                 journal.tick();
                 let written = reader.counts();

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::devices::calls;
 
 /// Kills the sidecar so often while calls go on; gives how many of them succeeded.
-fn killed(times: u64, device: fn(&Sidecar) -> String) -> usize {
+fn killed(times: u64, device: fn(&Sidecar) -> String, kill: fn(&mut Sidecar)) -> usize {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut sidecar = Sidecar::new(folder.path(), "");
     sidecar.start();
@@ -40,8 +40,7 @@ fn killed(times: u64, device: fn(&Sidecar) -> String) -> usize {
         for _ in 0..times {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             thread::sleep(Duration::from_micros(5_000 + (state >> 33) % 60_000));
-            sidecar.kill();
-            sidecar.start();
+            kill(&mut sidecar);
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -65,15 +64,33 @@ fn killed(times: u64, device: fn(&Sidecar) -> String) -> usize {
     succeeded.len()
 }
 
+fn all_of_it(sidecar: &mut Sidecar) {
+    sidecar.kill();
+    sidecar.start();
+}
+
 #[test]
 fn nothing_that_succeeded_over_http_is_lost() {
-    let succeeded = killed(200, Sidecar::http_device);
+    let succeeded = killed(200, Sidecar::http_device, all_of_it);
     assert!(succeeded > 1_000, "only {succeeded} calls succeeded between the kills");
+}
+
+/// The process that works is killed; the one that keeps the connections is not.
+#[test]
+fn nothing_that_succeeded_over_a_unix_socket_is_lost() {
+    let succeeded = killed(200, Sidecar::unix_device, Sidecar::kill_worker);
+    assert!(succeeded > 1_000, "only {succeeded} calls succeeded between the kills");
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn two_thousand_kills_over_a_unix_socket() {
+    println!("{} calls succeeded", killed(2_000, Sidecar::unix_device, Sidecar::kill_worker));
 }
 
 /// The long form: `cargo nextest run -p keytrail-tests --run-ignored only -E 'test(two_thousand_kills)'`.
 #[test]
 #[ignore = "takes minutes"]
 fn two_thousand_kills_over_http() {
-    println!("{} calls succeeded", killed(2_000, Sidecar::http_device));
+    println!("{} calls succeeded", killed(2_000, Sidecar::http_device, all_of_it));
 }

@@ -1,7 +1,9 @@
 //! Unix sockets that only the sidecar's own user reaches, and the end of all servers.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 
 use axum::serve::Listener;
@@ -27,48 +29,41 @@ impl Stop {
     }
 }
 
-/// A socket of mode 0600 whose peers are this process's user or root.
-pub struct Guarded {
-    listener: UnixListener,
-    uid: u32,
+/// Makes a socket of mode 0600; one that nobody listens on any more is replaced.
+pub fn bind(path: &Path) -> io::Result<StdListener> {
+    if let Ok(found) = path.symlink_metadata() {
+        if !found.file_type().is_socket() {
+            return Err(io::Error::other("something else than a socket is there"));
+        }
+        if StdStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = StdListener::bind(path);
+    rustix::process::umask(before);
+    let listener = bound?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
+/// Whether the peer is this process's user, or root.
+pub fn is_own(stream: impl AsFd) -> bool {
+    let own = rustix::process::geteuid();
+    rustix::net::sockopt::socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid == own || peer.uid == rustix::process::Uid::ROOT)
+}
+
+/// A socket that only the sidecar's own user reaches.
+pub struct Guarded(UnixListener);
+
 impl Guarded {
-    /// Makes the socket; one that nobody listens on any more is replaced.
-    pub async fn bind(path: &Path) -> io::Result<Self> {
-        if let Ok(found) = path.symlink_metadata() {
-            if !found.file_type().is_socket() {
-                return Err(io::Error::other("something else than a socket is there"));
-            }
-            if UnixStream::connect(path).await.is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
-            }
-            std::fs::remove_file(path)?;
-        }
-        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(before);
-        let listener = bound?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, uid: rustix::process::geteuid().as_raw() })
-    }
-
-    /// The next peer that may talk.
-    pub async fn next(&self) -> UnixStream {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) if self.is_allowed(&stream) => return stream,
-                Ok((_, _)) => tracing::warn!(code = "Rejected.Peer", "a peer of another user was refused"),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    fn is_allowed(&self, stream: &UnixStream) -> bool {
-        stream.peer_cred().is_ok_and(|peer| peer.uid() == self.uid || peer.uid() == 0)
+    /// Makes the socket.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let listener = bind(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self(UnixListener::from_std(listener)?))
     }
 }
 
@@ -78,14 +73,18 @@ impl Listener for Guarded {
 
     async fn accept(&mut self) -> (UnixStream, SocketAddr) {
         loop {
-            let stream = self.next().await;
-            if let Ok(addr) = stream.peer_addr() {
-                return (stream, addr);
+            match self.0.accept().await {
+                Ok((stream, address)) if is_own(&stream) => return (stream, address),
+                Ok(_) => tracing::warn!(code = "Rejected.Peer", "a peer of another user was refused"),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.0.local_addr()
     }
 }

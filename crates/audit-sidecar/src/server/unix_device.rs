@@ -1,84 +1,192 @@
 //! An audit device of OpenBao or Vault, over a Unix socket: lines, and no answers.
 //!
-//! A line that was not recorded cannot be refused by an answer: the connection is closed, with whatever it still
-//! holds, and the writer finds out at its next line. What the writer believes to be written may so be lost
-//! with the sidecar's process; who cannot accept that takes the device over HTTP.
+//! Connections come from the [keeper](crate::keeper), which has them too. A line is looked at in the socket's
+//! buffer and taken out of it once its record is durable: if this process is killed, its successor finds the line
+//! there again, and the journal knows a line that comes twice. A line that was not recorded cannot be
+//! refused by an answer: its connection is closed, and the writer finds out at its next line.
 
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
+use bytes::Bytes;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 
 use crate::journal::{Entry, Journal, MAX_LINE_BYTES, Refusal};
 
-use super::{Guarded, Stop};
+use super::Stop;
 
-/// Takes connections until the sidecar stops; ends once every line that came is recorded.
-pub async fn serve(listener: Guarded, journal: Journal, stop: Stop) {
-    let mut connections = tokio::task::JoinSet::new();
+/// More than the buffer of a socket holds.
+const LOOK_BYTES: usize = 512 << 10;
+
+/// How long a piece of a line may lie in the buffer without growing before it is taken out: longer lines than
+/// the buffer holds come only so.
+const STUCK: Duration = Duration::from_millis(20);
+
+/// How long what is on its way may take, when the sidecar stops.
+const LAST: Duration = Duration::from_millis(200);
+
+/// Serves connections until the sidecar stops, or the keeper is gone; ends once every line that came is recorded.
+pub async fn serve(keeper: OwnedFd, journal: Journal, stop: Stop) -> io::Result<()> {
+    let keeper = StdStream::from(keeper);
+    keeper.set_nonblocking(true)?;
+    let keeper = Arc::new(UnixStream::from_std(keeper)?);
+    let mut connections = JoinSet::new();
     let end = stop.clone().wait();
     tokio::pin!(end);
     loop {
-        tokio::select! {
+        let next = tokio::select! {
             () = &mut end => break,
-            stream = listener.next() => {
-                connections.spawn(connection(stream, journal.clone(), stop.clone()));
+            next = next(&keeper) => next?,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Some((id, stream)) = next else { break };
+        let (keeper, journal, stop) = (Arc::clone(&keeper), journal.clone(), stop.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, &journal, stop).await {
+                tracing::warn!(%error, "a connection of the device broke");
             }
-            Some(_) = connections.join_next() => {}
-        }
+            // One that is gone keeps nothing.
+            let _gone = send(keeper.as_fd(), &u64::to_le_bytes(id), SendFlags::NOSIGNAL);
+        });
     }
-    drop(listener);
     while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
-async fn connection(mut stream: UnixStream, journal: Journal, stop: Stop) {
-    let mut buffer = BytesMut::with_capacity(64 << 10);
+/// The next connection; none where the keeper is gone.
+async fn next(keeper: &UnixStream) -> io::Result<Option<(u64, UnixStream)>> {
+    loop {
+        keeper.readable().await?;
+        match keeper.try_io(Interest::READABLE, || receive(keeper)) {
+            Ok(Some((id, descriptor))) => {
+                let stream = StdStream::from(descriptor);
+                stream.set_nonblocking(true)?;
+                return Ok(Some((id, UnixStream::from_std(stream)?)));
+            }
+            Ok(None) => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn receive(keeper: &UnixStream) -> io::Result<Option<(u64, OwnedFd)>> {
+    let mut id = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let got = recvmsg(keeper, &mut [IoSliceMut::new(&mut id)], &mut control, flags)?;
+    if got.bytes == 0 {
+        return Ok(None);
+    }
+    let descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    match descriptors.flatten().next() {
+        Some(descriptor) => Ok(Some((u64::from_le_bytes(id), descriptor))),
+        None => Err(io::Error::other("the keeper sent no descriptor")),
+    }
+}
+
+async fn connection(stream: UnixStream, journal: &Journal, stop: Stop) -> io::Result<()> {
+    let mut look = vec![0; LOOK_BYTES];
+    // What was taken out of the buffer of a line that is longer than it.
+    let mut begun = Vec::new();
+    let mut seen = 0;
     let end = stop.wait();
     tokio::pin!(end);
     let mut stops = false;
     loop {
-        if let Err(refusal) = lines(&mut buffer, &journal).await {
-            tracing::warn!(code = refusal.code(), "a line was not recorded, its connection is closed");
-            return;
-        }
-        if buffer.len() > MAX_LINE_BYTES {
-            tracing::warn!(code = "Rejected.TooLarge", "a line is too long, its connection is closed");
-            return;
-        }
-        let read = if stops {
-            // What is on its way still counts; who goes on writing is cut off.
-            tokio::time::timeout(Duration::from_millis(200), stream.read_buf(&mut buffer)).await
+        let readable = if stops {
+            tokio::time::timeout(LAST, stream.readable()).await.ok()
         } else {
             tokio::select! {
-                read = stream.read_buf(&mut buffer) => Ok(read),
+                readable = stream.readable() => Some(readable),
                 () = &mut end => { stops = true; continue }
             }
         };
-        match read {
-            Ok(Ok(1..)) => {}
-            Ok(Ok(0)) | Err(_) => break,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a connection broke");
-                break;
+        let Some(readable) = readable else { break };
+        readable?;
+        let there = match peek(&stream, &mut look) {
+            Ok(0) => break,
+            Ok(there) => there,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(e) => return Err(e),
+        };
+        if let Some(last) = memchr::memrchr(b'\n', &look[..there]) {
+            if let Err(refusal) = record(&mut begun, &look[..last], journal).await {
+                return Err(io::Error::other(format!(
+                    "a line was not recorded, {}: {refusal}",
+                    refusal.code()
+                )));
             }
+            take(&stream, last + 1)?;
+            seen = 0;
+        } else if there == LOOK_BYTES || (there == seen && !stops) {
+            take(&stream, there)?;
+            begun.extend_from_slice(&look[..there]);
+            seen = 0;
+            if begun.len() > MAX_LINE_BYTES {
+                return Err(io::Error::other("a line is too long"));
+            }
+        } else if there == seen {
+            break;
+        } else {
+            seen = there;
+            tokio::time::sleep(STUCK).await;
         }
     }
-    if !buffer.is_empty() {
-        tracing::warn!(bytes = buffer.len(), "a connection ended inside a line, which was not recorded");
+    if !begun.is_empty() || seen > 0 {
+        tracing::warn!(
+            bytes = begun.len() + seen,
+            "a connection ended inside a line, which was not recorded"
+        );
     }
+    Ok(())
 }
 
-/// Records all whole lines; waits for the last, and so for all of them.
-async fn lines(buffer: &mut BytesMut, journal: &Journal) -> Result<(), Refusal> {
-    let mut waiting = Vec::new();
-    while let Some(end) = memchr::memchr(b'\n', buffer) {
-        let line: Bytes = buffer.split_to(end).freeze();
-        buffer.advance(1);
-        if line.is_empty() {
-            continue;
+fn peek(stream: &UnixStream, look: &mut [u8]) -> io::Result<usize> {
+    stream.try_io(Interest::READABLE, || {
+        let (_, there) = recv(stream.as_fd(), look, RecvFlags::PEEK)?;
+        Ok(there)
+    })
+}
+
+/// Takes out of the buffer what was seen there.
+fn take(stream: &UnixStream, mut bytes: usize) -> io::Result<()> {
+    let mut taken = [0; 16 << 10];
+    while bytes > 0 {
+        let length = bytes.min(taken.len());
+        let (_, got) = recv(stream.as_fd(), &mut taken[..length], RecvFlags::empty())?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        waiting.push(journal.submit_when_free(Entry::Foreign(line)).await?);
+        bytes -= got;
+    }
+    Ok(())
+}
+
+/// Records lines, the last one without its line feed; waits until all of them are durable.
+async fn record(begun: &mut Vec<u8>, lines: &[u8], journal: &Journal) -> Result<(), Refusal> {
+    let mut waiting = Vec::new();
+    for line in lines.split(|b| *b == b'\n') {
+        let line = if begun.is_empty() {
+            Bytes::copy_from_slice(line)
+        } else {
+            begun.extend_from_slice(line);
+            Bytes::from(std::mem::take(begun))
+        };
+        if !line.is_empty() {
+            waiting.push(journal.submit_when_free(Entry::Foreign(line)).await?);
+        }
     }
     for pending in waiting {
         pending.durable().await?;
