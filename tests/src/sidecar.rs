@@ -159,13 +159,13 @@ impl Sidecar {
     /// Ends all of it at once, as a crash of the machine would.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
+        // Stopped, it starts no other worker; killed first, it would let the worker end in order.
+        signal(child.id(), "-STOP");
         let worker = worker_of(child.id());
+        worker.iter().for_each(|pid| signal(*pid, "-KILL"));
         child.kill().expect("it is our child");
         child.wait().expect("it ends");
-        let Some(worker) = worker else { return };
-        kill(worker);
-        while Path::new(&format!("/proc/{worker}/fd")).read_dir().is_ok_and(|mut open| open.next().is_some())
-        {
+        while worker.is_some_and(is_alive) {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -174,7 +174,7 @@ impl Sidecar {
     pub fn kill_worker(&mut self) {
         let pid = self.child.as_ref().expect("it runs").id();
         let before = worker_of(pid).expect("a worker");
-        kill(before);
+        signal(before, "-KILL");
         let begin = Instant::now();
         while worker_of(pid).is_none_or(|now| now == before) || !self.is_ready() {
             assert!(begin.elapsed() < START, "no worker is ready: {:#?}", self.logged());
@@ -294,9 +294,16 @@ fn worker_of(pid: u32) -> Option<u32> {
     children.split_whitespace().next()?.parse().ok()
 }
 
-fn kill(pid: u32) {
+/// Whether a process has not ended: one that nobody waited for yet has, once all of its threads have.
+fn is_alive(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let ended = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    threads.flatten().any(|t| !fs::read_to_string(t.path().join("stat")).map_or(true, ended))
+}
+
+fn signal(pid: u32, signal: &str) {
     // It may be gone already.
-    let _ended = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    let _ended = Command::new("kill").args([signal, &pid.to_string()]).status();
 }
 
 fn answer(mut stream: impl Read) -> Answer {

@@ -31,7 +31,7 @@ use crate::server::{bind, is_own};
 use crate::service::Failure;
 
 /// A worker that ends earlier than this after its start has a reason that a new one will have, too.
-const SETTLED: Duration = Duration::from_millis(500);
+const SETTLED: Duration = Duration::from_millis(50);
 
 /// So many workers may end early, one after the other.
 const EARLY_ENDS: u32 = 10;

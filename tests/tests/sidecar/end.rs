@@ -35,7 +35,7 @@ fn a_second_sidecar_on_one_spool_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut sidecar = Sidecar::new(folder.path(), "");
     sidecar.start();
-    let second = sidecar.command(&["run"]);
+    let second = sidecar.command(&["drain"]);
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(75), "{said}");
     assert!(said.contains("is in use by another process"), "{said}");

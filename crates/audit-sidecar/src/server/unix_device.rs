@@ -128,10 +128,10 @@ async fn connection(stream: UnixStream, journal: &Journal, stop: Stop) -> io::Re
                     refusal.code()
                 )));
             }
-            take(&stream, last + 1)?;
+            take(&stream, &mut look[..=last])?;
             seen = 0;
         } else if there == LOOK_BYTES || (there == seen && !stops) {
-            take(&stream, there)?;
+            take(&stream, &mut look[..there])?;
             begun.extend_from_slice(&look[..there]);
             seen = 0;
             if begun.len() > MAX_LINE_BYTES {
@@ -160,18 +160,10 @@ fn peek(stream: &UnixStream, look: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Takes out of the buffer what was seen there.
-fn take(stream: &UnixStream, mut bytes: usize) -> io::Result<()> {
-    let mut taken = [0; 16 << 10];
-    while bytes > 0 {
-        let length = bytes.min(taken.len());
-        let (_, got) = recv(stream.as_fd(), &mut taken[..length], RecvFlags::empty())?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        bytes -= got;
-    }
-    Ok(())
+/// Takes out of the buffer what was seen there, at once: half of a line is nothing that a successor could use.
+fn take(stream: &UnixStream, seen: &mut [u8]) -> io::Result<()> {
+    let (_, taken) = recv(stream.as_fd(), &mut *seen, RecvFlags::empty())?;
+    if taken == seen.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Records lines, the last one without its line feed; waits until all of them are durable.
