@@ -19,6 +19,8 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("pipeline", &["model", "normalize", "enrich", "archive", "index", "ledger", "query", "report", "ports"]),
     ("adapters", &["model", "ports"]),
     ("cli", &["model", "pipeline", "adapters", "ports"]),
+    ("audit-sidecar", &["model", "ledger", "adapters", "ports"]),
+    ("sidecar-client", &["model"]),
     ("audit-sidecar", &["model", "ledger", "ports", "adapters"]),
 ];
 
@@ -109,6 +111,21 @@ fn nothing_but_query_knows_datafusion() {
     let tree = String::from_utf8_lossy(&tree.stdout);
     assert!(tree.contains("keytrail-pipeline"), "{tree}");
     assert!(!tree.contains("datafusion") && !tree.contains("keytrail-query"), "{tree}");
+}
+
+/// The sidecar runs beside the HSM: what only readers of the archive need has no place in it.
+#[test]
+fn the_sidecar_compiles_no_parquet() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", "keytrail-audit-sidecar", "--offline", "--locked", "--prefix", "none"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .output()
+        .expect("cargo starts");
+    let tree = String::from_utf8_lossy(&tree.stdout);
+    assert!(tree.contains("keytrail-ledger"), "{tree}");
+    for other in ["parquet", "arrow", "datafusion", "elasticsearch", "reqwest"] {
+        assert!(!tree.contains(other), "{other} is in {tree}");
+    }
 }
 
 #[test]
