@@ -37,12 +37,12 @@ pub(super) fn open(
     for (i, ((epoch, first_seq), name)) in segments.iter().enumerate() {
         let path = folder.join(name);
         let mut found = Found::read(&shared, &path, *epoch, *first_seq)?;
-        found.check_link(before.as_ref());
         if i == newest {
             recovered.truncated = found.end(&shared)?;
         } else {
             found.judge_end();
         }
+        found.check_link(before.as_ref());
         recovered.damaged.append(&mut found.damaged);
         before = found.ending().or(before);
         recovered.segments.extend(found.segment());
