@@ -1,10 +1,10 @@
-//! A file system in memory that fails on request, and forgets what was not synced when it crashes.
+//! A file system in memory that fails on request, and forgets what was not synced when it crashes. For tests.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
@@ -15,7 +15,7 @@ const SECTOR: usize = 512;
 
 /// What happens at an operation that changes something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It is not done, and fails. A sync that fails drops what it should have written, as Linux does.
     Fail(Errno),
     /// A write is half done, and fails.
@@ -26,15 +26,18 @@ pub(crate) enum Fault {
 
 /// How far an operation came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Done {
+pub enum Done {
+    /// Not begun.
     Not,
+    /// The first half of its bytes.
     Half,
+    /// Done, but nobody is told.
     All,
 }
 
 /// What a crash leaves of what was not synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Crash {
+pub enum Crash {
     /// All: only the process was killed.
     Process,
     /// Nothing.
@@ -45,7 +48,7 @@ pub(crate) enum Crash {
 
 /// Copies are the same file system.
 #[derive(Clone, Default)]
-pub(crate) struct MemoryFiles {
+pub struct MemoryFiles {
     disk: Arc<Mutex<Disk>>,
     locked: Arc<AtomicBool>,
 }
@@ -94,33 +97,33 @@ impl Change {
 
 impl MemoryFiles {
     /// Lets the operation of that number fail, counted from 0.
-    pub(crate) fn fail_at(&self, operation: usize, fault: Fault) {
+    pub fn fail_at(&self, operation: usize, fault: Fault) {
         self.disk().fault = Some((operation, fault));
     }
 
     /// What was done so far: operation and name of the file.
-    pub(crate) fn operations(&self) -> Vec<String> {
+    pub fn operations(&self) -> Vec<String> {
         self.disk().operations.clone()
     }
 
     /// Lets files have so many bytes in all.
-    pub(crate) fn set_capacity(&self, bytes: u64) {
+    pub fn set_capacity(&self, bytes: u64) {
         self.disk().capacity = Some(bytes);
     }
 
     /// Lets each write take so many bytes at most.
-    pub(crate) fn set_write_limit(&self, bytes: usize) {
+    pub fn set_write_limit(&self, bytes: usize) {
         self.disk().write_limit = Some(bytes);
     }
 
-    /// The bytes of a file.
-    pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {
+    /// The bytes of a file, which is there.
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
         let disk = self.disk();
         disk.files[disk.names[path]].bytes.clone()
     }
 
-    /// Replaces the bytes of a file, durably.
-    pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
+    /// Replaces the bytes of a file, which is there, durably.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut disk = self.disk();
         let id = disk.names[path];
         let (durable, bytes) = (bytes.to_vec(), bytes.to_vec());
@@ -128,7 +131,7 @@ impl MemoryFiles {
     }
 
     /// What another process finds after a crash. What is still open here does not change it.
-    pub(crate) fn crash(&self, crash: Crash) -> Self {
+    pub fn crash(&self, crash: Crash) -> Self {
         let disk = self.disk();
         let mut random = match crash {
             Crash::Torn(seed) => seed.wrapping_mul(2).wrapping_add(1),
@@ -169,7 +172,7 @@ impl MemoryFiles {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap()
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does an operation, as far as the fault lets it.
@@ -244,7 +247,7 @@ impl Files for MemoryFiles {
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         let disk = self.disk();
         let inside = disk.names.keys().filter(|p| p.parent() == Some(folder));
-        Ok(inside.map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect())
+        Ok(inside.filter_map(|p| Some(p.file_name()?.to_str()?.to_owned())).collect())
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FileAccess>> {
@@ -270,9 +273,10 @@ impl Files for MemoryFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.operate("rename", from, |disk, _| {
-            let id = disk.names.remove(from).unwrap();
-            disk.names.insert(to.to_owned(), id);
-            disk.name_changes.push(disk.names.clone());
+            if let Some(id) = disk.names.remove(from) {
+                disk.names.insert(to.to_owned(), id);
+                disk.name_changes.push(disk.names.clone());
+            }
         })
     }
 

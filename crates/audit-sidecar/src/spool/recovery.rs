@@ -20,6 +20,7 @@ pub(super) fn open(
     settings: Settings,
     files: Arc<dyn Files>,
 ) -> Result<(Shared, Recovered), SpoolError> {
+    settings.check()?;
     files.make_folder(folder).map_err(|e| SpoolError::at("make the folder", folder, &e))?;
     let lock = files.lock(folder).map_err(|e| SpoolError::at("lock", folder, &e))?;
     let lock = lock.ok_or_else(|| SpoolError::Busy(folder.display().to_string()))?;

@@ -2,6 +2,8 @@
 
 mod crash;
 mod damage;
+mod files;
+mod group;
 mod reading;
 mod room;
 

@@ -339,7 +339,7 @@ fn a_record_twice_is_damage() {
 #[test]
 fn bytes_that_look_like_records_do_not_stop_recovery() {
     let files = MemoryFiles::default();
-    let settings = Settings { segment_bytes: 1 << 20, ..settings() };
+    let settings = Settings { segment_bytes: 1 << 19, ..settings() };
     let (mut spool, _) = Spool::open(folder(), SOURCE, settings.clone(), Arc::new(files.clone())).unwrap();
     spool.begin(1, 0).unwrap();
     let mut look_alike = Vec::new();

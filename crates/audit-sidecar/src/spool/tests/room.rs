@@ -35,16 +35,11 @@ fn room_is_held_ahead_and_ends_before_the_disk_does() {
     spool.append(seq, &record(1, seq, 500)).unwrap();
     spool.commit().unwrap();
     assert_eq!(read(&spool).len() as u64, seq + 1);
-    // Shipped, covered, freed: it goes on.
-    let reader = spool.reader();
-    let oldest = reader.segments().remove(0);
-    reader.remove(&oldest).unwrap();
-    assert!(spool.room().unwrap().high_water, "the spare comes with the next commit");
-    for seq in seq + 1..seq + 3 {
-        spool.append(seq, &record(1, seq, 100)).unwrap();
-        spool.commit().unwrap();
-    }
+    // Another frees space of the disk, and nothing is written: it goes on by itself.
+    assert!(spool.room().unwrap().high_water);
+    files.set_capacity(6 * SEGMENT_BYTES);
     assert!(!spool.room().unwrap().high_water);
+    assert_eq!(spool.reader().room(), spool.room());
     assert_eq!(spool.reader().poison(), None);
 }
 
@@ -67,6 +62,30 @@ fn the_limit_of_the_spool_is_high_water_before_the_disk_is_full() {
         spool.commit().unwrap();
     }
     assert!(spool.room().unwrap().used_bytes > 3 * SEGMENT_BYTES);
+    // Shipped, covered, freed: it goes on.
+    let reader = spool.reader();
+    assert!(spool.room().unwrap().high_water, "a new segment does not make it less");
+    reader.remove(&reader.segments()[0]).unwrap();
+    assert!(!spool.room().unwrap().high_water);
+}
+
+#[test]
+fn settings_with_which_nothing_would_be_taken_are_refused() {
+    let with = |segment_bytes, max_bytes, reserve_bytes| {
+        let settings = Settings { segment_bytes, max_bytes, reserve_bytes, ..settings() };
+        let files = Arc::new(MemoryFiles::default());
+        Spool::open(folder(), SOURCE, settings, files).err().map(|e| e.to_string())
+    };
+    assert_eq!(with(4096, 8192, 2048), None);
+    let expected = [
+        ((4095, 8192, 2048), "segments of 4095 bytes: expected at least 4096"),
+        ((4096, 8192, 2049), "a reserve of 2049 bytes: expected at most half a segment, 2048"),
+        ((4096, 8191, 2048), "a spool of 8191 bytes: expected room for two segments of 4096"),
+    ];
+    for ((segment_bytes, max_bytes, reserve_bytes), message) in expected {
+        assert_eq!(with(segment_bytes, max_bytes, reserve_bytes).as_deref(), Some(message));
+    }
+    assert_eq!(Settings::default().check(), Ok(()));
 }
 
 #[test]
