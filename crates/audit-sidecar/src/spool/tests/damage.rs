@@ -360,3 +360,51 @@ fn bytes_that_look_like_records_do_not_stop_recovery() {
     assert_eq!((recovered.truncated, recovered.damaged.len()), (None, 1));
     assert_eq!(recovered.damaged[0].bytes, 16 + 400_000 + 16 + 4);
 }
+
+/// Whatever is done to a segment: it opens, what is read is what was written under that number, and a second start
+/// finds the same.
+#[test]
+fn no_damage_makes_a_record_of_something_else() {
+    let lengths = [30, 80, 600, 1, 50, 700, 9, 300];
+    let (files, written) = left_open(&lengths);
+    let whole = files.bytes(&path(1, 0));
+    let end = places(&lengths)[8] as usize;
+    let mut random = 88_172_645_463_325_252u64;
+    let mut below = |of: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % of as u64) as usize
+    };
+    let mut kept = 0;
+    for round in 0..2000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=below(3) {
+            let (a, b) = (below(end), below(end));
+            let range = a.min(b)..a.max(b).min(a.min(b) + 1 + below(400));
+            match below(6) {
+                0 => bytes[range].fill(0),
+                1 => bytes[range].fill(0xFF),
+                2 => bytes[a] ^= 1 << below(8),
+                3 => bytes.truncate(a.max(1)),
+                4 => drop(bytes.drain(range)),
+                _ => {
+                    let copied = bytes[range].to_vec();
+                    bytes.splice(b..b, copied);
+                }
+            }
+            bytes.resize(bytes.len().max(end), 0);
+        }
+        let (files, spool, recovered) = opened_with(&files, &bytes);
+        let found = read(&spool);
+        assert!(found.iter().all(|r| written.contains(r)), "round {round}");
+        assert!(found.is_sorted_by(|a, b| a.1 < b.1), "round {round}");
+        let told =
+            recovered.truncated.is_some() || !recovered.damaged.is_empty() || found.len() == written.len();
+        // Cut off behind a whole record, or blank from there on: as if the rest had never been written.
+        assert!(told || found == written[..found.len()], "round {round}: {recovered:?}");
+        kept += found.len();
+        opens_again(&files, spool, &recovered);
+    }
+    assert!(kept > 2000, "{kept}");
+}
