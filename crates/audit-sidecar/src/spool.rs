@@ -67,8 +67,8 @@ pub struct Settings {
     /// Bytes that all segments together should not exceed: at this many no spare is made, so that
     /// [`Room::high_water`] comes. What was begun is still recorded, beyond it if need be. At least two segments.
     pub max_bytes: u64,
-    /// Bytes that are to be left for what is in flight: half a segment at most, or the end of each would be high
-    /// water.
+    /// Bytes that are to be left for what is in flight. No more than half a segment counts: the end of each would be
+    /// high water.
     pub reserve_bytes: u64,
     /// Zeros are written so far ahead of the records. With 0 every commit changes metadata of the file.
     pub zero_ahead_bytes: u64,
@@ -94,20 +94,20 @@ pub const LEAST_SEGMENT_BYTES: u64 = 4096;
 impl Settings {
     /// What is wrong with them, if anything is.
     pub fn check(&self) -> Result<(), SpoolError> {
-        let Self { segment_bytes, max_bytes, reserve_bytes, .. } = *self;
+        let Self { segment_bytes, max_bytes, .. } = *self;
         let wrong = if segment_bytes < LEAST_SEGMENT_BYTES {
             format!("segments of {segment_bytes} bytes: expected at least {LEAST_SEGMENT_BYTES}")
-        } else if reserve_bytes > segment_bytes / 2 {
-            format!(
-                "a reserve of {reserve_bytes} bytes: expected at most half a segment, {}",
-                segment_bytes / 2
-            )
         } else if max_bytes / 2 < segment_bytes {
             format!("a spool of {max_bytes} bytes: expected room for two segments of {segment_bytes}")
         } else {
             return Ok(());
         };
         Err(SpoolError::Settings(wrong))
+    }
+
+    /// The reserve as it counts.
+    fn held_back_bytes(&self) -> u64 {
+        self.reserve_bytes.min(self.segment_bytes / 2)
     }
 }
 

@@ -68,17 +68,17 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     };
     let in_file = file.per_second();
     push("append and fdatasync each".to_owned(), in_file, "records/s", None, None);
-    push("redb, 64 threads".to_owned(), redb.per_second(), "records/s", Some(in_file), None);
+    push("redb, 64 in flight".to_owned(), redb.per_second(), "records/s", Some(in_file), None);
     let ahead = groups[0].micros(0);
     push("a sync, zeros written ahead".to_owned(), ahead, "us", Some(unfilled.micros(0)), None);
     for (group, writers) in groups.iter().zip(writers) {
         let many = writers == 64;
         let to_file = many.then_some(Bar::AtLeast(10.0));
-        push(format!("{writers} writers"), group.per_second(), "records/s", Some(in_file), to_file);
+        push(format!("{writers} in flight"), group.per_second(), "records/s", Some(in_file), to_file);
         if many {
             let bar = Some(Bar::AtLeast(8.0));
             push(
-                "64 writers, to redb".to_owned(),
+                "64 in flight, to redb".to_owned(),
                 group.per_second(),
                 "records/s",
                 Some(redb.per_second()),
@@ -87,17 +87,17 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
         }
         let per_sync = group.records / group.commits;
         push(
-            format!("{writers} writers"),
+            format!("{writers} in flight, of one sync"),
             per_sync,
-            "records/sync",
+            "records",
             None,
             many.then_some(Bar::AtLeast(40.0)),
         );
-        push(format!("{writers} writers, p50"), group.micros(1), "us", None, None);
-        push(format!("{writers} writers, p99"), group.micros(2), "us", None, None);
+        push(format!("{writers} in flight, p50"), group.micros(1), "us", None, None);
+        push(format!("{writers} in flight, p99"), group.micros(2), "us", None, None);
     }
     let peak = groups[2].peak_bytes as f64 / 1e6;
-    push("64 writers, peak memory".to_owned(), peak, "MB", None, None);
+    push("64 in flight, peak memory".to_owned(), peak, "MB", None, None);
 
     let scratch = tempfile::tempdir_in(beside)?;
     let mut recover = Command::new(&setting.spool_load);

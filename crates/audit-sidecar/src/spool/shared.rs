@@ -165,7 +165,7 @@ impl Shared {
         let disk = self.files.free_bytes(&self.folder);
         let disk_bytes = disk.map_err(|e| SpoolError::at("measure the space of", &self.folder, &e))?;
         let mut state = self.state();
-        if state.held_bytes() < self.settings.reserve_bytes && disk_bytes >= self.settings.segment_bytes {
+        if state.held_bytes() < self.settings.held_back_bytes() && disk_bytes >= self.settings.segment_bytes {
             // There may be room again since the writer looked; it has nothing to do now.
             drop(state);
             self.make_spare();
@@ -174,7 +174,7 @@ impl Shared {
         let used_bytes = state.used_bytes();
         let held_bytes = state.held_bytes();
         let more_bytes = self.settings.max_bytes.saturating_sub(used_bytes).min(disk_bytes);
-        let high_water = held_bytes < self.settings.reserve_bytes || used_bytes > self.settings.max_bytes;
+        let high_water = held_bytes < self.settings.held_back_bytes() || used_bytes > self.settings.max_bytes;
         Ok(Room { free_bytes: held_bytes + more_bytes, held_bytes, used_bytes, high_water })
     }
 
