@@ -42,8 +42,8 @@ mod walk;
 mod window;
 mod writer;
 
-#[cfg(test)]
-pub(crate) mod memory;
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -61,12 +61,14 @@ pub use writer::Spool;
 /// How a spool is kept.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of a segment's file. A record that does not fit gets one of its own size.
+    /// Bytes of a segment's file, at least [`LEAST_SEGMENT_BYTES`]. A record that does not fit gets one of its
+    /// own size.
     pub segment_bytes: u64,
     /// Bytes that all segments together should not exceed: at this many no spare is made, so that
-    /// [`Room::high_water`] comes. What was begun is still recorded, beyond it if need be.
+    /// [`Room::high_water`] comes. What was begun is still recorded, beyond it if need be. At least two segments.
     pub max_bytes: u64,
-    /// Bytes that are to be left for what is in flight.
+    /// Bytes that are to be left for what is in flight. No more than half a segment counts: the end of each would be
+    /// high water.
     pub reserve_bytes: u64,
     /// Zeros are written so far ahead of the records. With 0 every commit changes metadata of the file.
     pub zero_ahead_bytes: u64,
@@ -83,6 +85,29 @@ impl Default for Settings {
             zero_ahead_bytes: 1 << 20,
             now_ns: wall_clock_ns,
         }
+    }
+}
+
+/// The smallest segment.
+pub const LEAST_SEGMENT_BYTES: u64 = 4096;
+
+impl Settings {
+    /// What is wrong with them, if anything is.
+    pub fn check(&self) -> Result<(), SpoolError> {
+        let Self { segment_bytes, max_bytes, .. } = *self;
+        let wrong = if segment_bytes < LEAST_SEGMENT_BYTES {
+            format!("segments of {segment_bytes} bytes: expected at least {LEAST_SEGMENT_BYTES}")
+        } else if max_bytes / 2 < segment_bytes {
+            format!("a spool of {max_bytes} bytes: expected room for two segments of {segment_bytes}")
+        } else {
+            return Ok(());
+        };
+        Err(SpoolError::Settings(wrong))
+    }
+
+    /// The reserve as it counts.
+    fn held_back_bytes(&self) -> u64 {
+        self.reserve_bytes.min(self.segment_bytes / 2)
     }
 }
 
@@ -139,7 +164,8 @@ pub struct Truncated {
     pub dropped_bytes: u64,
 }
 
-/// Something wrong with a segment.
+/// Something wrong with a segment. In one that had not been closed, at the end of what is readable, it can also be
+/// what a power cut left of the last commit: a disk writes the sectors of one write in any order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// Its file.
@@ -181,7 +207,7 @@ pub struct Room {
     pub held_bytes: u64,
     /// Bytes that the spool takes of the disk.
     pub used_bytes: u64,
-    /// Fewer are held than what is in flight may need: nothing new is to be begun.
+    /// Fewer are held than what is in flight may need, or more is used than should be: nothing new is to be begun.
     pub high_water: bool,
 }
 

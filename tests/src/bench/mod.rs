@@ -15,6 +15,7 @@ pub mod memory;
 pub mod peers;
 pub mod query;
 pub mod report;
+pub mod spool;
 
 use std::fmt;
 use std::io;
@@ -142,6 +143,8 @@ pub struct Setting {
     pub floor: PathBuf,
     /// Deduplication alone (`crates/archive/examples/uids.rs`).
     pub uids: PathBuf,
+    /// Load on a spool (`crates/audit-sidecar/examples/spool_load.rs`).
+    pub spool_load: PathBuf,
     /// A Python with DuckDB, pyarrow and orjson.
     pub python: PathBuf,
     /// Scripts of the peers.
@@ -194,7 +197,7 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 12] = [
+pub const BENCHES: [Bench; 13] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
@@ -254,6 +257,12 @@ pub const BENCHES: [Bench; 12] = [
         about: "a week's report, the one after it, and the first again, on one core (--full: 10 M events)",
         if_named: false,
         run: report::run,
+    },
+    Bench {
+        name: "spool",
+        about: "the sidecar's group commit against a sync for each record, in a file and in redb; recovery",
+        if_named: false,
+        run: spool::run,
     },
     Bench {
         name: "peers",

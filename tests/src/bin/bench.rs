@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         keytrail: tools::keytrail(),
         floor: tools::example("floor"),
         uids: tools::example("uids"),
+        spool_load: tools::example("spool_load"),
         python: tools::python(),
         peers: tools::root().join("tests/peers"),
         full: options.full,

@@ -18,6 +18,9 @@ pub enum SpoolError {
     /// The file system refused. What was being written may be durable or not.
     #[error("{0}")]
     Io(String),
+    /// Settings with which it cannot be kept.
+    #[error("{0}")]
+    Settings(String),
     /// What is in the folder is not of this source.
     #[error("`{path}` holds records of `{found}`, expected `{expected}`")]
     Source {
@@ -43,6 +46,7 @@ impl SpoolError {
             Self::Busy(_) => "Retryable.SpoolBusy",
             Self::Full(_) => "Retryable.SpoolFull",
             Self::Io(_) => "Fatal.Spool",
+            Self::Settings(_) => "Fatal.SpoolSettings",
             Self::Source { .. } => "Fatal.SpoolSource",
             Self::Size(_) => "Rejected.RecordSize",
             Self::Order(_) => "Fatal.SpoolOrder",

@@ -20,6 +20,7 @@ pub(super) fn open(
     settings: Settings,
     files: Arc<dyn Files>,
 ) -> Result<(Shared, Recovered), SpoolError> {
+    settings.check()?;
     files.make_folder(folder).map_err(|e| SpoolError::at("make the folder", folder, &e))?;
     let lock = files.lock(folder).map_err(|e| SpoolError::at("lock", folder, &e))?;
     let lock = lock.ok_or_else(|| SpoolError::Busy(folder.display().to_string()))?;
@@ -37,12 +38,12 @@ pub(super) fn open(
     for (i, ((epoch, first_seq), name)) in segments.iter().enumerate() {
         let path = folder.join(name);
         let mut found = Found::read(&shared, &path, *epoch, *first_seq)?;
-        found.check_link(before.as_ref());
         if i == newest {
             recovered.truncated = found.end(&shared)?;
         } else {
             found.judge_end();
         }
+        found.check_link(before.as_ref());
         recovered.damaged.append(&mut found.damaged);
         before = found.ending().or(before);
         recovered.segments.extend(found.segment());

@@ -10,11 +10,14 @@ use keytrail_model::Hash;
 use keytrail_model::segment::Header;
 
 use super::error::SpoolError;
-use super::files::{Files, write_all};
+use super::files::{FileAccess, Files, write_all};
 use super::{Counts, Room, Segment, Settings};
 
 /// Ends the name of a segment's file.
 const SEGMENT_SUFFIX: &str = ".ktseg";
+
+/// The file that waits to be a segment.
+const SPARE: &str = "spare.tmp";
 
 /// Ends the name of a small file of state.
 const STATE_SUFFIX: &str = ".state";
@@ -79,6 +82,9 @@ pub(super) struct State {
     pub(super) counts: Counts,
 }
 
+/// A file of a segment's size, and its path.
+pub(super) type Spare = (Arc<dyn FileAccess>, PathBuf);
+
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
     pub(super) source: String,
@@ -86,6 +92,7 @@ pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     state: Mutex<State>,
     changed: Condvar,
+    spare: Mutex<Option<Spare>>,
     /// One small file is replaced at a time.
     replacing: Mutex<()>,
     /// Ends with the last that knows the spool, for each of them may write.
@@ -107,6 +114,7 @@ impl Shared {
             files,
             state: Mutex::default(),
             changed: Condvar::new(),
+            spare: Mutex::new(None),
             replacing: Mutex::new(()),
             _lock: lock,
         }
@@ -156,12 +164,56 @@ impl Shared {
     pub(super) fn room(&self) -> Result<Room, SpoolError> {
         let disk = self.files.free_bytes(&self.folder);
         let disk_bytes = disk.map_err(|e| SpoolError::at("measure the space of", &self.folder, &e))?;
-        let state = self.state();
+        let mut state = self.state();
+        if state.held_bytes() < self.settings.held_back_bytes() && disk_bytes >= self.settings.segment_bytes {
+            // There may be room again since the writer looked; it has nothing to do now.
+            drop(state);
+            self.make_spare();
+            state = self.state();
+        }
         let used_bytes = state.used_bytes();
-        let held_bytes = state.open.as_ref().map_or(0, Open::left_bytes) + state.spare_bytes;
+        let held_bytes = state.held_bytes();
         let more_bytes = self.settings.max_bytes.saturating_sub(used_bytes).min(disk_bytes);
-        let high_water = held_bytes < self.settings.reserve_bytes;
+        let high_water = held_bytes < self.settings.held_back_bytes() || used_bytes > self.settings.max_bytes;
         Ok(Room { free_bytes: held_bytes + more_bytes, held_bytes, used_bytes, high_water })
+    }
+
+    /// Takes the room of the next segment, if none is taken, and disk and limit allow it. An error is that of the
+    /// one who needs it: until then it is tried again.
+    pub(super) fn make_spare(&self) {
+        let size_bytes = self.settings.segment_bytes;
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
+        let wanted = spare.is_none() && state.open.is_some() && state.poison.is_none();
+        if !wanted || state.used_bytes() + size_bytes > self.settings.max_bytes {
+            return;
+        }
+        drop(state);
+        let path = self.folder.join(SPARE);
+        if let Ok(file) = self.allocate(&path, size_bytes) {
+            *spare = Some((file, path));
+            self.publish(|s| s.spare_bytes = size_bytes);
+        }
+    }
+
+    /// The room that was taken ahead, for who makes a segment of it.
+    pub(super) fn take_spare(&self) -> Option<Spare> {
+        let taken = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if taken.is_some() {
+            self.state().spare_bytes = 0;
+        }
+        taken
+    }
+
+    /// A new file whose room on the disk is taken.
+    pub(super) fn allocate(&self, path: &Path, size_bytes: u64) -> Result<Arc<dyn FileAccess>, SpoolError> {
+        self.discard(path)?;
+        let file = self.files.create(path).map_err(|e| SpoolError::at("create", path, &e))?;
+        if let Err(e) = file.preallocate(size_bytes) {
+            self.discard(path)?;
+            return Err(SpoolError::at("take room for", path, &e));
+        }
+        Ok(file)
     }
 
     pub(super) fn remove(&self, epoch: u64, first_seq: u64) -> Result<(), SpoolError> {
@@ -179,7 +231,9 @@ impl Shared {
         self.publish(|s| {
             s.closed.remove(&(epoch, first_seq));
         });
-        self.sync_folder()
+        self.sync_folder()?;
+        self.make_spare();
+        Ok(())
     }
 
     pub(super) fn read_state(&self, name: &str) -> Result<Option<Vec<u8>>, SpoolError> {
@@ -243,6 +297,11 @@ impl Open {
 }
 
 impl State {
+    /// Bytes whose place on the disk is taken and empty.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.open.as_ref().map_or(0, Open::left_bytes) + self.spare_bytes
+    }
+
     pub(super) fn used_bytes(&self) -> u64 {
         let closed: u64 = self.closed.values().map(|s| s.bytes).sum();
         closed + self.open.as_ref().map_or(0, |o| o.size_bytes) + self.spare_bytes

@@ -91,7 +91,7 @@ impl Walk {
     /// Begins with the first `end` bytes of a segment whose first record has that number.
     pub(super) fn new(file: Arc<dyn FileAccess>, end: u64, first_seq: u64) -> io::Result<Self> {
         let mut window = Window::new(file, end);
-        let (header, at) = match read_header(window.at(0, 72 + MAX_SOURCE_BYTES)?) {
+        let (header, at) = match read_header(window.at(0, 2 * MAX_SOURCE_BYTES)?) {
             Ok((header, length)) => (Some(header), length as u64),
             Err(_) => (None, 0),
         };
@@ -169,7 +169,10 @@ impl Walk {
     fn resume(&mut self, wrong: Wrong) -> io::Result<Step<'_>> {
         let (at, expected) = (self.at, self.expected);
         let next = match self.search()? {
-            Search::Found(next) => next,
+            Search::Found(next, seq) => {
+                self.expected = self.expected.max(seq);
+                next
+            }
             Search::Nothing => {
                 let torn = self.window.last_written(at)?.map_or(0, |last| last - at);
                 return Ok(Step::End { at, torn });
@@ -202,8 +205,12 @@ impl Walk {
             if at + length <= self.window.end() {
                 let Some(rest) = left.checked_sub(length) else { return Ok(Search::TooMuch) };
                 left = rest;
-                if self.part(at)?.is_ok() {
-                    return Ok(Search::Found(at));
+                match self.part(at)? {
+                    Ok(Found::Record { seq, .. }) => return Ok(Search::Found(at, seq)),
+                    Ok(Found::Footer(footer)) => {
+                        return Ok(Search::Found(at, footer.last_seq.saturating_add(1)));
+                    }
+                    Ok(Found::Blank) | Err(()) => {}
                 }
             }
             at += 1;
@@ -238,7 +245,8 @@ enum Found {
 }
 
 enum Search {
-    Found(u64),
+    /// Where it is, and the number that a record would have there.
+    Found(u64, u64),
     Nothing,
     TooMuch,
 }

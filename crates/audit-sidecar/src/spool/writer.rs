@@ -18,9 +18,6 @@ use super::recovery;
 use super::shared::{Open, Shared, header_bytes, segment_name};
 use super::{Durable, Recovered, Room, Segment, Settings};
 
-/// The file that waits to be a segment.
-const SPARE: &str = "spare.tmp";
-
 /// A file that becomes a segment now.
 const UNNAMED: &str = "segment.tmp";
 
@@ -31,7 +28,6 @@ const KEPT_BYTES: usize = 4 << 20;
 pub struct Spool {
     shared: Arc<Shared>,
     current: Option<Current>,
-    spare: Option<(Arc<dyn FileAccess>, PathBuf)>,
     /// The highest epoch that was begun or found.
     last_epoch: Option<u64>,
     /// Records that wait for a commit: the first for the current segment, the others for one more each.
@@ -84,9 +80,8 @@ impl Spool {
         let (shared, recovered) = recovery::open(folder, source, settings, files)?;
         let found = recovered.segments.iter().map(|s| s.epoch);
         let last_epoch = found.chain(recovered.damaged.iter().map(|d| d.epoch)).max();
-        let (current, spare, written) = (None, None, None);
         let shared = Arc::new(shared);
-        Ok((Self { shared, current, spare, last_epoch, pieces: Vec::new(), written }, recovered))
+        Ok((Self { shared, current: None, last_epoch, pieces: Vec::new(), written: None }, recovered))
     }
 
     /// Begins an epoch, which is higher than all before: a new segment, durable on return. With
@@ -105,7 +100,7 @@ impl Spool {
         let header = Header { source, epoch, first_seq: 0, prev: Hash::default(), created_ns };
         self.start_segment(header, self.shared.settings.segment_bytes)?;
         self.last_epoch = Some(epoch);
-        self.make_spare();
+        self.shared.make_spare();
         Ok(())
     }
 
@@ -169,9 +164,7 @@ impl Spool {
         if !self.pieces.is_empty() {
             // That a segment cannot be begun in the middle of an epoch is final, too.
             self.write_pieces().map_err(|e| self.shared.poison(e))?;
-            if self.spare.is_none() {
-                self.make_spare();
-            }
+            self.shared.make_spare();
         }
         match &self.current {
             Some(c) => Ok(Durable { epoch: c.header.epoch, seq: c.next_seq.checked_sub(1) }),
@@ -294,12 +287,12 @@ impl Spool {
     /// the spool stays as it is.
     fn start_segment(&mut self, header: Header, size_bytes: u64) -> Result<(), SpoolError> {
         let shared = Arc::clone(&self.shared);
-        let (file, unnamed) = match self.spare.take() {
-            Some(spare) if size_bytes == shared.settings.segment_bytes => spare,
-            other => {
-                self.spare = other;
+        let spare = if size_bytes == shared.settings.segment_bytes { shared.take_spare() } else { None };
+        let (file, unnamed) = match spare {
+            Some(spare) => spare,
+            None => {
                 let path = shared.folder.join(UNNAMED);
-                (self.allocate(&path, size_bytes)?, path)
+                (shared.allocate(&path, size_bytes)?, path)
             }
         };
         let mut bytes = Vec::new();
@@ -321,43 +314,10 @@ impl Spool {
         shared.or_poison("sync", &unnamed, current.file.sync_data())?;
         shared.or_poison("name", &current.path, shared.files.rename(&unnamed, &current.path))?;
         shared.sync_folder()?;
-        let spare_bytes = self.spare_bytes();
-        shared.publish(|s| {
-            s.open = Some(current.open());
-            s.spare_bytes = spare_bytes;
-        });
+        shared.publish(|s| s.open = Some(current.open()));
         self.written = None;
         self.current = Some(current);
         Ok(())
-    }
-
-    /// A new file whose room on the disk is taken.
-    fn allocate(&self, path: &Path, size_bytes: u64) -> Result<Arc<dyn FileAccess>, SpoolError> {
-        self.shared.discard(path)?;
-        let file = self.shared.files.create(path).map_err(|e| SpoolError::at("create", path, &e))?;
-        if let Err(e) = file.preallocate(size_bytes) {
-            self.shared.discard(path)?;
-            return Err(SpoolError::at("take room for", path, &e));
-        }
-        Ok(file)
-    }
-
-    /// Takes the room of the next segment, where disk and limit allow it. An error is that of the one who needs
-    /// it: until then it is tried again.
-    fn make_spare(&mut self) {
-        let size_bytes = self.shared.settings.segment_bytes;
-        if self.shared.state().used_bytes() + size_bytes > self.shared.settings.max_bytes {
-            return;
-        }
-        let path = self.shared.folder.join(SPARE);
-        if let Ok(file) = self.allocate(&path, size_bytes) {
-            self.spare = Some((file, path));
-            self.shared.publish(|s| s.spare_bytes = size_bytes);
-        }
-    }
-
-    fn spare_bytes(&self) -> u64 {
-        self.spare.as_ref().map_or(0, |_| self.shared.settings.segment_bytes)
     }
 }
 
