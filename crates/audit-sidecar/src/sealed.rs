@@ -172,3 +172,6 @@ fn own_run(run: &RunItem, own: &Own<'_>) -> Option<(u64, u64, u64)> {
     let (_, hash) = own(epoch, last)?;
     (prev.to_hex() == run.first_prev && hash == run.last_hash).then_some((epoch, first, last))
 }
+
+#[cfg(test)]
+mod tests;
