@@ -280,3 +280,51 @@ fn required_path(s: &mut Section<'_, '_>, key: &'static str, folder: &Path, expe
     let text = s.required_text(key, expected);
     folder.join(text.map(|t| t.text).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that users copy is right, and what it says of defaults, too.
+    #[test]
+    fn the_example_is_a_configuration() {
+        let text = include_str!("../audit-sidecar.toml");
+        let config = Config::parse(text, Path::new("/etc/keytrail")).unwrap();
+        assert_eq!(config.key_name(), "example.org/gateway-1/partition-0");
+        assert_eq!(config.audit_key, Path::new("/etc/keytrail/keys/audit.key"));
+        let without = |key: &str| {
+            text.lines().filter(|l| !l.starts_with(key)).map(|l| format!("{l}\n")).collect::<String>()
+        };
+        let defaults = [
+            "mode",
+            "operation_timeout",
+            "answer_timeout",
+            "segment_mib",
+            "max_mib",
+            "interval",
+            "alarm_after",
+            "deny_after",
+        ];
+        for key in defaults {
+            let other = Config::parse(&without(key), Path::new("/etc/keytrail")).unwrap();
+            assert_eq!(format!("{other:?}"), format!("{config:?}"), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let problems =
+            Config::parse("source = \"-\"\n[http_device]\nlisten = \"0.0.0.0:1\"\n", Path::new(""))
+                .unwrap_err();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for expected in [
+            "line 1: `audit_key`: missing, expected the path of the audit key's file",
+            "line 1: `organization`: missing, expected a name as in `example.org`",
+            "line 1: `source`: invalid value: a string, expected 1 to 128 of `A-Z a-z 0-9 . _ : / @ -`",
+            "line 3: `http_device.listen`: expected a loopback address",
+            "`http_device.token_file`: missing",
+        ] {
+            assert!(told.iter().any(|t| t.contains(expected)), "{expected} is not in {told:#?}");
+        }
+    }
+}
