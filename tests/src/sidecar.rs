@@ -3,9 +3,10 @@
 //! What it is: the released binary in a folder of its own. In: requests. Out: answers, the folder it ships to,
 //! its log. It ends with the value that started it, also when a test panics.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -64,7 +65,9 @@ impl Sidecar {
             child: None,
             log: Arc::default(),
         };
-        fs::write(folder.join("token"), TOKEN).expect("a token");
+        let token = folder.join("token");
+        fs::write(&token, TOKEN).expect("a token");
+        fs::set_permissions(&token, Permissions::from_mode(0o600)).expect("its owner's alone");
         this.configure(more, "");
         this
     }

@@ -54,8 +54,10 @@ pub enum Entry {
         /// A JSON object of the schema's `deny`.
         body: String,
     },
-    /// A line of somebody else, without its line feed.
+    /// A line of somebody else, without its line feed, whose writer waits for the answer.
     Foreign(Bytes),
+    /// A line of somebody else whose writer has gone on: refusing it would refuse nothing.
+    Written(Bytes),
 }
 
 /// An entry that is on record.
@@ -294,8 +296,10 @@ impl Journal {
 /// What a record cannot hold is refused before it waits.
 fn check(entry: Entry) -> Result<Entry, Refusal> {
     match &entry {
-        Entry::Foreign(line) if line.len() > MAX_LINE_BYTES => Err(Refusal::TooLarge),
-        Entry::Foreign(line) if line.is_empty() => Err(Refusal::Body("expected a line".to_owned())),
+        Entry::Foreign(line) | Entry::Written(line) if line.len() > MAX_LINE_BYTES => Err(Refusal::TooLarge),
+        Entry::Foreign(line) | Entry::Written(line) if line.is_empty() => {
+            Err(Refusal::Body("expected a line".to_owned()))
+        }
         _ => Ok(entry),
     }
 }

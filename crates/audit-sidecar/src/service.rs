@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::IntoFuture as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -275,8 +276,14 @@ impl Alarm {
 fn read_token(config: &Config) -> Result<Option<Token>, Failure> {
     let Some(device) = &config.http_device else { return Ok(None) };
     let path = device.token_file.display();
-    let text = std::fs::read_to_string(&device.token_file)
-        .map_err(|e| Failure::Configuration(format!("cannot read `{path}`: {e}")))?;
+    let unreadable = |e: std::io::Error| Failure::Configuration(format!("cannot read `{path}`: {e}"));
+    let mode = std::fs::metadata(&device.token_file).map_err(unreadable)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Failure::Configuration(format!(
+            "`{path}` is open to others (mode {mode:04o}): expected 0600, as `chmod 600 {path}` sets it"
+        )));
+    }
+    let text = std::fs::read_to_string(&device.token_file).map_err(unreadable)?;
     let text = text.trim_end();
     if text.len() < 16 {
         return Err(Failure::Configuration(format!("`{path}`: expected a token of at least 16 characters")));

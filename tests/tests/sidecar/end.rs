@@ -1,6 +1,7 @@
 //! How a sidecar starts, what it does not start with, and how it ends.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,19 @@ fn a_wrong_configuration_stops_the_start() {
     }
 }
 
+/// A token that others can read is none.
+#[test]
+fn a_token_that_others_can_read_stops_the_start() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    let token = folder.path().join("token");
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o640)).expect("set");
+    sidecar.spawn();
+    assert_eq!(sidecar.ended().code(), Some(78));
+    let said = format!("{:?}", sidecar.logged());
+    assert!(said.contains("is open to others (mode 0640): expected 0600"), "{said}");
+}
+
 /// A spool has one writer.
 #[test]
 fn a_second_sidecar_on_one_spool_is_refused() {
@@ -40,6 +54,44 @@ fn a_second_sidecar_on_one_spool_is_refused() {
     assert_eq!(second.status.code(), Some(75), "{said}");
     assert!(said.contains("is in use by another process"), "{said}");
     assert_eq!(sidecar.line(TOKEN, b"a line").status, 200);
+}
+
+/// At high water nothing new begins, what has happened is still recorded, and nothing is dropped.
+#[test]
+fn a_full_spool_refuses_what_is_new_and_takes_what_has_happened() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.configure("", "[spool]\nfolder = \"spool\"\nsegment_mib = 1\nmax_mib = 4\n");
+    sidecar.start();
+    let intent = super::socket::intent();
+    assert_eq!(sidecar.post("/v1/intent/op-1", &intent).status, 201);
+    let large = "x".repeat(60_000);
+    let mut taken = 0;
+    let refused = loop {
+        let answer = sidecar.line(TOKEN, format!("{taken} {large}").as_bytes());
+        if answer.status != 200 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 1_000, "it takes what comes for ever");
+    };
+    assert_eq!((refused.status, &refused.body["code"]), (503, &"Retryable.SpoolFull".into()));
+    assert_eq!(sidecar.admin("/readyz").expect("it answers").0, 503);
+    assert_eq!(sidecar.admin("/healthz").expect("it answers").0, 200);
+    assert_eq!(sidecar.post("/v1/intent/op-2", &intent).status, 503);
+    assert_eq!(sidecar.post("/v1/outcome/op-1", r#"{"result":{"rv":"CKR_OK"}}"#).status, 200);
+    assert_eq!(sidecar.line(TOKEN, br#"{"time":"","type":"response"}"#).status, 200);
+    // The writer of the Unix device has gone on: its lines wait, and are there at the end.
+    let mut stream = UnixStream::connect(sidecar.device_socket()).expect("it listens");
+    stream.write_all(b"written 1\nwritten 2\n").expect("written");
+    assert_eq!(sidecar.line(TOKEN, b"something new").status, 503);
+    assert!(sidecar.stop().success(), "{:#?}", sidecar.logged());
+    let records = shipped(&sidecar.shipped());
+    let lines = |start: &str| {
+        records.iter().filter(|r| r.line().is_some_and(|l| l.starts_with(start.as_bytes()))).count()
+    };
+    assert_eq!((lines("written "), lines("something new")), (2, 0));
+    assert_eq!(records.iter().filter(|r| r.phase() == "foreign").count(), taken + 3);
 }
 
 /// Who sends half a request and waits keeps nobody from anything.

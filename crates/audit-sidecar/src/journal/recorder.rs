@@ -86,7 +86,7 @@ impl Recorder {
     fn admit(&self, entry: &Entry) -> Option<Refusal> {
         let begins = match entry {
             Entry::Intent { .. } | Entry::Deny { .. } => true,
-            Entry::Outcome { .. } => false,
+            Entry::Outcome { .. } | Entry::Written(_) => false,
             Entry::Foreign(line) => !is_response(line),
         };
         self.counts.refusal().filter(|_| begins)
@@ -123,7 +123,7 @@ impl Recorder {
                     }
                 }
             }
-            Entry::Foreign(line) => {
+            Entry::Foreign(line) | Entry::Written(line) => {
                 let hash = Hash::of(&line);
                 if let Some(receipt) = self.recent.get(&hash) {
                     self.counts.repeated();

@@ -2,8 +2,8 @@
 //!
 //! Connections come from the [keeper](crate::keeper), which has them too. A line is looked at in the socket's
 //! buffer and taken out of it once its record is durable: if this process is killed, its successor finds the line
-//! there again, and the journal knows a line that comes twice. A line that was not recorded cannot be
-//! refused by an answer: its connection is closed, and the writer finds out at its next line.
+//! there again, and the journal knows a line that comes twice. A line cannot be refused by an answer: while no
+//! operation is taken on, nothing is read, and the writer finds out when the buffer is full.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -28,6 +28,9 @@ const LOOK_BYTES: usize = 512 << 10;
 /// How long a piece of a line may lie in the buffer without growing before it is taken out: longer lines than
 /// the buffer holds come only so.
 const STUCK: Duration = Duration::from_millis(20);
+
+/// How long nothing is read while no operation is taken on.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long what is on its way may take, when the sidecar stops.
 const LAST: Duration = Duration::from_millis(200);
@@ -115,6 +118,11 @@ async fn connection(stream: UnixStream, journal: &Journal, stop: Stop) -> io::Re
         };
         let Some(readable) = readable else { break };
         readable?;
+        if !stops && matches!(journal.refusal(), Some(Refusal::Full | Refusal::Unsealed)) {
+            // What is in the buffer has happened, and stays there. Once it is full, its writer is refused.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
         let there = match peek(&stream, &mut look) {
             Ok(0) => break,
             Ok(there) => there,
@@ -177,7 +185,7 @@ async fn record(begun: &mut Vec<u8>, lines: &[u8], journal: &Journal) -> Result<
             Bytes::from(std::mem::take(begun))
         };
         if !line.is_empty() {
-            waiting.push(journal.submit_when_free(Entry::Foreign(line)).await?);
+            waiting.push(journal.submit_when_free(Entry::Written(line)).await?);
         }
     }
     for pending in waiting {
