@@ -93,6 +93,8 @@ pub const fn storage(column: Column) -> Storage {
         | Column::KeytrailInput
         | Column::KeytrailOperationId
         | Column::KeytrailUid
+        | Column::KeytrailLedgerEnvelope
+        | Column::KeytrailLedgerLeafHash
         | Column::KeytrailLedgerPrev => Storage::Unique,
         _ => Storage::Repeating,
     }

@@ -134,7 +134,9 @@ fn of_column(column: Column, target: Target) -> Value {
             keyword
         }
         (Column::KeytrailEncryptionContext, _) => target.open_object(),
-        (Column::EventOriginal, _) => json!({"type": "keyword", "index": false, "doc_values": false}),
+        (Column::EventOriginal | Column::KeytrailLedgerEnvelope, _) => {
+            json!({"type": "keyword", "index": false, "doc_values": false})
+        }
         (_, Kind::Text | Kind::List | Kind::Binary) => keyword(),
         (_, Kind::Int) => json!({"type": "long"}),
         (_, Kind::Bool) => json!({"type": "boolean"}),

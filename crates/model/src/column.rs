@@ -123,7 +123,9 @@ columns! {
     KeytrailKeyTier, "keytrail_key_tier", "keytrail.key.tier", Text, "tier of the key, by the key inventory";
     KeytrailKeyUsage, "keytrail_key_usage", "keytrail.key.usage", Text, "what the key is for";
     KeytrailKeyVersion, "keytrail_key_version", "keytrail.key.version", Text, "version of the key that was used or made";
+    KeytrailLedgerEnvelope, "keytrail_ledger_envelope", "keytrail.ledger.envelope", Binary, "what the chain's record says beside a foreign line, as it was hashed: the leaf is over it, a line feed and event_original";
     KeytrailLedgerEpoch, "keytrail_ledger_epoch", "keytrail.ledger.epoch", Int, "epoch of the source's chain";
+    KeytrailLedgerLeafHash, "keytrail_ledger_leaf_hash", "keytrail.ledger.leaf_hash", Text, "RFC 6962 leaf hash of the chain's record, 64 hex digits";
     KeytrailLedgerPrev, "keytrail_ledger_prev", "keytrail.ledger.prev", Text, "leaf hash of the record before, 64 hex digits";
     KeytrailLedgerSeq, "keytrail_ledger_seq", "keytrail.ledger.seq", Int, "sequence number in the epoch";
     KeytrailLedgerSource, "keytrail_ledger_source", "keytrail.ledger.source", Text, "source of the chain";

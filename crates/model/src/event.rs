@@ -159,7 +159,7 @@ impl<'a> AuditEvent<'a> {
             matches!(
                 (&value, column.kind()),
                 (Value::Null, _)
-                    | (Value::Text(_), Kind::Text)
+                    | (Value::Text(_), Kind::Text | Kind::Binary)
                     | (Value::Int(_), Kind::Int)
                     | (Value::Bool(_), Kind::Bool)
                     | (Value::Time(_), Kind::Time)

@@ -243,6 +243,12 @@ objects! {
         op_id: Id<'a>
     }
 
+    /// The envelope of a record that carries somebody else's line: no body, the line follows it.
+    ForeignEnvelope {
+        v: Count, source: Id<'a>, epoch: Count, seq: Count, prev: Hex32<'a>, phase: Text<'a>, _time "time": Time<'a>,
+        _mono_ns "mono_ns": Count;
+    }
+
     /// Before the HSM is asked.
     Intent {
         actor: Actor<'a>, operation: Operation<'a>, policy: Policy<'a>, hsm: Hsm<'a>;

@@ -38,6 +38,9 @@ rejects! {
     JsonTooDeep, "json_too_deep", "nesting deeper than 128, or containers in more than 8 others";
     RecordTooLarge, "record_too_large", "a record larger than the configured limit";
     RecordTorn, "record_torn", "the head of a record whose end was never written";
+    SegmentDamaged, "segment_damaged", "bytes of a segment that are no record, or a segment that breaks off";
+    SegmentDuplicate, "segment_duplicate", "a record of a number that its segment had before";
+    SegmentOrder, "segment_order", "a record behind a later one of its segment, or of another chain than its segment";
     SourceMismatch, "source_mismatch", "a record of another shape or account than its declared source";
     TimeFuture, "time_future", "an event time more than 24 hours after receipt";
     Utf8Invalid, "utf8_invalid", "a JSON record that is not UTF-8";

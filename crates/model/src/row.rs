@@ -30,7 +30,7 @@ pub struct Head {
     pub input: u32,
     /// Offset of the record in the inflated input.
     pub offset: u64,
-    /// No producer key: identity is content and ordinal.
+    /// No producer key, and no record around it: identity is content and ordinal.
     pub keyless: bool,
     columns: (usize, usize),
     original: (usize, usize),
@@ -94,6 +94,8 @@ pub enum Content {
     AsIs,
     /// JSON with insignificant whitespace, which does not count.
     Spaced,
+    /// The bytes are a part of the record, whose digest this is: it tells the record from all others.
+    PartOf(Hash),
 }
 
 impl Row<'_> {
@@ -124,9 +126,11 @@ impl RowBuffer {
     /// Encodes an event: hashes its bytes, gives it its identity and place, and appends it.
     pub fn push(&mut self, event: &AuditEvent<'_>, original: &[u8], content: Content, from: Provenance) {
         let hash = Hash::of(original);
+        let is_part = matches!(content, Content::PartOf(_));
         let content = match content {
             Content::AsIs => hash,
             Content::Spaced => json::content_digest(original),
+            Content::PartOf(record) => record,
         };
         let key = &event.identity.key;
         let (uid, group) = identify(event.dataset, &event.identity.scope, key, &content, 0);
@@ -143,7 +147,7 @@ impl RowBuffer {
             hash,
             input: from.input,
             offset: from.offset,
-            keyless: key.is_empty(),
+            keyless: key.is_empty() && !is_part,
             columns: (start, end),
             original: (end, self.arena.len()),
         });
@@ -263,11 +267,11 @@ impl<'a> Iterator for List<'a> {
 pub fn columns(bytes: &[u8]) -> impl Iterator<Item = (Column, Encoded<'_>)> {
     values(bytes).map_while(|(column, value)| {
         let value = match column.kind() {
-            Kind::Text => Encoded::Text(std::str::from_utf8(value).ok()?),
+            // The bytes of a derived column are UTF-8, whatever their type in Parquet.
+            Kind::Text | Kind::Binary => Encoded::Text(std::str::from_utf8(value).ok()?),
             Kind::Int | Kind::Time => Encoded::Int(i64::from_be_bytes(value.try_into().ok()?)),
             Kind::Bool => Encoded::Bool(value == [1]),
             Kind::List => Encoded::List(List(value)),
-            Kind::Binary => return None,
         };
         Some((column, value))
     })

@@ -172,6 +172,7 @@ pub(crate) fn origin(columns: &[u8]) -> Origin<'_> {
         account: column(Column::CloudAccountId).into(),
         log_group: if cluster.is_empty() { "".into() } else { format!("{LOG_GROUP}{cluster}").into() },
         log_stream: column(Column::KeytrailHsmId).into(),
+        envelope: "".into(),
     }
 }
 

@@ -23,7 +23,8 @@ use std::io::Read as _;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
-use keytrail_model::{Reject, Rejection};
+use keytrail_model::row::text;
+use keytrail_model::{Column, Reject, Rejection};
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -49,15 +50,19 @@ pub struct Origin<'a> {
     pub log_group: Cow<'a, str>,
     /// Log stream of CloudWatch Logs.
     pub log_stream: Cow<'a, str>,
+    /// What a chain says of the line that its record carries ([`crate::chained`]).
+    pub envelope: Cow<'a, str>,
 }
 
 impl<'a> Origin<'a> {
     /// What the container of a row's record said of it, as far as the row's columns depend on it.
     pub fn of_row(format: Format, columns: &'a [u8]) -> Self {
-        match format {
+        let origin = match format {
             Format::CloudHsm => cloudhsm::origin(columns),
             _ => Self::default(),
-        }
+        };
+        let envelope = text(columns, Column::KeytrailLedgerEnvelope).unwrap_or_default();
+        Self { envelope: envelope.into(), ..origin }
     }
 }
 
@@ -238,6 +243,7 @@ impl Peeling<'_> {
             account: record.owner.0,
             log_group: record.log_group.0,
             log_stream: record.log_stream.0,
+            envelope: "".into(),
         };
         for event in events {
             let event = event.get();

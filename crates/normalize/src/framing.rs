@@ -9,8 +9,8 @@
 //! JSON arrays, concatenated objects, the containers `{"Records":[...]}` (CloudTrail log file),
 //! `{"Events":[...],"NextToken":...}` (CloudTrail LookupEvents answer), `{"records":[...]}` (Azure resource
 //! logs), `{"entries":[...],"nextPageToken":...}` (answer of Cloud Logging) and `{"kind":"EventList","apiVersion":"audit.k8s.io/...","items":[...]}` (Kubernetes audit), and
-//! blocks of lines that begin with `Time: ` and a date (CloudHSM audit log). Which of lines, blocks and
-//! document a file is follows from its first [`WINDOW_BYTES`].
+//! blocks of lines that begin with `Time: ` and a date (CloudHSM audit log), and segments of a chain (the sidecar's,
+//! `schemas/segment.md`). Which of lines, blocks and document a file is follows from its first [`WINDOW_BYTES`].
 //!
 //! Nothing is dropped: outside frames are only a byte order mark, whitespace, commas between records,
 //! and brackets and known keys of containers. Where bytes are broken, the next record begins where an
@@ -24,11 +24,13 @@ mod document;
 mod first_keys;
 mod lines;
 mod scanner;
+mod segments;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
+use keytrail_model::segment::MAGIC;
 use keytrail_model::{Reject, Rejection};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,7 @@ pub use blocks::Kind as BlockKind;
 use document::Document;
 use first_keys::FirstKeys;
 use lines::Lines;
+use segments::Segments;
 
 /// Bytes, from the first that is not whitespace, that decide whether a file holds lines or a document.
 pub const WINDOW_BYTES: usize = 64 * 1024;
@@ -119,7 +122,7 @@ pub struct Place {
     pub is_too_large: bool,
 }
 
-/// What an object that can be read on holds. A document is no such one: it has an end.
+/// What an object that can be read on holds. A document is no such one, nor is a segment: they have an end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Shape {
@@ -154,6 +157,7 @@ enum Mode {
     Lines(Lines),
     Blocks(Blocks),
     Document(Document),
+    Segments(Segments),
 }
 
 /// A [`Sink`] of ranges of the bytes at hand.
@@ -213,7 +217,7 @@ impl Splitter {
         }
         match (splitter.place(), splitter.mode) {
             (Some(place), _) => Beginning::Records(place),
-            (None, Mode::Document(_)) => Beginning::Document,
+            (None, Mode::Document(_) | Mode::Segments(_)) => Beginning::Document,
             (None, _) => Beginning::Undecided,
         }
     }
@@ -235,7 +239,7 @@ impl Splitter {
         let (shape, is_too_large) = match &self.mode {
             Mode::Lines(lines) => lines.place(),
             Mode::Blocks(blocks) => blocks.place(),
-            Mode::Undecided { .. } | Mode::Document(_) => return None,
+            Mode::Undecided { .. } | Mode::Document(_) | Mode::Segments(_) => return None,
         };
         Some(Place { offset: self.offset, shape, is_too_large })
     }
@@ -251,6 +255,7 @@ impl Splitter {
             Mode::Lines(lines) => trim_start(rest).is_empty() || lines.is_whole(rest),
             Mode::Blocks(_) => trim_start(rest).is_empty(),
             Mode::Document(document) => trim_start(rest).is_empty() && document.is_closed(),
+            Mode::Segments(segments) => rest.is_empty() && segments.is_closed(),
             Mode::Undecided { .. } => rest.is_empty(),
         }
     }
@@ -267,6 +272,7 @@ impl Splitter {
             Mode::Lines(lines) => lines.run(data, eof, &mut emit),
             Mode::Blocks(blocks) => blocks.run(data, eof, &mut emit),
             Mode::Document(document) => document.run(data, eof, &mut emit),
+            Mode::Segments(segments) => segments.run(data, eof, &mut emit),
         };
         self.offset += used as u64;
         skipped + used
@@ -308,7 +314,9 @@ impl Splitter {
         rest = trim_start(rest);
         let skipped = data.len() - rest.len();
         self.offset += skipped as u64;
-        if rest.len() >= WINDOW_BYTES || eof {
+        if rest.starts_with(&MAGIC) {
+            self.mode = Mode::Segments(Segments::new(self.limits));
+        } else if rest.len() >= WINDOW_BYTES || eof {
             let window = &rest[..rest.len().min(WINDOW_BYTES)];
             let whole = eof && window.len() == rest.len();
             self.mode = if blocks::vote(window) {

@@ -30,7 +30,7 @@ pub const DATASET: &str = "keytrail.key_operation";
 pub const NORMALIZER: &str = "key-operation/1";
 
 /// The version of the envelope that this module reads.
-const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 1;
 
 /// Whether a record's content looks like one of this source: an envelope with the fields of a chain.
 pub fn recognises(record: &str) -> bool {
@@ -137,7 +137,7 @@ pub(crate) fn position(record: &str) -> Option<Position<'_>> {
     let place: Place<'_> = serde_json::from_str(record).ok()?;
     let prev = place.prev.map_or(Cow::Borrowed(""), Cow::from);
     let (format, source) = (Format::KeyOperation, place.source.0);
-    Some(Position { format, source, epoch: place.epoch.0, seq: place.seq.0, prev })
+    Some(Position { format, source, epoch: place.epoch.0, seq: place.seq.0, prev, leaf: None })
 }
 
 /// Reads the body of a phase.

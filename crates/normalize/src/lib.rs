@@ -6,6 +6,7 @@
 
 mod address;
 mod category;
+pub mod chained;
 pub mod cloudhsm;
 pub mod cloudtrail;
 pub mod containers;
@@ -24,6 +25,7 @@ pub mod vault;
 mod walk;
 
 use keytrail_model::json::{self, MAX_DEPTH, ScanError};
+use keytrail_model::merkle::leaf_hash;
 use keytrail_model::row::{Content, Encoded, Provenance, text};
 use keytrail_model::{AuditEvent, Column, Reject, Rejection, RowBuffer, SCHEMA_VERSION, Timestamp};
 use serde::Deserialize;
@@ -245,7 +247,9 @@ pub fn normalize_of(
                 Some(content) => content,
                 None => {
                     let json = checked(text)?;
-                    if let Some(inner) = cloudtrail::unwrap_lookup(json.text)? {
+                    if origin.envelope.is_empty()
+                        && let Some(inner) = cloudtrail::unwrap_lookup(json.text)?
+                    {
                         return lookup(&inner, from, ctx, rows);
                     }
                     record = cloudtrail::parse(json.text)?;
@@ -279,8 +283,17 @@ pub fn normalize_of(
         }
     };
     // A line with a prefix is no JSON text: its content is its bytes.
-    let content = if start == 0 { content } else { Content::AsIs };
-    rows.push(&completed(event, format, ctx)?, frame, content, from);
+    let mut content = if start == 0 { content } else { Content::AsIs };
+    let mut event = completed(event, format, ctx)?;
+    if !origin.envelope.is_empty() {
+        let record = chained::place(&mut event, &origin.envelope, frame).ok_or_else(|| {
+            Rejection::new(Reject::FieldType, "expected the envelope of a foreign record around the line")
+        })?;
+        content = Content::PartOf(record);
+    } else if format == Format::KeyOperation {
+        event.text(Column::KeytrailLedgerLeafHash, leaf_hash(frame).to_hex());
+    }
+    rows.push(&event, frame, content, from);
     Ok(())
 }
 

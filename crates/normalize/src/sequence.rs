@@ -7,11 +7,11 @@
 
 use std::borrow::Cow;
 
-use keytrail_model::Column;
-use keytrail_model::row::{Encoded, columns};
+use keytrail_model::row::{Encoded, columns, text};
+use keytrail_model::{Column, Hash};
 
 use crate::containers::{self, Origin};
-use crate::{Format, cloudhsm, key_operation};
+use crate::{Format, chained, cloudhsm};
 
 /// A place in a sequence.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ pub struct Position<'a> {
     pub seq: i64,
     /// Hash of the record before, where the records are chained; else empty.
     pub prev: Cow<'a, str>,
+    /// Its own hash in the chain, where that is not the one of its bytes alone.
+    pub leaf: Option<Hash>,
 }
 
 impl Format {
@@ -35,20 +37,28 @@ impl Format {
     }
 }
 
+/// Whether a row's record is one of a chain, or a line that one carries.
+pub fn is_chained(row: &[u8]) -> bool {
+    text(row, Column::KeytrailLedgerSource).is_some()
+}
+
 impl<'a> Position<'a> {
     /// The columns that tell it.
-    pub const COLUMNS: [Column; 7] = [
+    pub const COLUMNS: [Column; 8] = [
         Column::EventSequence,
         Column::KeytrailHsmId,
         Column::KeytrailHsmRebootCounter,
         Column::KeytrailLedgerEpoch,
+        Column::KeytrailLedgerLeafHash,
         Column::KeytrailLedgerPrev,
         Column::KeytrailLedgerSeq,
         Column::KeytrailLedgerSource,
     ];
 
-    /// That of a row; `None` where its format is not numbered, or its HSM is not known.
+    /// That of a row; `None` where it is not numbered, or its HSM is not known. A line that a chain carries has its
+    /// place in the chain, whatever its own format.
     pub fn of_row(format: Format, row: &'a [u8]) -> Option<Self> {
+        let format = if is_chained(row) { Format::KeyOperation } else { format };
         let (of_source, of_epoch, of_seq) = match format {
             Format::CloudHsm => {
                 (Column::KeytrailHsmId, Column::KeytrailHsmRebootCounter, Column::EventSequence)
@@ -58,23 +68,28 @@ impl<'a> Position<'a> {
             }
             _ => return None,
         };
-        let (mut source, mut epoch, mut seq, mut prev) = (None, None, None, "");
+        let (mut source, mut epoch, mut seq, mut prev, mut leaf) = (None, None, None, "", None);
         for (column, value) in columns(row) {
             match value {
                 Encoded::Text(t) if column == of_source => source = Some(t),
                 Encoded::Text(t) if column == Column::KeytrailLedgerPrev => prev = t,
+                Encoded::Text(t) if column == Column::KeytrailLedgerLeafHash => leaf = Hash::from_hex(t),
                 Encoded::Int(n) if column == of_epoch => epoch = Some(n),
                 Encoded::Int(n) if column == of_seq => seq = Some(n),
                 _ => {}
             }
         }
-        Some(Self { format, source: source?.into(), epoch: epoch?, seq: seq?, prev: prev.into() })
+        Some(Self { format, source: source?.into(), epoch: epoch?, seq: seq?, prev: prev.into(), leaf })
     }
 }
 
 /// Positions that refused records claim: they are there, whatever else is wrong with them. `hsm` is the id
 /// that was declared for their source; what a container says goes before it.
 pub fn of_refused(refused: &[u8], hsm: Option<&str>, each: &mut dyn FnMut(Position<'_>)) {
+    if let Some(position) = chained::position(refused) {
+        each(position);
+        return;
+    }
     let opened = containers::open(refused, &mut |carried| {
         if let Some(position) = claimed(carried.record, carried.origin, hsm) {
             each(position);
@@ -88,15 +103,13 @@ pub fn of_refused(refused: &[u8], hsm: Option<&str>, each: &mut dyn FnMut(Positi
 }
 
 fn claimed<'a>(record: &'a [u8], origin: &'a Origin<'_>, hsm: Option<&'a str>) -> Option<Position<'a>> {
-    let text = std::str::from_utf8(record).ok()?;
-    let format = Format::recognise(record)?;
-    match format {
-        Format::CloudHsm => {
+    match Format::recognise(record)? {
+        format @ Format::CloudHsm => {
             let source = cloudhsm::hsm_of(origin).or(hsm)?;
-            let (epoch, seq) = cloudhsm::numbers(text)?;
-            Some(Position { format, source: source.into(), epoch, seq, prev: "".into() })
+            let (epoch, seq) = cloudhsm::numbers(std::str::from_utf8(record).ok()?)?;
+            Some(Position { format, source: source.into(), epoch, seq, prev: "".into(), leaf: None })
         }
-        Format::KeyOperation => key_operation::position(text),
+        Format::KeyOperation => chained::position(record),
         _ => None,
     }
 }

@@ -24,7 +24,12 @@ fn read(block: &str, origin: &Origin<'_>) -> RowBuffer {
 }
 
 fn origin<'a>(group: &'a str, stream: &'a str) -> Origin<'a> {
-    Origin { account: "111122223333".into(), log_group: group.into(), log_stream: stream.into() }
+    Origin {
+        account: "111122223333".into(),
+        log_group: group.into(),
+        log_stream: stream.into(),
+        ..Origin::default()
+    }
 }
 
 #[test]

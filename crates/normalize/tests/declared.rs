@@ -97,6 +97,7 @@ fn what_a_record_says_of_itself_has_to_be_what_is_declared() {
         account: "111122223333".into(),
         log_group: "/aws/cloudhsm/cluster-x".into(),
         log_stream: "hsm-a1".into(),
+        ..Origin::default()
     };
     let accounts = ["111122223333".to_owned()];
     let of = |instance, accounts| Some(Declaration { source: "mine", instance, accounts });

@@ -26,13 +26,17 @@ struct Run {
 impl Chains {
     /// Takes a record, archived or refused.
     pub fn add(&mut self, position: Position<'_>, original: &[u8]) {
-        let Position { format, source, epoch, seq, prev } = position;
+        let Position { format, source, epoch, seq, prev, leaf } = position;
         let runs = self.runs.entry((format, source.into_owned(), epoch)).or_default();
         // A number that is used twice is a conflict of its events; the run that holds it stays whole.
         if runs.range(..=seq).next_back().is_some_and(|(_, run)| seq <= run.last_seq) {
             return;
         }
-        let mut run = Run { first_prev: prev.into_owned(), last_seq: seq, last_hash: leaf_hash(original) };
+        let mut run = Run {
+            first_prev: prev.into_owned(),
+            last_seq: seq,
+            last_hash: leaf.unwrap_or_else(|| leaf_hash(original)),
+        };
         let mut first = seq;
         if let Some((&before, r)) = runs.range(..seq).next_back()
             && r.last_seq == seq - 1
@@ -73,8 +77,14 @@ mod tests {
         let mut chains = Chains::default();
         for (seq, original) in numbers {
             let prev = format!("prev-{seq}").into();
-            let position =
-                Position { format: Format::KeyOperation, source: "hsm-1".into(), epoch: 3, seq: *seq, prev };
+            let position = Position {
+                format: Format::KeyOperation,
+                source: "hsm-1".into(),
+                epoch: 3,
+                seq: *seq,
+                prev,
+                leaf: None,
+            };
             chains.add(position, original.as_bytes());
         }
         let runs = chains.take().into_iter();

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use keytrail_model::row::Provenance;
 use keytrail_model::{Fatal, Reject, Rejection, RowBuffer, Timestamp};
+use keytrail_normalize::chained::{self, Foreign};
 use keytrail_normalize::framing::Frame;
 use keytrail_normalize::{Context, Format, Origin, Standing, containers, normalize_of};
 
@@ -256,6 +257,13 @@ impl<'a> Lane<'a> {
 
     /// The record that a frame is, or those that it carries.
     fn records(&mut self, frame: &[u8], offset: u64) -> Result<(), Fatal> {
+        if let Some(Foreign { envelope, line }) = chained::foreign(frame) {
+            let origin = Origin { envelope: envelope.into(), ..Origin::default() };
+            if let Err(refused) = self.foreign(line, &origin, offset) {
+                self.reject(refused, offset, frame);
+            }
+            return Ok(());
+        }
         // Nearly all frames of an input are alike: where the last one was a record, this one is tried as
         // one before it is looked at as a container.
         let is_record = self.detected.is_some() && !self.in_containers && !containers::is_exported(frame);
@@ -315,6 +323,16 @@ impl<'a> Lane<'a> {
     fn context(&self) -> Context<'a> {
         let declared = self.declared.map(DeclaredSource::declaration);
         Context { now: self.now, masker: self.trail.masker, declared }
+    }
+
+    /// A line that a record of a chain carries: of whatever source its content says, for it came by the chain's.
+    fn foreign(&mut self, line: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
+        let Some(format) = Format::recognise(line).filter(|format| *format != Format::KeyOperation) else {
+            let why = "expected a line of a source that is read, found none in a foreign record";
+            return Err(Rejection::new(Reject::FormatUnknown, why));
+        };
+        let from = Provenance { input: self.batch.input, offset };
+        normalize_of(format, line, origin, from, &self.context(), &mut self.batch.rows)
     }
 
     fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {

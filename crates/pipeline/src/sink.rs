@@ -11,7 +11,7 @@ use keytrail_model::manifest::{ObjectRef, RowsRef, RunItem};
 use keytrail_model::row::{Row, text};
 use keytrail_model::{Column, Fatal, Partition, TableRef, Timestamp, Uid};
 use keytrail_normalize::Format;
-use keytrail_normalize::sequence::{self, Position};
+use keytrail_normalize::sequence::{self, Position, is_chained};
 
 use crate::chain::Chains;
 use crate::dedup::{Dedup, Verdict};
@@ -144,7 +144,9 @@ impl<'a> Sink<'a> {
                 }
             }
             counts.accepted += 1;
-            if is_numbered && let Some(position) = format.and_then(|f| Position::of_row(f, row.columns)) {
+            if (is_numbered || is_chained(row.columns))
+                && let Some(position) = format.and_then(|f| Position::of_row(f, row.columns))
+            {
                 self.chains.add(position, row.original);
             }
             new.push(*row);

@@ -238,7 +238,7 @@ impl Accounts {
             for batch in objects::open(store, key)?.batches(&projection, Selection::All) {
                 for row in batch.map_err(|e| objects::at(key, e))?.rows() {
                     let Some(position) = Position::of_row(format, row.columns) else { continue };
-                    let stream = (format, position.source.into_owned());
+                    let stream = (position.format, position.source.into_owned());
                     if open.remove(&stream) {
                         let source = text(row.columns, Column::KeytrailSource).unwrap_or_default();
                         self.streams.insert(stream, source.to_owned());

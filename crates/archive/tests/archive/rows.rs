@@ -40,7 +40,7 @@ pub fn push(
             continue;
         }
         match column.kind() {
-            Kind::Text => e.text(column, format!("{}-{}", column.name(), dice.below(7))),
+            Kind::Text | Kind::Binary => e.text(column, format!("{}-{}", column.name(), dice.below(7))),
             Kind::Int => e.int(column, dice.roll().cast_signed()),
             Kind::Bool => e.flag(column, dice.below(2) == 0),
             Kind::Time => {
@@ -49,7 +49,6 @@ pub fn push(
             Kind::List => {
                 (0..1 + dice.below(3)).for_each(|i| e.add(column, format!("{i}é-{}", dice.below(5))))
             }
-            Kind::Binary => {}
         }
     }
     e.text(Column::KeytrailNormalizer, format!("test/{}", 1 + seed % 2));
