@@ -1,0 +1,214 @@
+//! What a real sidecar ships, in the archive: each record once, with its place in the chain.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use keytrail_model::merkle::leaf_hash;
+use keytrail_model::segment::{self, Footer, Part, write_record};
+use keytrail_tests::openbao::OpenBao;
+use keytrail_tests::oracle::oracle;
+use keytrail_tests::sidecar::{SOURCE, Shipped, Sidecar, TOKEN, shipped};
+use keytrail_tests::trail::{Trail, number, text};
+use serde_json::{Value, json};
+
+const INTENT: &str = r#"{"actor":{"id":"svc-payments","type":"service"},"operation":"sign",
+    "policy":{"decision":"allow","ids":["p-1"]},"hsm":{"id":"hsm-1"},"key":{"id":"key-1"},"mechanism":"CKM_ECDSA"}"#;
+
+/// A sidecar that served its API and an OpenBao, over two epochs, one of which ended by a crash.
+fn used(folder: &Path) -> Sidecar {
+    let mut sidecar = Sidecar::new(folder, "");
+    sidecar.start();
+    let bao = OpenBao::start_with(&|_| sidecar.http_device());
+    let call = |path: &str, body: Value| assert!(bao.call(path, &body).status < 300, "{path}");
+    call("sys/mounts/transit", json!({"type": "transit"}));
+    call("transit/keys/payments", json!({}));
+    for epoch in 0..2 {
+        for n in 0..10 {
+            let id = format!("op-{epoch}-{n}");
+            assert_eq!(sidecar.post(&format!("/v1/intent/{id}"), INTENT).status, 201);
+            call("transit/encrypt/payments", json!({"plaintext": "a2V5dHJhaWw="}));
+            if n != 9 {
+                let outcome = r#"{"result":{"rv":"CKR_OK"}}"#;
+                assert_eq!(sidecar.post(&format!("/v1/outcome/{id}"), outcome).status, 200);
+            }
+        }
+        if epoch == 0 {
+            sidecar.kill();
+            sidecar.start();
+        }
+    }
+    assert_eq!(sidecar.post("/v1/outcome/op-1-9", r#"{"result":{"rv":"CKR_OK"}}"#).status, 200);
+    drop(bao);
+    assert!(sidecar.stop().success(), "{:#?}", sidecar.logged());
+    sidecar
+}
+
+fn leaves(trail: &Trail) -> Vec<Value> {
+    oracle("chains.py", [trail.data()]).as_array().expect("a list").clone()
+}
+
+/// The archive alone gives every leaf of the chain, by readers that know nothing of keytrail; again, nothing is new.
+#[test]
+fn every_record_of_a_sidecar_is_in_the_archive() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sidecar = used(folder.path());
+    let records = shipped(&sidecar.shipped());
+    let trail = Trail::new();
+    let summary = trail.run_json([sidecar.shipped()]);
+    let total = |summary: &Value, name: &str| number(&summary["total"][name]);
+    assert_eq!(total(&summary, "read"), records.len() as u64, "{summary:#}");
+    assert_eq!(total(&summary, "accepted"), records.len() as u64, "{summary:#}");
+    let rows = leaves(&trail);
+    assert_eq!(rows.len(), records.len());
+    for (row, record) in rows.iter().zip(&records) {
+        assert_eq!((number(&row["epoch"]), number(&row["seq"])), (record.epoch, record.seq));
+        let leaf = leaf_hash(&record.bytes).to_hex();
+        assert_eq!((&row["leaf"], &row["column"]), (&json!(leaf), &json!(leaf)));
+        let dataset = if record.phase() == "foreign" { "vault.audit" } else { "keytrail.key_operation" };
+        assert_eq!((text(&row["dataset"]), text(&row["source"])), (dataset.to_owned(), SOURCE.to_owned()));
+        assert_eq!(row["prev"], record.envelope()["prev"]);
+    }
+    assert!(records.iter().filter(|r| r.phase() == "foreign").count() > 40);
+    let verified = trail.verify_json::<&str>(["--rederive"]);
+    assert_eq!(verified.0, Some(0), "{:#}", verified.1);
+    let before = trail.files();
+    let again = trail.run_json([sidecar.shipped()]);
+    assert_eq!((total(&again, "accepted"), total(&again, "duplicates")), (0, records.len() as u64));
+    assert_eq!(before.len(), trail.files().len());
+}
+
+/// A segment with other records than it had: a footer of its own makes it whole.
+fn rewritten(segment: &Path, change: impl FnOnce(&mut Vec<(u64, Vec<u8>)>)) -> Vec<u8> {
+    let bytes = fs::read(segment).expect("a segment");
+    let (header, mut at) = segment::read_header(&bytes).expect("a header");
+    let mut records = Vec::new();
+    while let (Part::Record { seq, bytes }, length) = segment::read_part(&bytes[at..]).expect("a part") {
+        records.push((seq, bytes.to_vec()));
+        at += length;
+    }
+    change(&mut records);
+    let mut out = Vec::new();
+    header.write(&mut out);
+    records.iter().for_each(|(seq, record)| write_record(&mut out, *seq, record));
+    let last = records.iter().map(|(seq, _)| *seq).max().expect("one");
+    let last_hash = leaf_hash(&records.last().expect("one").1);
+    Footer { last_seq: last, records: records.len() as u64, last_hash }.write(&mut out);
+    out
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder.join(SOURCE.replace('/', "%2F")))
+        .expect("the source's folder")
+        .map(|e| e.expect("an entry").path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// What is out of its place, twice, damaged or of no known source is told apart, kept, and costs nothing else.
+#[test]
+fn what_is_wrong_in_a_segment_costs_nothing_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.start();
+    for n in 0..20 {
+        let line = match n {
+            7 => "no source writes such a line".to_owned(),
+            9 => r#"{"v":1,"source":"x","epoch":1,"seq":1,"prev":"","phase":"intent"}"#.to_owned(),
+            _ => format!(
+                r#"{{"time":"2026-01-02T03:04:{n:02}Z","type":"request","request":{{"id":"r-{n}","operation":"read","path":"sys/x"}}}}"#
+            ),
+        };
+        assert_eq!(sidecar.line(TOKEN, line.as_bytes()).status, 200);
+    }
+    assert!(sidecar.stop().success());
+    let files = segments(&sidecar.shipped());
+    let bytes = fs::read(&files[0]).expect("a segment");
+    let records: Vec<Shipped> = shipped(&sidecar.shipped());
+    let cases: [(&str, Vec<u8>, &[(&str, u64)]); 5] = [
+        ("good", bytes.clone(), &[]),
+        ("twice", rewritten(&files[0], |r| r.insert(5, r[4].clone())), &[("segment_duplicate", 1)]),
+        ("swapped", rewritten(&files[0], |r| r.swap(3, 4)), &[("segment_order", 1)]),
+        (
+            "moved",
+            rewritten(&files[0], |r| {
+                let (a, b) = (r[3].1.clone(), r[4].1.clone());
+                (r[3].1, r[4].1) = (b, a);
+            }),
+            &[("segment_order", 2)],
+        ),
+        (
+            "flipped",
+            {
+                let mut b = bytes.clone();
+                let at = b.len() / 2;
+                b[at] ^= 1;
+                b
+            },
+            &[("segment_damaged", 2)],
+        ),
+    ];
+    for (name, bytes, expected) in cases {
+        let trail = Trail::new();
+        let mut inputs: Vec<PathBuf> = vec![trail.input(&format!("{name}.ktseg"), bytes)];
+        inputs.extend(files[1..].iter().cloned());
+        let summary = trail.run_json(inputs);
+        let mut rejected: BTreeMap<String, u64> = summary["rejected"]
+            .as_object()
+            .expect("codes")
+            .iter()
+            .map(|(code, n)| (code.clone(), number(n)))
+            .collect();
+        assert_eq!(rejected.remove("format_unknown"), Some(2), "{name}: {summary:#}");
+        assert_eq!(rejected, expected.iter().map(|(c, n)| ((*c).to_owned(), *n)).collect(), "{name}");
+        let lost = u64::from(name == "flipped");
+        let out_of_place = match name {
+            "swapped" => 1,
+            "moved" => 2,
+            _ => 0,
+        };
+        assert_eq!(
+            number(&summary["total"]["accepted"]) + 2 + lost + out_of_place,
+            records.len() as u64,
+            "{name}: {summary:#}"
+        );
+        // What is refused is there nevertheless: a gap is what is not.
+        assert_eq!(number(&summary["gaps"]), lost, "{name}: {summary:#}");
+    }
+}
+
+/// The whole way round: written to the sidecar, shipped, archived, sealed by a service that follows, proven by the
+/// sidecar itself, freed.
+#[test]
+fn what_is_sealed_is_freed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let trail = Trail::new();
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    // The log has to be there for its keys to be pinned.
+    trail.run([trail.undated()]).success();
+    let keys = trail.trusted_keys();
+    let seal = format!("[seal]\ndata = \"{}\"\nkeys = \"{}\"\n", trail.data().display(), keys.display());
+    sidecar.configure("", &seal);
+    sidecar.start();
+    for n in 0..100 {
+        assert_eq!(sidecar.post(&format!("/v1/intent/op-{n}"), INTENT).status, 201);
+        assert_eq!(sidecar.post(&format!("/v1/outcome/op-{n}"), r#"{"result":{"rv":"CKR_OK"}}"#).status, 200);
+        assert_eq!(sidecar.line(TOKEN, format!(r#"{{"time":"2026-01-02T03:04:05Z","type":"response","request":{{"id":"r-{n}"}},"auth":{{}}}}"#).as_bytes()).status, 200);
+    }
+    let begin = Instant::now();
+    while sidecar.metric("keytrail_sidecar_unsealed_records").is_none_or(|n| n > 1.0) {
+        trail.run([sidecar.shipped()]).success();
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "{}",
+            sidecar.admin("/metrics").expect("it answers").1
+        );
+    }
+    assert!(sidecar.stop().success());
+    trail.run([sidecar.shipped()]).success();
+    let drained = sidecar.command(&["drain"]);
+    assert_eq!(drained.status.code(), Some(0), "{}", String::from_utf8_lossy(&drained.stderr));
+    assert_eq!(trail.verify().success().code, Some(0));
+}
