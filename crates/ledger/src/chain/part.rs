@@ -127,7 +127,8 @@ pub(super) struct Part {
     pub(super) last_leaf: Hash,
     /// Of the first and the last record that has clocks.
     pub(super) clocks: Option<(At, At)>,
-    /// `None` behind a hole.
+    /// Over all but the last record, by what the one behind each says is its hash: so an edited record leaves
+    /// the roots behind it right. `None` behind a hole.
     tree: Option<Range>,
     /// Heads whose root needs what lies before: number, root, the leaves of this part before it.
     heads: Vec<(u64, Hash, Range)>,
@@ -156,7 +157,7 @@ impl Part {
             first_prev: item.prev,
             last_leaf: item.leaf,
             clocks: at.map(|at| (at, at)),
-            tree: Some(Range::leaf(seq, item.leaf)),
+            tree: Some(Range::before(seq)),
             heads: Vec::new(),
             heads_behind: 0,
             // A head is due from the first record of an epoch on.
@@ -199,6 +200,7 @@ impl Part {
         match self.tree.take().filter(|_| follows) {
             None => self.heads_behind += next.heads_behind + next.heads.len() as u64,
             Some(mut tree) => {
+                tree.push(next.first_prev);
                 for (seq, root, before) in next.heads {
                     let mut whole = tree.clone();
                     whole.append(&before);

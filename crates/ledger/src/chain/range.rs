@@ -21,9 +21,11 @@ impl Range {
         Self { nodes: Vec::new(), end: leaf }
     }
 
-    /// One leaf.
-    pub(super) fn leaf(at: u64, hash: Hash) -> Self {
-        Self { nodes: vec![(0, hash)], end: at + 1 }
+    /// Appends a leaf.
+    pub(super) fn push(&mut self, leaf: Hash) {
+        self.end += 1;
+        self.nodes.push((0, leaf));
+        self.merge();
     }
 
     /// Appends the leaves that follow these.
@@ -67,7 +69,7 @@ mod tests {
         let leaves: Vec<Hash> = (0u8..41).map(|i| leaf_hash(&[i])).collect();
         let range = |from: usize, to: usize| {
             let mut range = Range::before(from as u64);
-            (from..to).for_each(|i| range.append(&Range::leaf(i as u64, leaves[i])));
+            leaves[from..to].iter().for_each(|leaf| range.push(*leaf));
             range
         };
         for end in 0..=leaves.len() {

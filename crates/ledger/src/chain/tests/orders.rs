@@ -17,10 +17,10 @@ fn chains() -> Vec<Vec<Vec<u8>>> {
     }
     unclosed.wait_ms(130_000);
     unclosed.outcome("a");
-    (0..300).for_each(|_| drop(unclosed.heartbeat()));
+    (0..300).for_each(|_| unclosed.heartbeat());
     unclosed.mono_ns -= 1_000;
     unclosed.next_epoch(2);
-    ["a", "a", "c"].map(|op| unclosed.outcome(op));
+    ["a", "a", "c"].iter().for_each(|op| unclosed.outcome(op));
     vec![
         clean,
         forked,

@@ -93,9 +93,9 @@ impl Sidecar {
         self.link(record.into_bytes())
     }
 
-    pub(super) fn foreign(&mut self, line: &[u8]) -> u64 {
+    pub(super) fn foreign(&mut self, line: &[u8]) {
         let record = [self.envelope("foreign", None).as_bytes(), b"}\n", line].concat();
-        self.link(record)
+        self.link(record);
     }
 
     pub(super) fn open(&mut self, epoch: u64, last: Option<(u64, u64, Hash)>) {
@@ -130,17 +130,17 @@ impl Sidecar {
         self.open(epoch, Some(last));
     }
 
-    pub(super) fn intent(&mut self, op_id: &str) -> u64 {
-        self.own("intent", Some(op_id), &format!("{{{OPERATION}}}"))
+    pub(super) fn intent(&mut self, op_id: &str) {
+        self.own("intent", Some(op_id), &format!("{{{OPERATION}}}"));
     }
 
-    pub(super) fn outcome(&mut self, op_id: &str) -> u64 {
-        self.own("outcome", Some(op_id), &format!(r#"{{{OPERATION},"result":{{"rv":"CKR_OK"}}}}"#))
+    pub(super) fn outcome(&mut self, op_id: &str) {
+        self.own("outcome", Some(op_id), &format!(r#"{{{OPERATION},"result":{{"rv":"CKR_OK"}}}}"#));
     }
 
-    pub(super) fn heartbeat(&mut self) -> u64 {
+    pub(super) fn heartbeat(&mut self) {
         let body = r#"{"in_flight":0,"unshipped_records":0,"unshipped_bytes":0,"spool_free_bytes":9}"#;
-        self.own("heartbeat", None, body)
+        self.own("heartbeat", None, body);
     }
 
     pub(super) fn head(&mut self) -> u64 {
@@ -152,10 +152,10 @@ impl Sidecar {
         self.own("head", None, &format!(r#"{{"checkpoint":{}}}"#, quoted(&note)))
     }
 
-    pub(super) fn close(&mut self) -> u64 {
+    pub(super) fn close(&mut self) {
         self.head();
         let body = format!(r#"{{"records":{},"reason":"the sidecar was told to stop"}}"#, self.seq);
-        self.own("epoch_close", None, &body)
+        self.own("epoch_close", None, &body);
     }
 
     /// An operation of some milliseconds.
