@@ -91,7 +91,7 @@ impl Opening {
         let message = epoch_key_message(source, epoch, &Hash(self.key).to_hex());
         match self.signature {
             Some(signature) if key.verify(message.as_bytes(), &signature) => Ok(()),
-            _ => Err(format!("the signature of the audit key `{}` is wrong", self.audit_key_id)),
+            _ => Err(format!("the signature of the audit key `{}` is wrong", printable(&self.audit_key_id))),
         }
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 fn read<'a, T: Deserialize<'a>>(record: &Record<'a>) -> Result<T, String> {
-    serde_json::from_str(record.body.unwrap_or("null")).map_err(|e| e.to_string())
+    serde_json::from_str(record.body.unwrap_or("null")).map_err(|e| printable(&e.to_string()))
 }
 
 /// A head's note.
@@ -120,14 +120,17 @@ struct Head {
 
 impl Head {
     fn parse(text: &str) -> Result<Self, String> {
-        let note = Note::parse(text.as_bytes())?;
-        let checkpoint = Checkpoint::parse_body(&note.text)?;
-        Ok(Self { note, checkpoint })
+        let parse = || {
+            let note = Note::parse(text.as_bytes())?;
+            let checkpoint = Checkpoint::parse_body(&note.text)?;
+            Ok(Self { note, checkpoint })
+        };
+        parse().map_err(|why: String| printable(&why))
     }
 
     fn verify(&self, key: &[u8; 32]) -> Result<(), String> {
-        let key = VerifierKey::new(&self.checkpoint.origin, *key)?;
-        self.note.verify(&[&key]).map(|_| ())
+        let key = VerifierKey::new(&self.checkpoint.origin, *key).map_err(|why| printable(&why))?;
+        self.note.verify(&[&key]).map(|_| ()).map_err(|why| printable(&why))
     }
 }
 

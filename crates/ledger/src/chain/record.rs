@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use keytrail_model::key_operation::Id;
 use keytrail_model::merkle::leaf_hash;
 use keytrail_model::{Hash, Timestamp};
 use serde::Deserialize;
@@ -91,7 +92,7 @@ pub struct Record<'a> {
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
-    source: Cow<'a, str>,
+    source: Id<'a>,
     epoch: u64,
     seq: u64,
     prev: Hash,
@@ -129,7 +130,7 @@ impl<'a> Record<'a> {
             return None;
         }
         let mut record = Self {
-            source: envelope.source,
+            source: envelope.source.0,
             epoch: envelope.epoch,
             seq: envelope.seq,
             prev: envelope.prev,
@@ -140,7 +141,7 @@ impl<'a> Record<'a> {
             body: None,
         };
         let phase = value::<Text<'_>>(envelope.phase).map_or(Phase::Unknown, |t| Phase::parse(&t.0));
-        let op_id = value::<Text<'_>>(envelope.op_id).map(|t| t.0);
+        let op_id = value::<Id<'_>>(envelope.op_id).map(|t| t.0);
         let clocks = value::<Text<'_>>(envelope.time)
             .and_then(|t| Timestamp::parse(&t.0))
             .zip(value(envelope.mono_ns))
@@ -206,6 +207,7 @@ mod tests {
             String::new(),
             "7".into(),
             text("\"seq\":8"),
+            text("\"a\":0").replace("a/p0", "a\\n"),
             text("\"a\":0").replace("\"seq\":7", "\"seq\":9223372036854775808"),
             text("\"a\":0").replace("00\",", "0\","),
         ] {

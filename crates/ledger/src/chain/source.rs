@@ -46,7 +46,8 @@ impl Unchecked {
             ),
             (
                 self.in_flight,
-                "{n} operations without outcome that began less than 10 minutes before the last record",
+                "{n} operations without outcome that began less than 10 minutes before the last record, or before an \
+                 epoch that began less than a minute before it",
             ),
             (
                 self.intents,

@@ -1,3 +1,4 @@
+mod conduct;
 mod mutations;
 mod orders;
 mod sidecar;
@@ -70,7 +71,8 @@ fn a_clean_chain_has_no_finding() {
     assert_eq!(
         checked.unchecked,
         [
-            "1 operations without outcome that began less than 10 minutes before the last record",
+            "1 operations without outcome that began less than 10 minutes before the last record, or before an \
+             epoch that began less than a minute before it",
             "the last 1 records of epoch 4 of `gateway/p0`: no head signs them yet",
         ]
     );

@@ -1,13 +1,18 @@
 //! Findings on operations: intents without outcome, outcomes without intent.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::super::control::printable;
 use super::super::part::{Intent, close};
 use super::{Source, Whole};
 use crate::finding::Code;
 
 /// So long an operation may take.
 const IN_FLIGHT_NS: u64 = 600_000_000_000;
+
+/// So long an epoch may take to say that nobody knows what came of operations before it.
+const BEGINNING_NS: u64 = 60_000_000_000;
 
 /// Intents without outcome: operation -> epoch and intent.
 type Open = BTreeMap<Box<str>, Vec<(u64, Intent)>>;
@@ -39,8 +44,9 @@ impl Source<'_> {
         if self.complete && opaque.is_empty() {
             for (epoch, seq, id) in unpaired {
                 let message = format!(
-                    "record {seq} of epoch {epoch} is an outcome of the operation `{id}`, which has no intent \
-                     without outcome"
+                    "record {seq} of epoch {epoch} is an outcome of the operation `{}`, which has no intent \
+                     without outcome",
+                    printable(&id)
                 );
                 self.find((epoch, seq), Code::OrphanIntent, message);
             }
@@ -57,14 +63,16 @@ impl Source<'_> {
             .into_iter()
             .flat_map(|(id, at)| at.into_iter().map(move |(epoch, intent)| (epoch, intent, id.clone())))
             .collect();
-        intents.sort_by(|a, b| (b.0, b.1.seq).cmp(&(a.0, a.1.seq)));
+        intents.sort_by_key(|(epoch, intent, _)| Reverse((*epoch, intent.seq)));
         opaque.sort();
         let mut spare = 0u64;
         for (epoch, intent, id) in intents {
             let seq = intent.seq;
             if let Some((newest, Some(end_ns))) = newest
-                && newest == epoch
-                && intent.mono_ns.is_some_and(|ns| end_ns.saturating_sub(ns) < IN_FLIGHT_NS)
+                && match intent.mono_ns {
+                    Some(ns) if newest == epoch => end_ns.saturating_sub(ns) < IN_FLIGHT_NS,
+                    _ => end_ns < BEGINNING_NS,
+                }
             {
                 self.unchecked.in_flight += 1;
                 continue;
@@ -76,7 +84,8 @@ impl Source<'_> {
                 spare -= 1;
                 self.unchecked.intents += 1;
             } else {
-                let message = format!("record {seq} of epoch {epoch}, operation `{id}`, has no outcome");
+                let message =
+                    format!("record {seq} of epoch {epoch}, operation `{}`, has no outcome", printable(&id));
                 self.find((epoch, seq), Code::OrphanIntent, message);
             }
         }
