@@ -85,7 +85,8 @@ impl Runs {
 /// The records of one epoch.
 #[derive(Default, Debug)]
 pub(super) struct Epoch {
-    folded: BTreeMap<u64, Folded>,
+    /// Boxed: a map keeps room for eleven, and most epochs have one.
+    folded: BTreeMap<u64, Box<Folded>>,
     ahead: BTreeMap<u64, Item>,
     pub(super) others: Others,
     /// Receipts, and whether their record came.
@@ -198,7 +199,7 @@ impl Epoch {
         if let Some((seq, item)) = self.ahead.pop_first() {
             let mut folded = Folded::of(seq, item);
             follow(&mut folded, &mut self.ahead);
-            self.folded.insert(seq, folded);
+            self.folded.insert(seq, Box::new(folded));
         }
     }
 

@@ -1,4 +1,5 @@
 mod conduct;
+mod hostile;
 mod mutations;
 mod orders;
 mod sidecar;
