@@ -18,7 +18,7 @@ use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::{Hash, Receipt};
 
 pub use body::{BodyError, Given, compact, completed, validate};
-pub use opening::{Opening, epoch_key_message};
+pub use opening::Opening;
 
 /// Records after which a head is due.
 pub const HEAD_RECORDS: u64 = 256;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use keytrail_ledger::chain::epoch_key_message;
 use keytrail_model::Receipt;
 use keytrail_ports::{Signer, StoreError};
 
@@ -60,11 +61,6 @@ impl Opening<'_> {
         body.push('}');
         Ok(body)
     }
-}
-
-/// What the audit key signs to vouch for an epoch's key, which is given in hex.
-pub fn epoch_key_message(source: &str, epoch: u64, public_key: &str) -> String {
-    format!("keytrail/epoch-key/1\n{source}\n{epoch}\n{public_key}\n")
 }
 
 fn hex(bytes: &[u8]) -> String {
