@@ -237,8 +237,11 @@ fn a_run_that_is_told_to_stop_seals_what_it_read() {
     assert!(ran.stderr.contains("run the same command again"), "{}", ran.stderr);
     let sealed = number(&ran.json()["accepted"]);
     assert!((1_000..3_000).contains(&sealed), "{sealed} rows are sealed");
-    let (code, report) = trail.verify_json::<&str>([]);
-    assert_eq!((code, number(&report["rows"])), (Some(0), sealed));
+    let (_, report) = trail.verify_json::<&str>([]);
+    assert_eq!(number(&report["rows"]), sealed);
+    // Chains whose rest was not read fell silent, as far as anybody can tell.
+    let silent = |codes: BTreeSet<String>| codes == BTreeSet::from(["TAIL_SILENT".to_owned()]);
+    assert!(found(&report).into_values().all(silent), "{report:#}");
 
     let args = ["run".as_ref(), first.as_os_str(), "-".as_ref(), third.as_os_str(), "--json".as_ref()];
     let summary = trail.keytrail_fed(args, &second).exits(0).json();

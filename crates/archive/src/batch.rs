@@ -128,6 +128,11 @@ impl Batch {
         self.uids.is_empty()
     }
 
+    /// Whether a row of it has a value in that derived column.
+    pub fn has(&self, column: Column) -> bool {
+        self.derived(column).is_some()
+    }
+
     /// The rows. The first call encodes them.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = StoredRow<'_>> {
         let [derived, enriched] =

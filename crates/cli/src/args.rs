@@ -277,6 +277,13 @@ pub struct VerifyArgs {
     /// A checkpoint seen before: the log must have grown from it
     #[arg(long, value_name = "FILE")]
     pub known: Option<PathBuf>,
+    /// Public keys of audit sidecars, a line each, as `audit-sidecar key` prints them: without them nobody vouches for
+    /// the keys that sign the heads of their chains
+    #[arg(long, value_name = "FILE")]
+    pub audit_keys: Option<PathBuf>,
+    /// Receipts that callers of a sidecar hold, a line each: every one demands its record
+    #[arg(long, value_name = "FILE")]
+    pub receipts: Option<PathBuf>,
     /// Derive every column from the original bytes again
     #[arg(long)]
     pub rederive: bool,

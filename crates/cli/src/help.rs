@@ -28,6 +28,7 @@ Examples:
   keytrail verify --from 2023-07-10 --to 2023-07-11 --rederive
   aws s3 sync s3://BUCKET mirror     # was every file ingested that AWS wrote?
   aws cloudtrail list-public-keys > aws.keys
+  keytrail verify --audit-keys sidecars.keys --receipts receipts.jsonl
   keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
 
 Keys and head prove something when you have them from elsewhere: `keytrail log key` and `keytrail log checkpoint` \

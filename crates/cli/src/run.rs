@@ -170,6 +170,8 @@ pub fn verify_new(folder: &Folder, first_leaf: u64, threads: usize) -> Result<Re
             digests: None,
             threads,
             gaps: false,
+            audit_keys: Vec::new(),
+            receipts: Vec::new(),
             writing: true,
         },
     )

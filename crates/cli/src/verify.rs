@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use keytrail_model::Fatal;
+use keytrail_model::{Fatal, Receipt};
 use keytrail_pipeline::cloudtrail_digests::{Chain, DigestReport, Digests, PublicKeys};
 use keytrail_pipeline::export::{self, RANGE, Range};
 use keytrail_pipeline::verify::{self as check, Options, Rederive, Report};
-use keytrail_pipeline::{Code, LogKeys};
+use keytrail_pipeline::{Code, Finding, LogKeys, VerifierKey};
 
 use crate::args::{ExportArgs, VerifyArgs};
 use crate::folder::{Folder, read_file};
@@ -58,6 +58,8 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
         digests,
         threads: crate::run::threads(args.threads),
         gaps: true,
+        audit_keys: audit_keys(args)?,
+        receipts: receipts(args)?,
         writing: folder.in_use(),
     };
     let mut report = check::verify(folder.store(), &options)?;
@@ -75,6 +77,37 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
     // The verdict is the exit code, whoever reads the report.
     let _read = print_bytes(if args.json { as_json(&report) } else { as_text(&report) }.as_bytes());
     Ok(if report.failures().next().is_some() { ExitCode::from(exit::FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+/// Public keys of sidecars, a line each.
+fn audit_keys(args: &VerifyArgs) -> Result<Vec<VerifierKey>, Fatal> {
+    let Some(path) = &args.audit_keys else { return Ok(Vec::new()) };
+    let text = text_file(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let keys: Vec<VerifierKey> = lines
+        .map(|(n, line)| {
+            let wrong = |e| Fatal::new("Config.Keys", format!("`{}` line {}: {e}", path.display(), n + 1));
+            VerifierKey::parse(line.trim()).map_err(wrong)
+        })
+        .collect::<Result<_, _>>()?;
+    if keys.is_empty() {
+        return Err(Fatal::new("Config.Keys", format!("`{}` has no key", path.display())));
+    }
+    Ok(keys)
+}
+
+/// Receipts that callers hold, a line each: as JSON, or as the sidecar's header `Keytrail-Receipt` has them.
+fn receipts(args: &VerifyArgs) -> Result<Vec<Receipt>, Fatal> {
+    let Some(path) = &args.receipts else { return Ok(Vec::new()) };
+    let text = text_file(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(n, line)| {
+            let wrong =
+                |e| Fatal::new("Config.Receipts", format!("`{}` line {}: {e}", path.display(), n + 1));
+            Receipt::parse(line.trim()).map_err(wrong)
+        })
+        .collect()
 }
 
 fn bundle_range(folder: &Folder) -> Result<Range, Fatal> {
@@ -111,10 +144,14 @@ pub fn verdict(report: &Report, trust: &str) -> String {
     out
 }
 
+/// What findings of chains are about: the dataset, then the source.
+const CHAINED: &str = "keytrail.key_operation ";
+
 /// What the head's signature is worth.
 fn trust(report: &Report) -> &'static str {
-    // What a source left out says nothing of the log.
-    let good = report.failures().all(|f| f.code == Code::Gap);
+    // What a source left out or did says nothing of the log.
+    let of_source = |f: &Finding| f.code == Code::Gap || f.element.starts_with(CHAINED);
+    let good = report.failures().all(of_source);
     match (report.authentic, report.continues) {
         (Some(true), Some(true)) => "authentic by the given keys, continues the known head",
         (Some(true), Some(false)) => "authentic by the given keys, does not continue the known head",
@@ -139,6 +176,16 @@ fn as_text(report: &Report) -> String {
     }
     if let Some(digests) = &report.digests {
         let _infallible = writeln!(out, "{}", escape(&digest_line(digests)));
+    }
+    if let Some(chains) = &report.chains {
+        let _infallible = writeln!(
+            out,
+            "chains of {} sources: {} epochs, {} records, {} signed heads",
+            count(chains.sources),
+            count(chains.epochs),
+            count(chains.records),
+            count(chains.heads)
+        );
     }
     if let Some(c) = &report.checkpoint {
         let _infallible =
@@ -216,6 +263,14 @@ fn as_json(report: &Report) -> String {
     });
     if let Some(digests) = &report.digests {
         all["cloudtrail_digests"] = digest_json(digests);
+    }
+    if let Some(chains) = &report.chains {
+        all["chains"] = serde_json::json!({
+            "sources": chains.sources,
+            "epochs": chains.epochs,
+            "records": chains.records,
+            "heads": chains.heads,
+        });
     }
     format!("{all}\n")
 }

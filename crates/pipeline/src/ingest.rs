@@ -325,14 +325,14 @@ impl<'a> Lane<'a> {
         Context { now: self.now, masker: self.trail.masker, declared }
     }
 
-    /// A line that a record of a chain carries: of whatever source its content says, for it came by the chain's.
+    /// A line that a record of a chain carries, whatever source is declared: it came by the chain's.
     fn foreign(&mut self, line: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {
-        let Some(format) = Format::recognise(line).filter(|format| *format != Format::KeyOperation) else {
-            let why = "expected a line of a source that is read, found none in a foreign record";
+        if Format::recognise(line) != Some(Format::Vault) {
+            let why = "expected a line of an audit device of OpenBao or Vault in a foreign record";
             return Err(Rejection::new(Reject::FormatUnknown, why));
-        };
+        }
         let from = Provenance { input: self.batch.input, offset };
-        normalize_of(format, line, origin, from, &self.context(), &mut self.batch.rows)
+        normalize_of(Format::Vault, line, origin, from, &self.context(), &mut self.batch.rows)
     }
 
     fn normalize(&mut self, bytes: &[u8], origin: &Origin<'_>, offset: u64) -> Result<(), Rejection> {

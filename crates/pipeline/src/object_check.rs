@@ -19,7 +19,7 @@ use crate::objects::{self, Object};
 use crate::readable::{self, Retired, SealedObject};
 use crate::sequence::Sequences;
 use crate::tally::format_of;
-use crate::verify::Rederive;
+use crate::verify::{Followed, Rederive};
 
 /// Checks objects.
 pub(crate) struct ObjectCheck<'a> {
@@ -31,6 +31,8 @@ pub(crate) struct ObjectCheck<'a> {
     pub withheld: &'a Withheld,
     /// The last log entry that is damaged or missing, or goes on with such a one.
     pub last_lost: Option<u64>,
+    /// Takes what has a place in a chain.
+    pub chains: &'a Followed,
 }
 
 /// What one object gave.
@@ -118,6 +120,7 @@ impl ObjectCheck<'_> {
         let mut lineage = Lineage::of(sealed, self.history, &mut details).map_err(ReadError::Io)?;
         for batch in reader.batches(&Projection::Bound, Selection::All) {
             let batch = batch?;
+            self.chains.rows(key, &batch);
             let mut whole = self.rederive.map(|rederive| (rederive, batch.rows()));
             let leaves: Vec<Leaf<'_>> = batch.leaves(&mut digests).collect();
             for (leaf, original_hash) in leaves.iter().zip(original_hashes(&leaves)) {
@@ -195,9 +198,9 @@ impl ObjectCheck<'_> {
     }
 }
 
-/// The numbers of rows whose producer numbers them.
+/// The numbers of rows whose producer numbers them, and does not chain them.
 fn numbers(reader: &ObjectReader, sealed: &SealedObject, out: &mut Checked) -> Result<(), ReadError> {
-    if let Some(format) = format_of(&sealed.rows.dataset).filter(|f| f.is_numbered()) {
+    if let Some(format @ Format::CloudHsm) = format_of(&sealed.rows.dataset) {
         let projection = Projection::Columns(Position::COLUMNS.to_vec());
         for batch in reader.batches(&projection, Selection::All) {
             for row in batch?.rows() {

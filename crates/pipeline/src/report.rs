@@ -142,6 +142,8 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
         digests: None,
         threads: with.threads,
         gaps: true,
+        audit_keys: Vec::new(),
+        receipts: Vec::new(),
         writing: true,
     };
     let found = verify::by_range(with.store, &options, &ranges, with.verified)?;

@@ -4,6 +4,8 @@
 //! It goes on after the first thing that does not fit and names all of them. It reads only, and says
 //! what it did not check.
 
+mod calls;
+mod chains;
 mod events;
 mod ranges;
 mod unnamed;
@@ -11,12 +13,13 @@ mod unnamed;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 
+use keytrail_ledger::chain::Counts;
 use keytrail_ledger::tile::{Level, Tile, WIDTH};
-use keytrail_ledger::{Audit, Checkpoint, Code, Finding, LogKeys, audit};
-use keytrail_model::manifest::ManifestKind;
-use keytrail_model::{Detail, Fatal, Hash, Manifest, Timestamp};
-use keytrail_normalize::Masker;
+use keytrail_ledger::{Audit, Checkpoint, Code, Finding, LogKeys, VerifierKey, audit};
+use keytrail_model::manifest::{ManifestKind, RunItem};
+use keytrail_model::{Detail, Fatal, Hash, Manifest, Receipt, Timestamp};
 use keytrail_normalize::sequence::of_refused;
+use keytrail_normalize::{Format, Masker};
 use keytrail_ports::BlobStore;
 
 use crate::cloudtrail_digests::{self, DigestReport, Digests};
@@ -28,6 +31,7 @@ use crate::retention;
 use crate::sequence::Sequences;
 use unnamed::unnamed;
 
+pub(crate) use chains::Followed;
 pub use ranges::by_range;
 use ranges::{in_range, outside};
 
@@ -51,8 +55,12 @@ pub struct Options<'a> {
     pub digests: Option<Digests<'a>>,
     /// Cores to use.
     pub threads: usize,
-    /// Whether numbers that are missing between records of one source are findings.
+    /// Whether chains of sources are followed, and numbers that are missing between records of one source are findings.
     pub gaps: bool,
+    /// Public keys of sidecars, got from elsewhere: they vouch for the keys of epochs.
+    pub audit_keys: Vec<VerifierKey>,
+    /// Each of them demands its record.
+    pub receipts: Vec<Receipt>,
     /// Somebody may be writing: files that no manifest names are no finding.
     pub writing: bool,
 }
@@ -81,6 +89,8 @@ pub struct Report {
     pub objects: u64,
     /// Rows checked.
     pub rows: u64,
+    /// Chains of sources, if there are any.
+    pub chains: Option<Counts>,
     /// What CloudTrail's digests say, if they were given.
     pub digests: Option<DigestReport>,
     /// What was not checked, and why.
@@ -130,15 +140,19 @@ fn raced(store: &dyn BlobStore, options: &Options<'_>, report: &Report) -> Resul
 fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
     let mut report = Report::default();
     let Entries { readable, all: all_entries, last_lost } = check_log(store, options, ATTEMPTS, &mut report)?;
-    let details = check_details(store, &readable, options, &mut report)?;
-    let rows = check_objects(store, &readable, last_lost, options, &|_| false, &mut report)?;
+    let chains = Followed::new(options);
+    let details = check_details(store, &readable, options, &chains, &mut report)?;
+    let rows = check_objects(store, &readable, last_lost, options, &|_| false, &chains, &mut report)?;
     retention::check(store, &readable, &|o| in_range(o, options), &mut report)?;
     events::check_copies(store, &readable, options, &mut report)?;
     events::check_conflicts(store, &readable, options, &mut report)?;
     check_digests(store, &readable, options, &mut report)?;
     if options.gaps {
         let expired = readable.decisions(ManifestKind::Expire).next().is_some();
+        check_chains(chains, store, &readable, &details, rows.all && !expired, options, &mut report)?;
         check_sequences(rows, &details, expired, &mut report);
+    } else if details.runs.iter().any(|run| !run.first_prev.is_empty()) {
+        report.unchecked.push("chains of sources: keytrail verify follows them".into());
     }
     if options.writing {
         report.unchecked.push("files that no entry of the log names: a run is writing to this folder".into());
@@ -264,6 +278,8 @@ struct Details {
     sealed: Sequences,
     /// Those that refused records claim.
     refused: Sequences,
+    /// Runs of chained records.
+    runs: Vec<RunItem>,
 }
 
 /// Detail objects and the quarantine entries that they list.
@@ -271,12 +287,12 @@ fn check_details(
     store: &dyn BlobStore,
     readable: &Readable,
     options: &Options<'_>,
+    chains: &Followed,
     report: &mut Report,
 ) -> Result<Details, Fatal> {
     let mut quarantine: BTreeMap<String, Hash> = BTreeMap::new();
     let mut details = Details::default();
     let before = report.findings.len();
-    let mut chained = 0;
     // Of a run's own verify, those that are new: who looks for files that nothing names needs all.
     let from = if options.writing { options.first_leaf } else { 0 };
     for sealed in readable.details_since(from) {
@@ -303,16 +319,15 @@ fn check_details(
                         "count or root of its items is not what the manifest says".into(),
                     );
                 }
-                chained += detail.runs.iter().filter(|run| !run.first_prev.is_empty()).count();
-                add_runs(&mut details.sealed, &detail.runs);
+                let (chained, numbered): (Vec<_>, Vec<_>) =
+                    detail.runs.into_iter().partition(|run| !run.first_prev.is_empty());
+                add_runs(&mut details.sealed, &numbered);
+                details.runs.extend(chained);
                 quarantine.extend(detail.quarantine.into_iter().map(|q| (q.key, q.sha256)));
             }
         }
     }
     details.all = report.findings.len() == before;
-    if chained > 0 {
-        report.unchecked.push(format!("{chained} runs of chained records: their links and epochs"));
-    }
     if options.from.is_none() && options.to.is_none() && options.first_leaf == 0 {
         for (key, sha256) in &quarantine {
             let message = match store.get(key)? {
@@ -330,7 +345,12 @@ fn check_details(
                 Some(stored) => match Entry::parse(key, &stored) {
                     Ok(entry) => {
                         let hsm = entry.header.instance.as_deref();
-                        of_refused(&entry.original, hsm, &mut |p| details.refused.add(&p));
+                        chains.refused(&entry);
+                        of_refused(&entry.original, hsm, &mut |p| {
+                            if p.format == Format::CloudHsm {
+                                details.refused.add(&p);
+                            }
+                        });
                         continue;
                     }
                     Err(e) => e,
@@ -345,7 +365,25 @@ fn check_details(
     Ok(details)
 }
 
-/// Numbers that are missing. Where all rows were read they alone say what is there; where a range was asked
+/// Chains of sources. Where not all of their records were read, what the log says of the rest is believed.
+fn check_chains(
+    chains: Followed,
+    store: &dyn BlobStore,
+    readable: &Readable,
+    details: &Details,
+    all: bool,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    if !all || !details.all {
+        chains.runs(details.runs.iter());
+    }
+    let counts = chains.finish(store, readable, options, report)?;
+    report.chains = (counts.sources > 0).then_some(counts);
+    Ok(())
+}
+
+/// Numbers that are missing of records that are not chained. Where all rows were read they alone say what is there; where a range was asked
 /// for, an object is damaged and has its own finding, or some expired, what the log says of the rest is
 /// believed.
 fn check_sequences(rows: Rows, details: &Details, expired: bool, report: &mut Report) {
@@ -382,6 +420,7 @@ fn check_objects(
     last_lost: Option<u64>,
     options: &Options<'_>,
     good: &dyn Fn(&SealedObject) -> bool,
+    chains: &Followed,
     report: &mut Report,
 ) -> Result<Rows, Fatal> {
     let mut wanted: Vec<&SealedObject> = readable.objects().filter(|o| in_range(o, options)).collect();
@@ -397,6 +436,8 @@ fn check_objects(
         report.objects += 1;
         report.rows += object.rows.count;
     }
+    // Chains are folded as they come: least waits where their order is about that of time.
+    wanted.sort_by_key(|o| o.rows.time_min);
     let withheld = Withheld::load(store, readable)?;
     let check = ObjectCheck {
         store,
@@ -404,6 +445,7 @@ fn check_objects(
         history: readable.history(),
         withheld: &withheld,
         last_lost,
+        chains,
     };
     let mut rows = Rows { all: wanted.len() == all, ..Rows::default() };
     let queue = Mutex::new(wanted.into_iter());

@@ -74,16 +74,24 @@ impl Chains {
         Chain::new(self.load.seed, source)
     }
 
-    /// Appends the next record of one of the chains; `at` is ignored where times are shuffled.
-    pub fn write(&mut self, out: &mut String, at: Moment) {
-        let i = self.random.below(self.open.len() as u64) as usize;
+    /// Appends the next record of one of the chains, behind which so many are to come; `at` is ignored where times
+    /// are shuffled. The last ones close what is open.
+    pub fn write(&mut self, out: &mut String, at: Moment, to_come: u64) {
+        let mut i = self.random.below(self.open.len() as u64) as usize;
+        let to_close: u64 = self.open.iter().map(Chain::to_close).sum();
+        let ends = to_come < to_close.saturating_add(1);
+        if ends && let Some(open) = self.open.iter().position(|chain| chain.to_close() > 0) {
+            i = open;
+            // One more than is needed is a sign of life.
+            self.open[i].end = Some(to_come == to_close);
+        }
         let chain = &mut self.open[i];
         let start = out.len();
         if self.load.shuffle {
             let step = i64::from(self.load.days) * DAY_MICROS / EPOCH_RECORDS as i64;
             let jitter = chain.random.below(step.max(1) as u64) as i64;
             let closed = chain.write(out, Moment(self.load.start_micros + step * chain.seq as i64 + jitter));
-            if closed {
+            if closed && !ends {
                 self.open[i] = self.start();
             }
         } else {
@@ -112,8 +120,6 @@ struct Chain {
     number: u64,
     epoch: u64,
     seq: u64,
-    /// When the epoch was opened.
-    opened: Moment,
     /// Leaf hash of the record before, at an epoch's start that of the epoch before.
     prev: Hash,
     /// Records of the epoch before.
@@ -123,6 +129,8 @@ struct Chain {
     key: SigningKey,
     /// The operation whose outcome comes next: its id and body as far as both records share it.
     pending: Option<(String, String, u64)>,
+    /// The load ends: the next record closes the epoch, or is a heartbeat if so it says.
+    end: Option<bool>,
     random: Random,
 }
 
@@ -143,22 +151,24 @@ impl Chain {
             number,
             epoch: 1,
             seq: 0,
-            opened: Moment(0),
             prev: [0; 32],
             last_records: 0,
             tree: Vec::new(),
             key,
             pending: None,
+            end: None,
             random,
         }
+    }
+
+    /// Records that are needed to close what is open.
+    fn to_close(&self) -> u64 {
+        if self.seq == 0 { 0 } else { 1 + u64::from(self.pending.is_some()) }
     }
 
     /// Appends the next record; true when it closed the epoch.
     fn write(&mut self, out: &mut String, at: Moment) -> bool {
         let start = out.len();
-        if self.seq == 0 {
-            self.opened = at;
-        }
         let (phase, op_id, body) = self.next();
         let op_id = op_id.map_or_else(String::new, |id| format!(r#""op_id":"{id}","#));
         let nanos = self.random.below(1000);
@@ -169,7 +179,8 @@ impl Chain {
             self.seq,
             if self.seq == 0 { "0".repeat(64) } else { hex(&self.prev) },
             at.micros(),
-            (at.0 - self.opened.0).max(0) * 1000 + nanos as i64,
+            // The host sleeps between records: its monotonic clock does not count that.
+            self.seq * 1_000_000 + nanos,
         ));
         self.prev = hash(&[&[0], &out.as_bytes()[start..]]);
         self.seq += 1;
@@ -193,7 +204,11 @@ impl Chain {
         if let Some((id, body, output_bytes)) = self.pending.take() {
             return ("outcome", Some(id), self.outcome(&body, output_bytes));
         }
-        if self.seq + 1 >= EPOCH_RECORDS {
+        let sleeps = self.end.take();
+        if sleeps == Some(true) {
+            return ("heartbeat", None, self.heartbeat());
+        }
+        if sleeps.is_some() || self.seq + 1 >= EPOCH_RECORDS {
             return ("epoch_close", None, format!(r#"{{"records":{},"reason":"shutdown"}}"#, self.seq));
         }
         // An operation takes two records, so every second number may be passed over.
@@ -201,12 +216,7 @@ impl Chain {
             return ("head", None, self.head());
         }
         if self.random.below(200) == 0 {
-            let unshipped = self.random.below(HEAD_RECORDS);
-            let body = format!(
-                r#"{{"in_flight":0,"unshipped_records":{unshipped},"unshipped_bytes":{},"spool_free_bytes":4294967296}}"#,
-                unshipped * 900
-            );
-            return ("heartbeat", None, body);
+            return ("heartbeat", None, self.heartbeat());
         }
         let id = format!("op-{}", self.random.hex(24));
         let operation = *self.random.weighted(&OPERATIONS);
@@ -221,6 +231,14 @@ impl Chain {
         let intent = format!(r#"{body},"policy":{{"decision":"allow","ids":["key-use@12"]}}}}"#);
         self.pending = Some((id.clone(), body, operation.4));
         ("intent", Some(id), intent)
+    }
+
+    fn heartbeat(&mut self) -> String {
+        let unshipped = self.random.below(HEAD_RECORDS);
+        format!(
+            r#"{{"in_flight":0,"unshipped_records":{unshipped},"unshipped_bytes":{},"spool_free_bytes":4294967296}}"#,
+            unshipped * 900
+        )
     }
 
     /// What the records of one operation share, without the closing brace.
@@ -382,7 +400,7 @@ mod tests {
             let (mut heads, mut closed) = (0, 0);
             for n in 0..load.events {
                 let mut line = String::new();
-                chains.write(&mut line, Moment(n as i64 * 5_000_000));
+                chains.write(&mut line, Moment(n as i64 * 5_000_000), u64::MAX);
                 let record: Value = serde_json::from_str(&line).expect("JSON");
                 let source = record["source"].as_str().expect("source").to_owned();
                 let (leaves, key) = open.entry(source.clone()).or_default();

@@ -145,7 +145,15 @@ impl Records {
         match format {
             Format::KeyOperation => match replay {
                 Some(random) => return self.chains.replay(out, random),
-                None => self.chains.write(out, self.moment(number)),
+                None => {
+                    let events = self.load.events;
+                    let to_come = match self.load.format {
+                        // Every third one, from the second on.
+                        Format::Mixed => (events + 1) / 3 - (number + 2) / 3,
+                        _ => events - 1 - number,
+                    };
+                    self.chains.write(out, self.moment(number), to_come);
+                }
             },
             // Both lines of a pair belong to one call.
             Format::Vault => vault::write(out, self.load.seed, local, self.moment(number - local % 2)),

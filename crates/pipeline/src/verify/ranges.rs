@@ -6,7 +6,8 @@ use keytrail_normalize::Format;
 use keytrail_ports::BlobStore;
 
 use super::{
-    ATTEMPTS, Entries, Options, Report, check_details, check_log, check_objects, check_sequences, events,
+    ATTEMPTS, Entries, Followed, Options, Report, check_chains, check_details, check_log, check_objects,
+    check_sequences, events,
 };
 use crate::readable::SealedObject;
 use crate::retention;
@@ -15,7 +16,8 @@ use crate::tally::format_of;
 /// Verifies a trail as [`super::verify`] does with `from` and `to` (microseconds since 1970), for each of
 /// `ranges`. Only who holds the folder's lock may call it: nothing is looked at again because a writer was
 /// faster. CloudTrail's digests and files that nothing names are left out. Objects of entries from `verified` on
-/// were just found to be good: they are counted and not read again, but for those whose records are numbered.
+/// were just found to be good: they are counted and not read again, but for those whose records are numbered, or may have a
+/// place in a chain.
 pub fn by_range(
     store: &dyn BlobStore,
     options: &Options<'_>,
@@ -24,7 +26,7 @@ pub fn by_range(
 ) -> Result<Vec<Report>, Fatal> {
     let good = |object: &SealedObject| {
         verified.is_some_and(|from| object.leaf >= from)
-            && !format_of(&object.rows.dataset).is_none_or(Format::is_numbered)
+            && !format_of(&object.rows.dataset).is_none_or(|f| f.is_numbered() || f == Format::Vault)
     };
     let ranged = |(from, to): (i64, i64)| Options {
         keys: options.keys.clone(),
@@ -37,19 +39,25 @@ pub fn by_range(
         digests: None,
         threads: options.threads,
         gaps: options.gaps,
+        audit_keys: options.audit_keys.clone(),
+        receipts: options.receipts.clone(),
         writing: true,
     };
     let Some(first) = ranges.first() else { return Ok(Vec::new()) };
     let mut common = Report::default();
     let Entries { readable, last_lost, .. } = check_log(store, &ranged(*first), ATTEMPTS, &mut common)?;
-    let details = check_details(store, &readable, &ranged(*first), &mut common)?;
+    // A range's chains are filled by what the log lists: refused records are in there.
+    let listed = Followed::new(&ranged(*first));
+    let details = check_details(store, &readable, &ranged(*first), &listed, &mut common)?;
     let expired = readable.decisions(ManifestKind::Expire).next().is_some();
     let check = |range: &(i64, i64)| {
         let (options, mut report) = (ranged(*range), common.clone());
-        let rows = check_objects(store, &readable, last_lost, &options, &good, &mut report)?;
+        let chains = Followed::new(&options);
+        let rows = check_objects(store, &readable, last_lost, &options, &good, &chains, &mut report)?;
         retention::check(store, &readable, &|o| in_range(o, &options), &mut report)?;
         events::check_copies(store, &readable, &options, &mut report)?;
         events::check_conflicts(store, &readable, &options, &mut report)?;
+        check_chains(chains, store, &readable, &details, false, &options, &mut report)?;
         check_sequences(rows, &details, expired, &mut report);
         report.unchecked.push("files that no entry of the log names: keytrail verify names them".into());
         report.findings.sort();

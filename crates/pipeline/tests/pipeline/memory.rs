@@ -101,6 +101,8 @@ impl Memory {
             digests: None,
             threads: 1,
             gaps: true,
+            audit_keys: Vec::new(),
+            receipts: Vec::new(),
             writing: false,
         };
         verify::verify(&self.store, &options).unwrap()
