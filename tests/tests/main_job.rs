@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use keytrail_tests::load::files::{self, Layout};
 use keytrail_tests::load::{Format, Load};
 use keytrail_tests::tools;
-use keytrail_tests::trail::{Ran, Trail, number, text};
+use keytrail_tests::trail::{Ran, Trail, found, number, text};
 use serde_json::{Value, json};
 
 const COUNTS: [&str; 6] = ["read", "accepted", "duplicates", "rejected", "conflicts", "variants"];

@@ -2,51 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use keytrail_model::merkle::leaf_hash;
-use keytrail_model::segment::{self, Footer, Part, write_record};
-use keytrail_tests::openbao::OpenBao;
 use keytrail_tests::oracle::oracle;
 use keytrail_tests::sidecar::{SOURCE, Shipped, Sidecar, TOKEN, shipped};
 use keytrail_tests::trail::{Trail, number, text};
 use serde_json::{Value, json};
 
-const INTENT: &str = r#"{"actor":{"id":"svc-payments","type":"service"},"operation":"sign",
-    "policy":{"decision":"allow","ids":["p-1"]},"hsm":{"id":"hsm-1"},"key":{"id":"key-1"},"mechanism":"CKM_ECDSA"}"#;
-
-/// A sidecar that served its API and an OpenBao, over two epochs, one of which ended by a crash.
-fn used(folder: &Path) -> Sidecar {
-    let mut sidecar = Sidecar::new(folder, "");
-    sidecar.start();
-    let bao = OpenBao::start_with(&|_| sidecar.http_device());
-    let call = |path: &str, body: Value| assert!(bao.call(path, &body).status < 300, "{path}");
-    call("sys/mounts/transit", json!({"type": "transit"}));
-    call("transit/keys/payments", json!({}));
-    for epoch in 0..2 {
-        for n in 0..10 {
-            let id = format!("op-{epoch}-{n}");
-            assert_eq!(sidecar.post(&format!("/v1/intent/{id}"), INTENT).status, 201);
-            call("transit/encrypt/payments", json!({"plaintext": "a2V5dHJhaWw="}));
-            if n != 9 {
-                let outcome = r#"{"result":{"rv":"CKR_OK"}}"#;
-                assert_eq!(sidecar.post(&format!("/v1/outcome/{id}"), outcome).status, 200);
-            }
-        }
-        if epoch == 0 {
-            sidecar.kill();
-            sidecar.start();
-        }
-    }
-    assert_eq!(sidecar.post("/v1/outcome/op-1-9", r#"{"result":{"rv":"CKR_OK"}}"#).status, 200);
-    drop(bao);
-    assert!(sidecar.stop().success(), "{:#?}", sidecar.logged());
-    sidecar
-}
+use crate::{INTENT, rewritten, segments, used};
 
 fn leaves(trail: &Trail) -> Vec<Value> {
-    oracle("chains.py", [trail.data()]).as_array().expect("a list").clone()
+    oracle("chains", [trail.data()]).as_array().expect("a list").clone()
 }
 
 /// The archive alone gives every leaf of the chain, by readers that know nothing of keytrail; again, nothing is new.
@@ -73,38 +41,10 @@ fn every_record_of_a_sidecar_is_in_the_archive() {
     assert!(records.iter().filter(|r| r.phase() == "foreign").count() > 40);
     let verified = trail.verify_json::<&str>(["--rederive"]);
     assert_eq!(verified.0, Some(0), "{:#}", verified.1);
-    let before = trail.files();
+    let before = trail.objects();
     let again = trail.run_json([sidecar.shipped()]);
     assert_eq!((total(&again, "accepted"), total(&again, "duplicates")), (0, records.len() as u64));
-    assert_eq!(before.len(), trail.files().len());
-}
-
-/// A segment with other records than it had: a footer of its own makes it whole.
-fn rewritten(segment: &Path, change: impl FnOnce(&mut Vec<(u64, Vec<u8>)>)) -> Vec<u8> {
-    let bytes = fs::read(segment).expect("a segment");
-    let (header, mut at) = segment::read_header(&bytes).expect("a header");
-    let mut records = Vec::new();
-    while let (Part::Record { seq, bytes }, length) = segment::read_part(&bytes[at..]).expect("a part") {
-        records.push((seq, bytes.to_vec()));
-        at += length;
-    }
-    change(&mut records);
-    let mut out = Vec::new();
-    header.write(&mut out);
-    records.iter().for_each(|(seq, record)| write_record(&mut out, *seq, record));
-    let last = records.iter().map(|(seq, _)| *seq).max().expect("one");
-    let last_hash = leaf_hash(&records.last().expect("one").1);
-    Footer { last_seq: last, records: records.len() as u64, last_hash }.write(&mut out);
-    out
-}
-
-fn segments(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder.join(SOURCE.replace('/', "%2F")))
-        .expect("the source's folder")
-        .map(|e| e.expect("an entry").path())
-        .collect();
-    files.sort();
-    files
+    assert_eq!(before, trail.objects());
 }
 
 /// What is out of its place, twice, damaged or of no known source is told apart, kept, and costs nothing else.
@@ -194,7 +134,9 @@ fn what_is_sealed_is_freed() {
         assert_eq!(sidecar.post(&format!("/v1/intent/op-{n}"), INTENT).status, 201);
         assert_eq!(sidecar.post(&format!("/v1/outcome/op-{n}"), r#"{"result":{"rv":"CKR_OK"}}"#).status, 200);
         for line in ["request", "response"] {
-            let line = format!(r#"{{"time":"2026-01-02T03:04:05Z","type":"{line}","request":{{"id":"r-{n}"}},"auth":{{}}}}"#);
+            let line = format!(
+                r#"{{"time":"2026-01-02T03:04:05Z","type":"{line}","request":{{"id":"r-{n}"}},"auth":{{}}}}"#
+            );
             assert_eq!(sidecar.line(TOKEN, line.as_bytes()).status, 200);
         }
     }
