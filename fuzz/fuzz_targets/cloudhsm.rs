@@ -18,6 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         account: "111122223333".into(),
         log_group: "/aws/cloudhsm/cluster-likphkxygsn".into(),
         log_stream: String::from_utf8_lossy(stream),
+        ..Origin::default()
     };
     let read = |origin: &Origin<'_>| {
         let mut rows = RowBuffer::new();

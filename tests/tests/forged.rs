@@ -146,6 +146,11 @@ fn rederive_names_every_column() {
     let findings = report["findings"].as_array().expect("a list");
     for finding in findings {
         let uid = text(&finding["element"]).rsplit(' ').next().expect("a uid").to_owned();
+        if finding["code"] == "LEAF_MISMATCH" {
+            // A place in a chain is looked for in the original at once.
+            assert!(text(&finding["message"]).starts_with("it has a place in a chain"), "{finding}");
+            continue;
+        }
         let column = expected.remove(&uid).unwrap_or_else(|| panic!("{finding}"));
         assert!(text(&finding["message"]).starts_with(&format!("`{column}` is ")), "{finding}");
         assert_eq!(finding["code"], "COLUMN_MISMATCH");

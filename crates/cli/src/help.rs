@@ -32,8 +32,8 @@ Examples:
   keytrail verify --cloudtrail-digests mirror --cloudtrail-keys aws.keys
 
 Keys and head prove something when you have them from elsewhere: `keytrail log key` and `keytrail log checkpoint` \
-print them, to be kept outside of the data folder. Numbers that are missing between records of one key-operation \
-epoch or of one HSM are findings (GAP).
+print them, to be kept outside of the data folder. Chains of key operations are followed, and numbers that are missing \
+of one or of an HSM are findings; schemas/verify.md explains all codes.
 
 Exit codes: 0 no finding (CONFLICT, VARIANT, WITHHELD and EXPIRED are shown and do not count), 1 findings, 2 could \
 not verify.";

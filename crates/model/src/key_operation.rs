@@ -408,7 +408,7 @@ mod tests {
             }
         }
         let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-        assert_eq!(schema["x-status"], "draft");
+        assert_eq!(schema["x-status"], "frozen");
         let mut objects = 0;
         walk("", &schema, &mut objects);
         assert_eq!(objects, 19);

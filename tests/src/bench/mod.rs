@@ -15,6 +15,7 @@ pub mod memory;
 pub mod peers;
 pub mod query;
 pub mod report;
+pub mod sidecar;
 pub mod spool;
 
 use std::fmt;
@@ -197,7 +198,7 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 13] = [
+pub const BENCHES: [Bench; 14] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
@@ -257,6 +258,12 @@ pub const BENCHES: [Bench; 13] = [
         about: "a week's report, the one after it, and the first again, on one core (--full: 10 M events)",
         if_named: false,
         run: report::run,
+    },
+    Bench {
+        name: "sidecar",
+        about: "what the audit sidecar adds to calls of OpenBao and to key operations",
+        run: sidecar::run,
+        if_named: false,
     },
     Bench {
         name: "spool",

@@ -145,8 +145,10 @@ impl Chain {
             40 + number % 3,
         );
         let key = signing_key(&mut random);
+        // Two loads have no chain in common.
+        let of_seed = if seed == 1 { String::new() } else { format!("{seed}-") };
         Self {
-            source: format!("hsm-gateway-{number:04}/partition-{}", number % 4),
+            source: format!("hsm-gateway-{of_seed}{number:04}/partition-{}", number % 4),
             hsm,
             number,
             epoch: 1,

@@ -107,13 +107,25 @@ pub struct Records {
     given: u64,
     /// New events among them.
     new: u64,
+    /// New events that the load comes to: all but replays.
+    new_in_all: u64,
     chains: key_operation::Chains,
 }
 
 impl Records {
     /// Starts at the first record.
     pub fn new(load: Load) -> Self {
-        Self { load, given: 0, new: 0, chains: key_operation::Chains::new(&load) }
+        let replays = match load.replay_percent {
+            0 => 0,
+            percent => (1..load.events).filter(|n| Self::dice(&load, *n).percent(percent.into())).count() as u64,
+        };
+        let new_in_all = load.events - replays;
+        Self { load, given: 0, new: 0, new_in_all, chains: key_operation::Chains::new(&load) }
+    }
+
+    /// What decides whether a record is a replay.
+    fn dice(load: &Load, given: u64) -> Random {
+        Random::of(load.seed ^ 0x5EB1A7, given)
     }
 
     /// Appends the next record without a line end; false when there are no more.
@@ -121,7 +133,7 @@ impl Records {
         if self.given == self.load.events {
             return false;
         }
-        let mut random = Random::of(self.load.seed ^ 0x5EB1A7, self.given);
+        let mut random = Self::dice(&self.load, self.given);
         self.given += 1;
         if self.new > 0 && random.percent(self.load.replay_percent.into()) {
             let number = random.below(self.new);
@@ -146,11 +158,11 @@ impl Records {
             Format::KeyOperation => match replay {
                 Some(random) => return self.chains.replay(out, random),
                 None => {
-                    let events = self.load.events;
+                    let all = self.new_in_all;
                     let to_come = match self.load.format {
                         // Every third one, from the second on.
-                        Format::Mixed => (events + 1) / 3 - (number + 2) / 3,
-                        _ => events - 1 - number,
+                        Format::Mixed => ((all + 1) / 3).saturating_sub((number + 2) / 3),
+                        _ => (all - 1).saturating_sub(number),
                     };
                     self.chains.write(out, self.moment(number), to_come);
                 }
