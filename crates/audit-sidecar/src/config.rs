@@ -30,8 +30,8 @@ pub struct Config {
     pub http_device: Option<HttpDeviceConfig>,
     /// Audit device over a Unix socket.
     pub unix_device: Option<PathBuf>,
-    /// Folder that segments are shipped to.
-    pub ship_folder: PathBuf,
+    /// Where segments are shipped to.
+    pub ship_to: ShipTo,
     /// How long records may wait for more before they are shipped.
     pub ship_interval: Duration,
     /// Where the sidecar sees what was sealed.
@@ -46,6 +46,31 @@ pub struct Config {
     pub alarm_after: Duration,
     /// Unsealed for longer: operations are denied.
     pub deny_after: Duration,
+}
+
+/// Where segments are shipped to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ShipTo {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A bucket.
+    S3 {
+        /// Its name.
+        bucket: String,
+        /// What keys begin with, without a slash at its end.
+        prefix: String,
+    },
+    /// A stream, and a bucket for what it does not take.
+    Kinesis {
+        /// Name of the stream.
+        stream: String,
+        /// Name of the bucket.
+        bucket: String,
+        /// What keys begin with, without a slash at its end.
+        prefix: String,
+        /// When the stream took nothing for so long, the bucket is used in its place.
+        fallback_after: Duration,
+    },
 }
 
 /// When a record is durable, against its operation.
@@ -116,8 +141,8 @@ impl Config {
 
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         let hours = |n: u64| Duration::from_secs(n * 3_600);
-        let (ship_folder, ship_interval) = top.section("ship", |s| {
-            let to = required_path(s, "folder", folder, "the folder that segments are shipped to");
+        let (ship_to, ship_interval) = top.section("ship", |s| {
+            let to = ship_to(s, folder);
             let interval = s.duration("interval", Duration::from_millis(50)..=Duration::from_secs(60));
             (to, interval.unwrap_or(Duration::from_secs(1)))
         });
@@ -145,7 +170,7 @@ impl Config {
             api: optional(top, "api", |s| socket(s, folder)),
             http_device: optional(top, "http_device", |s| http_device(s, folder)),
             unix_device: optional(top, "unix_device", |s| socket(s, folder)),
-            ship_folder,
+            ship_to,
             ship_interval,
             seal: optional(top, "seal", |s| SealConfig {
                 data: required_path(s, "data", folder, "the data folder of `keytrail run`"),
@@ -234,6 +259,75 @@ fn optional<T>(
     read: impl FnOnce(&mut Section<'_, '_>) -> T,
 ) -> Option<T> {
     if top.has(key) { Some(top.section(key, |s| read(s))) } else { None }
+}
+
+fn ship_to(s: &mut Section<'_, '_>, folder: &Path) -> ShipTo {
+    let given: Vec<&str> = ["folder", "kinesis", "s3"].into_iter().filter(|key| s.has(key)).collect();
+    match given[..] {
+        [] => s.problem(
+            "folder",
+            "missing, expected `folder`, `kinesis` or `s3`: where segments are shipped to",
+        ),
+        [_] => {}
+        [_, second, ..] => s.problem(second, "expected one of `folder`, `kinesis` and `s3` alone"),
+    }
+    let to_folder = s.text("folder", "a path").map(|t| ShipTo::Folder(folder.join(t.text)));
+    let kinesis = optional(s, "kinesis", |s| ShipTo::Kinesis {
+        stream: stream(s),
+        bucket: bucket(s),
+        prefix: prefix(s),
+        fallback_after: s
+            .duration("fallback_after", Duration::from_secs(1)..=Duration::from_secs(86_400))
+            .unwrap_or(Duration::from_secs(300)),
+    });
+    let s3 = optional(s, "s3", |s| ShipTo::S3 { bucket: bucket(s), prefix: prefix(s) });
+    to_folder.or(kinesis).or(s3).unwrap_or(ShipTo::Folder(PathBuf::new()))
+}
+
+fn stream(s: &mut Section<'_, '_>) -> String {
+    let expected = "the name of a stream: 1 to 128 of `A-Z a-z 0-9 . _ -`";
+    let good = |t: &str| {
+        (1..=128).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    named(s, "stream", expected, good)
+}
+
+fn bucket(s: &mut Section<'_, '_>) -> String {
+    let expected = "the name of a bucket: 3 to 63 of `a-z 0-9 . -`, a letter or digit at both ends";
+    let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let good = |t: &str| {
+        (3..=63).contains(&t.len())
+            && t.bytes().all(|b| plain(&b) || b".-".contains(&b))
+            && t.as_bytes().first().is_some_and(plain)
+            && t.as_bytes().last().is_some_and(plain)
+    };
+    named(s, "bucket", expected, good)
+}
+
+fn prefix(s: &mut Section<'_, '_>) -> String {
+    if !s.has("prefix") {
+        // Asked for all the same: what can be set is known.
+        let _absent = s.text("prefix", "a text");
+        return "keytrail".to_owned();
+    }
+    let expected = "a prefix of at most 256 of `A-Z a-z 0-9 . _ = -`, with `/` between its parts";
+    let good = |t: &str| {
+        t.len() <= 256
+            && t.split('/').all(|part| {
+                !matches!(part, "" | "." | "..")
+                    && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
+            })
+    };
+    named(s, "prefix", expected, good)
+}
+
+/// A text that has to be there, and to be good.
+fn named(s: &mut Section<'_, '_>, key: &'static str, expected: &str, good: impl Fn(&str) -> bool) -> String {
+    let Some(text) = s.required_text(key, expected) else { return String::new() };
+    if !good(text.text) {
+        s.problem(key, format!("expected {expected}"));
+    }
+    text.text.to_owned()
 }
 
 fn socket(s: &mut Section<'_, '_>, folder: &Path) -> PathBuf {
@@ -325,6 +419,44 @@ mod tests {
             "`http_device.token_file`: missing",
         ] {
             assert!(told.iter().any(|t| t.contains(expected)), "{expected} is not in {told:#?}");
+        }
+    }
+
+    fn shipped_to(ship: &str) -> Result<ShipTo, String> {
+        let text = include_str!("../audit-sidecar.toml").replace("folder = \"shipped\"", ship);
+        Config::parse(&text, Path::new("/etc/keytrail"))
+            .map(|config| config.ship_to)
+            .map_err(|problems| problems.iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect())
+    }
+
+    #[test]
+    fn segments_go_to_one_place() {
+        let (bucket, prefix) = ("example-records".to_owned(), "keytrail".to_owned());
+        let s3 = shipped_to("s3 = { bucket = \"example-records\" }");
+        assert_eq!(s3, Ok(ShipTo::S3 { bucket: bucket.clone(), prefix }));
+        let kinesis = "kinesis = { stream = \"records\", bucket = \"example-records\", prefix = \"a/b\" }";
+        let expected = ShipTo::Kinesis {
+            stream: "records".to_owned(),
+            bucket,
+            prefix: "a/b".to_owned(),
+            fallback_after: Duration::from_secs(300),
+        };
+        assert_eq!(shipped_to(kinesis), Ok(expected));
+        let missing =
+            "ship.folder: missing, expected `folder`, `kinesis` or `s3`: where segments are shipped to\n";
+        assert_eq!(shipped_to(""), Err(missing.to_owned()));
+        let both = shipped_to(&format!("folder = \"a\"\n{kinesis}")).unwrap_err();
+        assert_eq!(both, "ship.kinesis: expected one of `folder`, `kinesis` and `s3` alone\n");
+        let wrong = "kinesis = { stream = \"a/b\", bucket = \"A\", prefix = \"a//b\", fallback_after = \"1ms\", x = 1 }";
+        let wrong = shipped_to(wrong).unwrap_err();
+        for expected in [
+            "ship.kinesis.stream: expected the name of a stream: 1 to 128 of",
+            "ship.kinesis.bucket: expected the name of a bucket: 3 to 63 of",
+            "ship.kinesis.prefix: expected a prefix of at most 256 of",
+            "ship.kinesis.fallback_after: expected a duration from 1s to 1d",
+            "ship.kinesis.x: unknown key",
+        ] {
+            assert!(wrong.contains(expected), "{expected} is not in {wrong}");
         }
     }
 }

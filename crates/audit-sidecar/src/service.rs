@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::journal::{Counts, Journal, Recorder, RecorderSettings};
 use crate::server::http_device::Token;
 use crate::server::{Guarded, Stop, admin, api, http_device, unix_device};
-use crate::ship::Folder;
+use crate::ship;
 use crate::shipping::{Releaser, Shipper, covered};
 use crate::spool::{SpoolError, SpoolReader};
 use crate::start::{self, Started};
@@ -76,10 +76,8 @@ struct Behind {
 
 impl Behind {
     fn start(config: &Config, reader: &SpoolReader, counts: &Arc<Counts>) -> Result<Self, Failure> {
-        let folder = Folder::open(&config.ship_folder, &config.source).map_err(|e| {
-            Failure::Configuration(format!("cannot make `{}`: {e}", config.ship_folder.display()))
-        })?;
-        let shipper = Shipper::new(reader.clone(), folder, config.ship_interval, Arc::clone(counts))
+        let to = ship::open(&config.ship_to, &config.source).map_err(Failure::Configuration)?;
+        let shipper = Shipper::new(reader.clone(), to, config.ship_interval, Arc::clone(counts))
             .map_err(Failure::Fatal)?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
@@ -296,10 +294,8 @@ pub fn drain(config: &Config, within: Duration) -> Result<(), Failure> {
     let (spool, _) = start::open(config)?;
     let reader = spool.reader();
     let counts = Arc::new(Counts::new(None));
-    let folder = Folder::open(&config.ship_folder, &config.source).map_err(|e| {
-        Failure::Configuration(format!("cannot make `{}`: {e}", config.ship_folder.display()))
-    })?;
-    Shipper::new(reader.clone(), folder, config.ship_interval, Arc::clone(&counts))
+    let to = ship::open(&config.ship_to, &config.source).map_err(Failure::Configuration)?;
+    Shipper::new(reader.clone(), to, config.ship_interval, Arc::clone(&counts))
         .and_then(|mut shipper| shipper.ship_all())
         .map_err(Failure::Later)?;
     let Some(mut releaser) = releaser(config, &reader, &counts)? else {
