@@ -120,10 +120,24 @@ pub struct HttpDeviceConfig {
 /// Where the sidecar sees what was sealed.
 #[derive(Debug)]
 pub struct SealConfig {
-    /// Data folder of `keytrail run`.
-    pub data: PathBuf,
+    /// Where the archive and its log are.
+    pub data: Archive,
     /// Public keys of its log.
     pub keys: PathBuf,
+}
+
+/// Where the archive and its log are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Archive {
+    /// Data folder of `keytrail run`.
+    Folder(PathBuf),
+    /// The same in a bucket.
+    S3 {
+        /// Its name.
+        bucket: String,
+        /// What keys begin with, without a slash at its end.
+        prefix: String,
+    },
 }
 
 const MIB: u64 = 1 << 20;
@@ -173,7 +187,7 @@ impl Config {
             ship_to,
             ship_interval,
             seal: optional(top, "seal", |s| SealConfig {
-                data: required_path(s, "data", folder, "the data folder of `keytrail run`"),
+                data: archive(s, folder),
                 keys: required_path(s, "keys", folder, "the file of the log's public keys"),
             }),
             admin: optional(top, "admin", |s| address(s, "listen", "127.0.0.1:9465")).flatten(),
@@ -282,6 +296,16 @@ fn ship_to(s: &mut Section<'_, '_>, folder: &Path) -> ShipTo {
     });
     let s3 = optional(s, "s3", |s| ShipTo::S3 { bucket: bucket(s), prefix: prefix(s) });
     to_folder.or(kinesis).or(s3).unwrap_or(ShipTo::Folder(PathBuf::new()))
+}
+
+fn archive(s: &mut Section<'_, '_>, folder: &Path) -> Archive {
+    if s.has("data") && s.has("s3") {
+        s.problem("s3", "expected one of `data` and `s3` alone");
+    }
+    match optional(s, "s3", |s| Archive::S3 { bucket: bucket(s), prefix: prefix(s) }) {
+        Some(s3) => path(s, "data", folder).map_or(s3, Archive::Folder),
+        None => Archive::Folder(required_path(s, "data", folder, "the data folder of `keytrail run`")),
+    }
 }
 
 fn stream(s: &mut Section<'_, '_>) -> String {
@@ -427,6 +451,24 @@ mod tests {
         Config::parse(&text, Path::new("/etc/keytrail"))
             .map(|config| config.ship_to)
             .map_err(|problems| problems.iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect())
+    }
+
+    #[test]
+    fn what_is_sealed_is_read_in_one_place() {
+        let sealed = |seal: &str| {
+            let text = include_str!("../audit-sidecar.toml").replace("data = \"../trail\"", seal);
+            Config::parse(&text, Path::new("/etc/keytrail"))
+                .map(|config| config.seal.unwrap().data)
+                .map_err(|problems| problems[0].to_string())
+        };
+        let (bucket, prefix) = ("example-archive".to_owned(), "trail".to_owned());
+        let s3 = "s3 = { bucket = \"example-archive\", prefix = \"trail\" }";
+        assert_eq!(sealed(s3), Ok(Archive::S3 { bucket, prefix }));
+        assert_eq!(sealed("data = \"/t\""), Ok(Archive::Folder("/t".into())));
+        let both = sealed(&format!("data = \"/t\"\n{s3}")).unwrap_err();
+        assert!(both.ends_with("`seal.s3`: expected one of `data` and `s3` alone"), "{both}");
+        let none = sealed("").unwrap_err();
+        assert!(none.ends_with("`seal.data`: missing, expected the data folder of `keytrail run`"), "{none}");
     }
 
     #[test]

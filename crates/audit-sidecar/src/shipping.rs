@@ -1,15 +1,18 @@
 //! The threads behind the writer: one ships what is durable, one frees what is sealed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use keytrail_adapters::aws::Aws;
 use keytrail_ledger::LogKeys;
 use keytrail_model::Hash;
 use keytrail_model::merkle::leaf_hash;
+use keytrail_ports::BlobStore as _;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Archive;
 use crate::journal::Counts;
 use crate::sealed::Covered;
 use crate::ship::{Destination, SEGMENT_BYTES};
@@ -164,11 +167,31 @@ pub fn covered(reader: &SpoolReader) -> Result<Covered, String> {
     }
 }
 
+/// Reads an object of the archive; `None`: it is not there.
+type ReadObject = dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Send;
+
+fn open_archive(archive: &Archive) -> Result<Box<ReadObject>, String> {
+    Ok(match archive {
+        Archive::Folder(folder) => {
+            let folder = folder.clone();
+            Box::new(move |key| match std::fs::read(folder.join(key)) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(format!("cannot read `{key}`: {e}")),
+            })
+        }
+        Archive::S3 { bucket, prefix } => {
+            let store = Aws::from_environment().map_err(|e| e.to_string())?.store(bucket, prefix);
+            Box::new(move |key| store.get(key).map_err(|e| e.to_string()))
+        }
+    })
+}
+
 /// Frees segments that a sealed checkpoint covers.
 pub struct Releaser {
     source: String,
     reader: SpoolReader,
-    data: PathBuf,
+    archive: Box<ReadObject>,
     keys: LogKeys,
     covered: Covered,
     counts: Arc<Counts>,
@@ -179,7 +202,7 @@ impl Releaser {
     pub fn new(
         source: &str,
         reader: SpoolReader,
-        data: &Path,
+        archive: &Archive,
         keys: &Path,
         counts: Arc<Counts>,
     ) -> Result<Self, String> {
@@ -187,7 +210,8 @@ impl Releaser {
             std::fs::read_to_string(keys).map_err(|e| format!("cannot read `{}`: {e}", keys.display()))?;
         let keys = LogKeys::parse(&text).map_err(|e| format!("`{}`: {e}", keys.display()))?;
         let covered = covered(&reader)?;
-        Ok(Self { source: source.to_owned(), reader, data: data.to_owned(), keys, covered, counts })
+        let archive = open_archive(archive)?;
+        Ok(Self { source: source.to_owned(), reader, archive, keys, covered, counts })
     }
 
     /// What is covered.
@@ -219,14 +243,9 @@ impl Releaser {
 
     /// Looks at the log once; gives how many segments were freed.
     pub fn release(&mut self) -> Result<u64, String> {
-        let read = |key: &str| match std::fs::read(self.data.join(key)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(format!("cannot read `{key}`: {e}")),
-        };
         let spool = std::cell::RefCell::new(self.reader.clone());
         let own = |epoch, seq| own_record(&mut spool.borrow_mut(), epoch, seq);
-        let next = self.covered.advance(&self.source, &self.keys, &read, &own)?;
+        let next = self.covered.advance(&self.source, &self.keys, &*self.archive, &own)?;
         if next != self.covered {
             let state = serde_json::to_vec(&next).map_err(|e| e.to_string())?;
             self.reader.write_state(SEALED, &state).map_err(|e| e.to_string())?;
