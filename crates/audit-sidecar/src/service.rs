@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::IntoFuture as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -275,8 +275,9 @@ fn read_token(config: &Config) -> Result<Option<Token>, Failure> {
     let Some(device) = &config.http_device else { return Ok(None) };
     let path = device.token_file.display();
     let unreadable = |e: std::io::Error| Failure::Configuration(format!("cannot read `{path}`: {e}"));
-    let mode = std::fs::metadata(&device.token_file).map_err(unreadable)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let metadata = std::fs::metadata(&device.token_file).map_err(unreadable)?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if is_open(mode, metadata.uid() == rustix::process::geteuid().as_raw()) {
         return Err(Failure::Configuration(format!(
             "`{path}` is open to others (mode {mode:04o}): expected 0600, as `chmod 600 {path}` sets it"
         )));
@@ -287,6 +288,12 @@ fn read_token(config: &Config) -> Result<Option<Token>, Failure> {
         return Err(Failure::Configuration(format!("`{path}`: expected a token of at least 16 characters")));
     }
     Ok(Some(Token::of(text)))
+}
+
+/// Whether a secret's file is open to others. One that is another's, as Kubernetes mounts them, can be read by a group
+/// alone, that of the pod; nobody but its owner may write to it in any case.
+fn is_open(mode: u32, is_own: bool) -> bool {
+    mode & if is_own { 0o077 } else { 0o037 } != 0
 }
 
 /// Ships what is there, and waits until all of it is sealed and freed.
@@ -315,5 +322,25 @@ pub fn drain(config: &Config, within: Duration) -> Result<(), Failure> {
         }
         eprintln!("{left} segments wait to be sealed");
         std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_its_owners_or_the_groups_of_a_pod() {
+        for (mode, own, anothers) in [
+            (0o600, false, false),
+            (0o400, false, false),
+            (0o640, true, false),
+            (0o440, true, false),
+            (0o460, true, true),
+            (0o444, true, true),
+            (0o604, true, true),
+        ] {
+            assert_eq!((is_open(mode, true), is_open(mode, false)), (own, anothers), "{mode:04o}");
+        }
     }
 }

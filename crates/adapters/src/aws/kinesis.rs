@@ -2,9 +2,12 @@
 //!
 //! Records go by `PutRecords`, a call at a time, in their order. A call that is answered for some records alone leaves
 //! holes: from the first one on that was not taken, all are sent again, the same bytes in the same order. An answer
-//! whose sequence numbers do not ascend, or that is not about as many records, is not believed at all.
+//! whose sequence numbers do not ascend, or that is not about as many records, is not believed at all. After a failure
+//! calls have half as many records, down to one, and twice as many after each that succeeds: what is too much for a slow
+//! line or a shard is not sent for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::Client;
@@ -22,7 +25,7 @@ const CALL_RECORDS: usize = 500;
 const CALL_BYTES: usize = 5 << 20;
 
 /// How long a call may take.
-const CALL: Duration = Duration::from_secs(10);
+const CALL: Duration = Duration::from_secs(15);
 
 /// After so long no other attempt begins.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -35,6 +38,8 @@ pub struct KinesisStream {
     client: Client,
     runtime: Arc<Runtime>,
     name: String,
+    /// Records that the next call may have.
+    window: AtomicUsize,
 }
 
 impl KinesisStream {
@@ -45,7 +50,12 @@ impl KinesisStream {
             .timeout_config(timeouts)
             .retry_config(retries)
             .build();
-        Self { client: Client::from_conf(config), runtime: Arc::clone(&aws.runtime), name: name.to_owned() }
+        Self {
+            client: Client::from_conf(config),
+            runtime: Arc::clone(&aws.runtime),
+            name: name.to_owned(),
+            window: AtomicUsize::new(CALL_RECORDS),
+        }
     }
 
     fn call(&self, key: &str, records: &[&[u8]]) -> Result<Vec<Answer>, StoreError> {
@@ -74,7 +84,10 @@ impl Stream for KinesisStream {
             }
             goes_on
         };
-        put_in_order(key, records, &|group| self.call(key, group), &mut pause)
+        let mut window = self.window.load(Ordering::Relaxed);
+        let put = put_in_order(key, records, &mut window, &|group| self.call(key, group), &mut pause);
+        self.window.store(window, Ordering::Relaxed);
+        put
     }
 }
 
@@ -97,17 +110,18 @@ fn answer(entry: &PutRecordsResultEntry) -> Answer {
     }
 }
 
-/// Puts all records, by calls for as many as one takes. `pause` waits before the attempt of that number, from 1, and
+/// Puts all records, by calls for as many as one takes and no more than `window`, which follows what comes of them. `pause` waits before the attempt of that number, from 1, and
 /// says whether there is to be one.
 fn put_in_order(
     key: &str,
     records: &[&[u8]],
+    window: &mut usize,
     call: &dyn Fn(&[&[u8]]) -> Result<Vec<Answer>, StoreError>,
     pause: &mut dyn FnMut(u32) -> bool,
 ) -> Result<(), Unput> {
     let (mut durable, mut attempt) = (0, 0);
     while durable < records.len() {
-        let group = group(key, &records[durable..]);
+        let group = group(key, &records[durable..], *window);
         let (taken, error) = match group.is_empty() {
             true => (0, Some(StoreError::Fatal("a record is larger than a stream takes".to_owned()))),
             false => match call(group) {
@@ -119,7 +133,14 @@ fn put_in_order(
         if taken > 0 {
             attempt = 0;
         }
-        let Some(error) = error else { continue };
+        let Some(error) = error else {
+            // One that had fewer says nothing of as many.
+            if group.len() >= *window {
+                *window = (*window * 2).min(CALL_RECORDS);
+            }
+            continue;
+        };
+        *window = (group.len() / 2).max(1);
         attempt += 1;
         if !matches!(error, StoreError::Retryable(_)) || !pause(attempt) {
             return Err(Unput { durable, error });
@@ -129,9 +150,9 @@ fn put_in_order(
 }
 
 /// As many records as a call takes; none, if the first is too large.
-fn group<'a, 'b>(key: &str, records: &'b [&'a [u8]]) -> &'b [&'a [u8]] {
+fn group<'a, 'b>(key: &str, records: &'b [&'a [u8]], most: usize) -> &'b [&'a [u8]] {
     let mut bytes = 0;
-    let fits = records.iter().take(CALL_RECORDS).take_while(|record| {
+    let fits = records.iter().take(most).take_while(|record| {
         bytes += key.len() + record.len();
         bytes <= CALL_BYTES && key.len() + record.len() <= MAX_STREAM_RECORD_BYTES
     });
@@ -238,7 +259,8 @@ mod tests {
             }
         };
         let mut pauses = 0;
-        let outcome = put_in_order("key", records, &call, &mut |attempt| {
+        let mut window = CALL_RECORDS;
+        let outcome = put_in_order("key", records, &mut window, &call, &mut |attempt| {
             pauses += 1;
             attempt < 4
         });
@@ -296,12 +318,32 @@ mod tests {
     }
 
     #[test]
+    fn calls_become_smaller_while_they_fail() {
+        let sizes = RefCell::new(Vec::new());
+        // As many as this are too many for a slow line.
+        let call = |group: &[&[u8]]| {
+            sizes.borrow_mut().push(group.len());
+            match group.len() {
+                4.. => Err(StoreError::Retryable("it took too long".to_owned())),
+                _ => Ok((0..group.len())
+                    .map(|n| Answer::Taken { shard: String::new(), number: n.to_string() })
+                    .collect()),
+            }
+        };
+        let (records, mut window) = (vec![&b"x"[..]; 12], CALL_RECORDS);
+        assert_eq!(put_in_order("key", &records, &mut window, &call, &mut |attempt| attempt < 4), Ok(()));
+        assert_eq!(*sizes.borrow(), [12, 6, 3, 6, 3, 6, 3, 3]);
+        // It is known at the next call.
+        assert_eq!(window, 6);
+    }
+
+    #[test]
     fn calls_are_within_their_limits() {
         let small: Vec<&[u8]> = vec![b"x"; 1_200];
         let sizes = |records: &[&[u8]]| {
             let (mut sizes, mut at) = (Vec::new(), 0);
             while at < records.len() {
-                sizes.push(group("key", &records[at..]).len());
+                sizes.push(group("key", &records[at..], CALL_RECORDS).len());
                 at += sizes.last().unwrap();
             }
             sizes
