@@ -44,6 +44,10 @@ impl LocalStack {
     /// The run's server.
     #[must_use]
     pub fn shared() -> Self {
+        // A test's own child uses the server of its parent.
+        if let Some(port) = env::var("KEYTRAIL_LOCALSTACK_PORT").ok().and_then(|port| port.parse().ok()) {
+            return Self::at(port);
+        }
         // A run is nextest's, which has a process for each test, or else this process.
         let (run, owner) = match env::var("NEXTEST_RUN_ID") {
             Ok(run) => (run, parent_id()),
@@ -110,6 +114,14 @@ impl LocalStack {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The environment of a child of this test that is to use it as [`shared`](Self::shared).
+    #[must_use]
+    pub fn childs_environment(&self) -> Vec<(String, String)> {
+        let mut environment = Self::environment(&self.url(), &self.url());
+        environment.push(("KEYTRAIL_LOCALSTACK_PORT".to_owned(), self.port.to_string()));
+        environment
     }
 
     /// The environment of a process that is to use it; Kinesis and S3 at these addresses.

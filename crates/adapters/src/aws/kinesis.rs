@@ -98,6 +98,9 @@ enum Answer {
     Refused { code: String, message: String },
 }
 
+/// Puts some records, and gives what was said of each.
+type Call<'a> = dyn Fn(&[&[u8]]) -> Result<Vec<Answer>, StoreError> + 'a;
+
 fn answer(entry: &PutRecordsResultEntry) -> Answer {
     match (entry.error_code(), entry.shard_id(), entry.sequence_number()) {
         (None, Some(shard), Some(number)) => {
@@ -116,7 +119,7 @@ fn put_in_order(
     key: &str,
     records: &[&[u8]],
     window: &mut usize,
-    call: &dyn Fn(&[&[u8]]) -> Result<Vec<Answer>, StoreError>,
+    call: &Call<'_>,
     pause: &mut dyn FnMut(u32) -> bool,
 ) -> Result<(), Unput> {
     let (mut durable, mut attempt) = (0, 0);
@@ -196,7 +199,6 @@ fn pause_before(attempt: u32) -> Duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "these are tests: a failure is a panic")]
 mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
