@@ -343,7 +343,7 @@ impl Shared {
     fn throttled(&self, request: &Request) -> io::Result<Option<Answer>> {
         let Ok(mut body) = serde_json::from_slice::<Value>(&request.body) else { return Ok(None) };
         let Some(records) = body["Records"].as_array().cloned() else { return Ok(None) };
-        let first = usize::from(self.faults.load(Ordering::Relaxed) % 2 == 0);
+        let first = usize::from(self.faults.load(Ordering::Relaxed).is_multiple_of(2));
         let seen: Vec<Value> = records.iter().skip(first).step_by(2).cloned().collect();
         let mut results = Vec::new();
         if !seen.is_empty() {
