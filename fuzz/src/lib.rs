@@ -1,5 +1,7 @@
 //! What holds of any bytes that a source reads as a record.
 
+pub mod sidecar;
+
 use keytrail_model::row::Provenance;
 use keytrail_model::{RowBuffer, Timestamp};
 use keytrail_normalize::{Context, Format, Masker, normalize};

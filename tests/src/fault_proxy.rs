@@ -54,6 +54,8 @@ pub enum Fault {
     OneLess,
     /// Items are in the opposite order.
     Reversed,
+    /// Of records put to a stream, the server sees every second one; the others are too many.
+    Throttled,
 }
 
 /// Which of the requests that a rule is about.
@@ -158,6 +160,12 @@ impl FaultProxy {
         self.shared.faults.store(0, Ordering::Relaxed);
     }
 
+    /// Listens again, and no rule is left.
+    pub fn end_outage(&self) {
+        self.set(Vec::new());
+        *self.shared.down.lock().expect("no panic") = None;
+    }
+
     /// Requests so far.
     #[must_use]
     pub fn requests(&self) -> u64 {
@@ -217,7 +225,7 @@ struct Request {
 
 struct Answer {
     status: u16,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
@@ -267,6 +275,13 @@ impl Shared {
                 hit();
                 return Ok(false);
             }
+            Some(Fault::Throttled) => {
+                if let Some(answer) = self.throttled(request)? {
+                    hit();
+                    answer.write(stream, request)?;
+                    return Ok(true);
+                }
+            }
             Some(Fault::Down(time)) => {
                 hit();
                 *self.down.lock().expect("no panic") = Some(Instant::now() + time);
@@ -303,13 +318,13 @@ impl Shared {
                 gzip.write_all(&answer.body)?;
                 answer.body = gzip.finish()?;
                 if matches!(fault, Fault::Gzip) {
-                    answer.headers.push(("content-encoding", "gzip".into()));
+                    answer.headers.push(("content-encoding".into(), "gzip".into()));
                 }
             }
             Some(Fault::Page) => {
                 hit();
                 answer.status = 200;
-                answer.headers = vec![("content-type", "text/html".into())];
+                answer.headers = vec![("content-type".into(), "text/html".into())];
                 answer.body = b"<html><body>Please sign in.</body></html>".into();
             }
             Some(fault) => {
@@ -323,13 +338,49 @@ impl Shared {
         Ok(true)
     }
 
+    /// What the server says of every second record that is put, and a refusal of each of the others; `None` of any
+    /// other request.
+    fn throttled(&self, request: &Request) -> io::Result<Option<Answer>> {
+        let Ok(mut body) = serde_json::from_slice::<Value>(&request.body) else { return Ok(None) };
+        let Some(records) = body["Records"].as_array().cloned() else { return Ok(None) };
+        let first = usize::from(self.faults.load(Ordering::Relaxed).is_multiple_of(2));
+        let seen: Vec<Value> = records.iter().skip(first).step_by(2).cloned().collect();
+        let mut results = Vec::new();
+        if !seen.is_empty() {
+            body["Records"] = seen.into();
+            let request = Request {
+                method: request.method.clone(),
+                path: request.path.clone(),
+                headers: request.headers.clone(),
+                body: body.to_string().into_bytes(),
+            };
+            let answer = self.ask(&request)?;
+            let said: Value = serde_json::from_slice(&answer.body).map_err(io::Error::other)?;
+            results = said["Records"].as_array().cloned().unwrap_or_default();
+        }
+        let mut results = results.into_iter();
+        let refused = json!({
+            "ErrorCode": "ProvisionedThroughputExceededException",
+            "ErrorMessage": "Rate exceeded for shard shardId-000000000000",
+        });
+        let all: Vec<Value> = (0..records.len())
+            .map(|n| if n % 2 == first { results.next().unwrap_or_default() } else { refused.clone() })
+            .collect();
+        let failed = all.iter().filter(|r| r["ErrorCode"].is_string()).count();
+        let body = json!({"FailedRecordCount": failed, "Records": all}).to_string().into_bytes();
+        let kind = "application/x-amz-json-1.1".to_owned();
+        Ok(Some(Answer { status: 200, headers: vec![("content-type".to_owned(), kind)], body }))
+    }
+
     /// What the server says.
     fn ask(&self, request: &Request) -> io::Result<Answer> {
         let mut asked = HttpRequest::builder()
             .method(request.method.as_str())
             .uri(format!("{}{}", self.server, request.path));
         for (name, value) in &request.headers {
-            if ["content-type", "content-encoding", "authorization", "accept"].contains(&name.as_str()) {
+            let goes_on =
+                ["content-type", "content-encoding", "authorization", "accept", "if-none-match", "range"];
+            if goes_on.contains(&name.as_str()) || name.starts_with("x-amz-") {
                 asked = asked.header(name, value);
             }
         }
@@ -340,9 +391,11 @@ impl Shared {
         };
         let mut answered = answered.map_err(io::Error::other)?;
         let mut headers = Vec::new();
-        for name in ["content-type", "retry-after"] {
-            let value = answered.headers().get(name).and_then(|value| value.to_str().ok());
-            headers.extend(value.map(|value| (name, value.to_owned())));
+        for (name, value) in answered.headers() {
+            let name = name.as_str();
+            if ["content-type", "retry-after", "etag"].contains(&name) || name.starts_with("x-amz") {
+                headers.extend(value.to_str().ok().map(|value| (name.to_owned(), value.to_owned())));
+            }
         }
         let body = answered.body_mut().with_config().limit(256 << 20).read_to_vec();
         Ok(Answer { status: answered.status().as_u16(), headers, body: body.map_err(io::Error::other)? })
@@ -374,7 +427,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
 
 /// What stands before a server says in its place.
 fn gateway(status: u16, retry_after: Option<u64>) -> Answer {
-    let retry_after = retry_after.map(|seconds| ("retry-after", seconds.to_string()));
+    let retry_after = retry_after.map(|seconds| ("retry-after".to_owned(), seconds.to_string()));
     let (kind, body) = match status {
         429 => {
             let error = json!({"type": "es_rejected_execution_exception", "reason": "rejected execution"});
@@ -382,15 +435,15 @@ fn gateway(status: u16, retry_after: Option<u64>) -> Answer {
         }
         _ => ("text/html", format!("<html><title>{status}</title></html>")),
     };
-    let headers = [("content-type", kind.to_owned())].into_iter().chain(retry_after).collect();
+    let headers = [("content-type".to_owned(), kind.to_owned())].into_iter().chain(retry_after).collect();
     Answer { status, headers, body: body.into_bytes() }
 }
 
 /// An answer to a bulk call, made wrong; `None` of any other.
 fn altered(body: &[u8], fault: Fault) -> Option<Vec<u8>> {
     let mut answer: Value = serde_json::from_slice(body).ok()?;
-    // Those of `_mget` have another name.
-    let name = if answer["docs"].is_array() { "docs" } else { "items" };
+    // Those of `_mget` have another name, and those of a stream.
+    let name = ["docs", "Records"].into_iter().find(|name| answer[name].is_array()).unwrap_or("items");
     let items = answer[name].as_array_mut()?;
     match fault {
         Fault::NoStatus => {

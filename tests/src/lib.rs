@@ -11,6 +11,7 @@ pub mod fault_proxy;
 pub mod forge;
 pub mod indexed;
 pub mod load;
+pub mod localstack;
 pub mod mmdb;
 pub mod openbao;
 pub mod oracle;

@@ -34,6 +34,7 @@ pub struct Sidecar {
     folder: PathBuf,
     http: u16,
     admin: u16,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
     log: Arc<Mutex<Vec<Value>>>,
 }
@@ -62,6 +63,7 @@ impl Sidecar {
             folder: folder.to_owned(),
             http: free_port(),
             admin: free_port(),
+            environment: Vec::new(),
             child: None,
             log: Arc::default(),
         };
@@ -76,20 +78,31 @@ impl Sidecar {
     pub fn configure(&self, top: &str, tables: &str) {
         let (http, admin) = (self.http, self.admin);
         let spool = if tables.contains("[spool]") { "" } else { "[spool]\nfolder = \"spool\"\n" };
+        let ship = if tables.contains("[ship]") {
+            ""
+        } else {
+            "[ship]\nfolder = \"shipped\"\ninterval = \"100ms\"\n"
+        };
         let text = format!(
             "source = \"{SOURCE}\"\norganization = \"example.org\"\naudit_key = \"keys/audit.key\"\n{top}\n\
              [hsm]\nid = \"hsm-1\"\nserial = \"0123456789abcdef\"\nreboot_counter = 4\n{spool}\
              [api]\nsocket = \"api.sock\"\n[http_device]\nlisten = \"127.0.0.1:{http}\"\ntoken_file = \"token\"\n\
-             [unix_device]\nsocket = \"device.sock\"\n[ship]\nfolder = \"shipped\"\ninterval = \"100ms\"\n\
+             [unix_device]\nsocket = \"device.sock\"\n{ship}\
              [admin]\nlisten = \"127.0.0.1:{admin}\"\n{tables}\n"
         );
         fs::write(self.folder.join("audit-sidecar.toml"), text).expect("a configuration");
+    }
+
+    /// Its processes get these variables, too.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
     }
 
     /// Runs one of its commands to its end.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
         let config = self.folder.join("audit-sidecar.toml");
         let mut command = Command::new(tools::audit_sidecar());
+        command.envs(self.environment.iter().cloned());
         command.args(arguments).arg("--config").arg(config).output().expect("audit-sidecar starts")
     }
 
@@ -112,6 +125,7 @@ impl Sidecar {
         let mut child = Command::new(tools::audit_sidecar())
             .args(["run", "--config"])
             .arg(self.folder.join("audit-sidecar.toml"))
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -372,9 +386,18 @@ pub fn shipped(folder: &Path) -> Vec<Shipped> {
         .filter(|p| p.extension().is_some_and(|e| e == "ktseg"))
         .collect();
     files.sort();
+    let segments = files.iter().map(|file| (file.display().to_string(), fs::read(file).expect("a segment")));
+    in_order(segments)
+}
+
+/// The records of segments, which have a name each, in their order.
+///
+/// # Panics
+/// As [`shipped`].
+#[must_use]
+pub fn in_order(segments: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<Shipped> {
     let mut all: Vec<Shipped> = Vec::new();
-    for file in files {
-        let bytes = fs::read(&file).expect("a segment");
+    for (name, bytes) in segments {
         let (header, mut at) = segment::read_header(&bytes).expect("a header");
         assert_eq!(header.source, SOURCE);
         let (epoch, mut next, mut prev) = (header.epoch, header.first_seq, header.prev);
@@ -389,23 +412,18 @@ pub fn shipped(folder: &Path) -> Vec<Shipped> {
                         (seq, &envelope["seq"], &envelope["epoch"]),
                         (next, &seq.into(), &epoch.into())
                     );
-                    assert_eq!(envelope["prev"], prev.to_hex(), "{}: {seq}", file.display());
+                    assert_eq!(envelope["prev"], prev.to_hex(), "{name}: {seq}");
                     (next, prev) = (seq + 1, leaf_hash(bytes));
                     let follows =
                         all.last().is_none_or(|b| (b.epoch == epoch && b.seq + 1 == seq) || seq == 0);
-                    assert!(
-                        follows,
-                        "{}: {seq} follows {:?}",
-                        file.display(),
-                        all.last().map(|b| (b.epoch, b.seq))
-                    );
+                    assert!(follows, "{name}: {seq} follows {:?}", all.last().map(|b| (b.epoch, b.seq)));
                     all.push(record);
                 }
                 Part::Footer(footer) => {
                     assert_eq!((footer.last_seq + 1, footer.last_hash), (next, prev));
                     break;
                 }
-                other => panic!("{}: {other:?}", file.display()),
+                other => panic!("{name}: {other:?}"),
             }
         }
         assert_eq!(at, bytes.len());

@@ -70,6 +70,11 @@ pub fn search_servers() -> PathBuf {
     path("KEYTRAIL_SEARCH", || tools().join("search"), "tests/run tools")
 }
 
+/// LocalStack, which `tests/localstack/serve` runs.
+pub fn localstack() -> PathBuf {
+    path("KEYTRAIL_LOCALSTACK", || tools().join("localstack"), "tests/run tools")
+}
+
 /// Chromium, to open pages with.
 pub fn chromium() -> PathBuf {
     path("KEYTRAIL_CHROMIUM", || PathBuf::from("/usr/bin/chromium"), "tests/run tools")

@@ -95,6 +95,14 @@ fn nothing_but_archive_knows_parquet() {
     }
 }
 
+#[test]
+fn nothing_but_adapters_knows_aws() {
+    for (name, dependencies) in dependencies() {
+        let found: Vec<_> = dependencies.iter().filter(|d| d.starts_with("aws-")).collect();
+        assert!(found.is_empty() || name == "adapters", "`{name}` depends on {found:?}");
+    }
+}
+
 /// A default build compiles nothing of it.
 #[test]
 fn nothing_but_query_knows_datafusion() {

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use keytrail_model::Timestamp;
-use keytrail_ports::{BlobStore, CheckpointStore, Notice, Notifier, Put, StoreError, Swap};
+use keytrail_ports::{
+    BlobStore, CheckpointStore, MAX_STREAM_RECORD_BYTES, Notice, Notifier, Put, StoreError, Stream, Swap,
+};
 
 /// Threads in a race.
 const THREADS: u32 = 8;
@@ -171,6 +173,33 @@ pub fn checkpoint_store(open: &(dyn Fn() -> Box<dyn CheckpointStore> + Sync)) {
     let all: BTreeSet<u32> = steps.into_iter().flatten().collect();
     assert!(all.into_iter().eq(0..20 * THREADS));
     assert_eq!(store.read().unwrap().unwrap(), (20 * THREADS).to_string().as_bytes());
+}
+
+/// The contract of [`Stream`], on an empty one that takes everything. `held` gives key and bytes of each record that it
+/// was given so far, those of a key in their order.
+pub fn stream(stream: &dyn Stream, held: &dyn Fn() -> Vec<(String, Vec<u8>)>) {
+    assert_eq!(held(), []);
+    stream.put("a", &[]).unwrap();
+    let records: Vec<Vec<u8>> = (0..1_200_u32)
+        .map(|n| [&n.to_le_bytes()[..], &[0, 10, 255][..(n % 4).min(3) as usize]].concat())
+        .collect();
+    let large: Vec<Vec<u8>> = (0..7).map(|n| vec![n; 900_000]).collect();
+    let longest = vec![7; MAX_STREAM_RECORD_BYTES - 1];
+    for (key, records) in
+        [("a", &records[..700]), ("b", &large[..]), ("a", &records[700..]), ("c", &[longest])]
+    {
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        stream.put(key, &records).unwrap();
+    }
+    let all = held();
+    let of = |key: &str| all.iter().filter(|r| r.0 == key).map(|r| r.1.clone()).collect::<Vec<_>>();
+    assert!(of("a") == records, "{} of {} records", of("a").len(), records.len());
+    assert!(of("b") == large && of("c").len() == 1);
+    // What a stream does not take is told, and what is before it is durable.
+    let too_large = vec![0; MAX_STREAM_RECORD_BYTES];
+    let unput = stream.put("d", &[b"before", &too_large, b"behind"]).unwrap_err();
+    assert!(unput.durable == 1 && matches!(unput.error, StoreError::Fatal(_)), "{unput:?}");
+    assert_eq!(held().iter().filter(|r| r.0 == "d").count(), 1);
 }
 
 /// The contract of [`Notifier`], on one whose receiver takes everything. `taken` gives id and body of each

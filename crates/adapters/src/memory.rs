@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ed25519_dalek::{Signer as _, SigningKey};
 use keytrail_model::Timestamp;
 use keytrail_ports::{
-    BlobRead, BlobStore, CheckpointStore, Clock, Notice, Notifier, NotifyError, Put, Signer, StoreError, Swap,
+    BlobRead, BlobStore, CheckpointStore, Clock, MAX_STREAM_RECORD_BYTES, Notice, Notifier, NotifyError, Put,
+    Signer, StoreError, Stream, Swap, Unput,
 };
 
 use crate::key_fault;
@@ -212,6 +213,48 @@ impl Notifier for MemoryNotifier {
         }
         lock(&self.taken).push((notice.id.to_owned(), notice.body.to_vec()));
         Ok(())
+    }
+}
+
+/// Keeps the records that it takes, and fails when it is told to.
+#[derive(Default)]
+pub struct MemoryStream {
+    taken: Mutex<Vec<(String, Vec<u8>)>>,
+    failure: Mutex<Option<Unput>>,
+}
+
+impl MemoryStream {
+    /// A stream that takes every record.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on takes as many of each call as `durable` says, and fails; or takes all again.
+    pub fn fail(&self, failure: Option<Unput>) {
+        *lock(&self.failure) = failure;
+    }
+
+    /// Key and bytes of each record that was taken, in order.
+    pub fn taken(&self) -> Vec<(String, Vec<u8>)> {
+        lock(&self.taken).clone()
+    }
+}
+
+impl Stream for MemoryStream {
+    fn put(&self, key: &str, records: &[&[u8]]) -> Result<(), Unput> {
+        let failure = lock(&self.failure).clone();
+        let most = failure.as_ref().map_or(records.len(), |f| f.durable);
+        let fits = |r: &&&[u8]| key.len() + r.len() <= MAX_STREAM_RECORD_BYTES;
+        let durable = records.iter().take(most).take_while(fits).count();
+        lock(&self.taken).extend(records[..durable].iter().map(|r| (key.to_owned(), r.to_vec())));
+        match failure {
+            _ if durable == records.len() => Ok(()),
+            Some(failure) if durable == failure.durable => Err(failure),
+            _ => {
+                let error = StoreError::Fatal("a record is larger than a stream takes".to_owned());
+                Err(Unput { durable, error })
+            }
+        }
     }
 }
 

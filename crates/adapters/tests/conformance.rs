@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use keytrail_adapters::command::CommandNotifier;
-use keytrail_adapters::conformance::{blob_store, checkpoint_store, notifier};
+use keytrail_adapters::conformance::{blob_store, checkpoint_store, notifier, stream};
 use keytrail_adapters::local::{LocalCheckpoint, LocalStore};
-use keytrail_adapters::memory::{Fault, Faults, Faulty, MemoryCheckpoint, MemoryNotifier, MemoryStore};
+use keytrail_adapters::memory::{
+    Fault, Faults, Faulty, MemoryCheckpoint, MemoryNotifier, MemoryStore, MemoryStream,
+};
 use keytrail_adapters::webhook::{Secret, WebhookNotifier};
 use keytrail_ports::{BlobStore, CheckpointStore, StoreError, Swap};
 
@@ -31,6 +33,12 @@ fn faulty_store_without_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     let inner = MemoryStore::new();
     blob_store(&Faulty::new(&inner as &dyn BlobStore, &Faults::new(0, Fault::NotApplied)), dir.path());
+}
+
+#[test]
+fn memory_stream() {
+    let memory = MemoryStream::new();
+    stream(&memory, &|| memory.taken());
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub struct Config {
     pub http_device: Option<HttpDeviceConfig>,
     /// Audit device over a Unix socket.
     pub unix_device: Option<PathBuf>,
-    /// Folder that segments are shipped to.
-    pub ship_folder: PathBuf,
+    /// Where segments are shipped to.
+    pub ship_to: ShipTo,
     /// How long records may wait for more before they are shipped.
     pub ship_interval: Duration,
     /// Where the sidecar sees what was sealed.
@@ -46,6 +46,31 @@ pub struct Config {
     pub alarm_after: Duration,
     /// Unsealed for longer: operations are denied.
     pub deny_after: Duration,
+}
+
+/// Where segments are shipped to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ShipTo {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A bucket.
+    S3 {
+        /// Its name.
+        bucket: String,
+        /// What keys begin with, without a slash at its end.
+        prefix: String,
+    },
+    /// A stream, and a bucket for what it does not take.
+    Kinesis {
+        /// Name of the stream.
+        stream: String,
+        /// Name of the bucket.
+        bucket: String,
+        /// What keys begin with, without a slash at its end.
+        prefix: String,
+        /// When the stream took nothing for so long, the bucket is used in its place.
+        fallback_after: Duration,
+    },
 }
 
 /// When a record is durable, against its operation.
@@ -95,10 +120,24 @@ pub struct HttpDeviceConfig {
 /// Where the sidecar sees what was sealed.
 #[derive(Debug)]
 pub struct SealConfig {
-    /// Data folder of `keytrail run`.
-    pub data: PathBuf,
+    /// Where the archive and its log are.
+    pub data: Archive,
     /// Public keys of its log.
     pub keys: PathBuf,
+}
+
+/// Where the archive and its log are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Archive {
+    /// Data folder of `keytrail run`.
+    Folder(PathBuf),
+    /// The same in a bucket.
+    S3 {
+        /// Its name.
+        bucket: String,
+        /// What keys begin with, without a slash at its end.
+        prefix: String,
+    },
 }
 
 const MIB: u64 = 1 << 20;
@@ -116,8 +155,8 @@ impl Config {
 
     fn read(top: &mut Section<'_, '_>, folder: &Path) -> Self {
         let hours = |n: u64| Duration::from_secs(n * 3_600);
-        let (ship_folder, ship_interval) = top.section("ship", |s| {
-            let to = required_path(s, "folder", folder, "the folder that segments are shipped to");
+        let (ship_to, ship_interval) = top.section("ship", |s| {
+            let to = ship_to(s, folder);
             let interval = s.duration("interval", Duration::from_millis(50)..=Duration::from_secs(60));
             (to, interval.unwrap_or(Duration::from_secs(1)))
         });
@@ -145,10 +184,10 @@ impl Config {
             api: optional(top, "api", |s| socket(s, folder)),
             http_device: optional(top, "http_device", |s| http_device(s, folder)),
             unix_device: optional(top, "unix_device", |s| socket(s, folder)),
-            ship_folder,
+            ship_to,
             ship_interval,
             seal: optional(top, "seal", |s| SealConfig {
-                data: required_path(s, "data", folder, "the data folder of `keytrail run`"),
+                data: archive(s, folder),
                 keys: required_path(s, "keys", folder, "the file of the log's public keys"),
             }),
             admin: optional(top, "admin", |s| address(s, "listen", "127.0.0.1:9465")).flatten(),
@@ -234,6 +273,85 @@ fn optional<T>(
     read: impl FnOnce(&mut Section<'_, '_>) -> T,
 ) -> Option<T> {
     if top.has(key) { Some(top.section(key, |s| read(s))) } else { None }
+}
+
+fn ship_to(s: &mut Section<'_, '_>, folder: &Path) -> ShipTo {
+    let given: Vec<&str> = ["folder", "kinesis", "s3"].into_iter().filter(|key| s.has(key)).collect();
+    match given[..] {
+        [] => s.problem(
+            "folder",
+            "missing, expected `folder`, `kinesis` or `s3`: where segments are shipped to",
+        ),
+        [_] => {}
+        [_, second, ..] => s.problem(second, "expected one of `folder`, `kinesis` and `s3` alone"),
+    }
+    let to_folder = s.text("folder", "a path").map(|t| ShipTo::Folder(folder.join(t.text)));
+    let kinesis = optional(s, "kinesis", |s| ShipTo::Kinesis {
+        stream: stream(s),
+        bucket: bucket(s),
+        prefix: prefix(s),
+        fallback_after: s
+            .duration("fallback_after", Duration::from_secs(1)..=Duration::from_secs(86_400))
+            .unwrap_or(Duration::from_secs(300)),
+    });
+    let s3 = optional(s, "s3", |s| ShipTo::S3 { bucket: bucket(s), prefix: prefix(s) });
+    to_folder.or(kinesis).or(s3).unwrap_or(ShipTo::Folder(PathBuf::new()))
+}
+
+fn archive(s: &mut Section<'_, '_>, folder: &Path) -> Archive {
+    if s.has("data") && s.has("s3") {
+        s.problem("s3", "expected one of `data` and `s3` alone");
+    }
+    match optional(s, "s3", |s| Archive::S3 { bucket: bucket(s), prefix: prefix(s) }) {
+        Some(s3) => path(s, "data", folder).map_or(s3, Archive::Folder),
+        None => Archive::Folder(required_path(s, "data", folder, "the data folder of `keytrail run`")),
+    }
+}
+
+fn stream(s: &mut Section<'_, '_>) -> String {
+    let expected = "the name of a stream: 1 to 128 of `A-Z a-z 0-9 . _ -`";
+    let good = |t: &str| {
+        (1..=128).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    named(s, "stream", expected, good)
+}
+
+fn bucket(s: &mut Section<'_, '_>) -> String {
+    let expected = "the name of a bucket: 3 to 63 of `a-z 0-9 . -`, a letter or digit at both ends";
+    let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let good = |t: &str| {
+        (3..=63).contains(&t.len())
+            && t.bytes().all(|b| plain(&b) || b".-".contains(&b))
+            && t.as_bytes().first().is_some_and(plain)
+            && t.as_bytes().last().is_some_and(plain)
+    };
+    named(s, "bucket", expected, good)
+}
+
+fn prefix(s: &mut Section<'_, '_>) -> String {
+    if !s.has("prefix") {
+        // Asked for all the same: what can be set is known.
+        let _absent = s.text("prefix", "a text");
+        return "keytrail".to_owned();
+    }
+    let expected = "a prefix of at most 256 of `A-Z a-z 0-9 . _ = -`, with `/` between its parts";
+    let good = |t: &str| {
+        t.len() <= 256
+            && t.split('/').all(|part| {
+                !matches!(part, "" | "." | "..")
+                    && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
+            })
+    };
+    named(s, "prefix", expected, good)
+}
+
+/// A text that has to be there, and to be good.
+fn named(s: &mut Section<'_, '_>, key: &'static str, expected: &str, good: impl Fn(&str) -> bool) -> String {
+    let Some(text) = s.required_text(key, expected) else { return String::new() };
+    if !good(text.text) {
+        s.problem(key, format!("expected {expected}"));
+    }
+    text.text.to_owned()
 }
 
 fn socket(s: &mut Section<'_, '_>, folder: &Path) -> PathBuf {
@@ -325,6 +443,62 @@ mod tests {
             "`http_device.token_file`: missing",
         ] {
             assert!(told.iter().any(|t| t.contains(expected)), "{expected} is not in {told:#?}");
+        }
+    }
+
+    fn shipped_to(ship: &str) -> Result<ShipTo, String> {
+        let text = include_str!("../audit-sidecar.toml").replace("folder = \"shipped\"", ship);
+        Config::parse(&text, Path::new("/etc/keytrail"))
+            .map(|config| config.ship_to)
+            .map_err(|problems| problems.iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect())
+    }
+
+    #[test]
+    fn what_is_sealed_is_read_in_one_place() {
+        let sealed = |seal: &str| {
+            let text = include_str!("../audit-sidecar.toml").replace("data = \"../trail\"", seal);
+            Config::parse(&text, Path::new("/etc/keytrail"))
+                .map(|config| config.seal.unwrap().data)
+                .map_err(|problems| problems[0].to_string())
+        };
+        let (bucket, prefix) = ("example-archive".to_owned(), "trail".to_owned());
+        let s3 = "s3 = { bucket = \"example-archive\", prefix = \"trail\" }";
+        assert_eq!(sealed(s3), Ok(Archive::S3 { bucket, prefix }));
+        assert_eq!(sealed("data = \"/t\""), Ok(Archive::Folder("/t".into())));
+        let both = sealed(&format!("data = \"/t\"\n{s3}")).unwrap_err();
+        assert!(both.ends_with("`seal.s3`: expected one of `data` and `s3` alone"), "{both}");
+        let none = sealed("").unwrap_err();
+        assert!(none.ends_with("`seal.data`: missing, expected the data folder of `keytrail run`"), "{none}");
+    }
+
+    #[test]
+    fn segments_go_to_one_place() {
+        let (bucket, prefix) = ("example-records".to_owned(), "keytrail".to_owned());
+        let s3 = shipped_to("s3 = { bucket = \"example-records\" }");
+        assert_eq!(s3, Ok(ShipTo::S3 { bucket: bucket.clone(), prefix }));
+        let kinesis = "kinesis = { stream = \"records\", bucket = \"example-records\", prefix = \"a/b\" }";
+        let expected = ShipTo::Kinesis {
+            stream: "records".to_owned(),
+            bucket,
+            prefix: "a/b".to_owned(),
+            fallback_after: Duration::from_secs(300),
+        };
+        assert_eq!(shipped_to(kinesis), Ok(expected));
+        let missing =
+            "ship.folder: missing, expected `folder`, `kinesis` or `s3`: where segments are shipped to\n";
+        assert_eq!(shipped_to(""), Err(missing.to_owned()));
+        let both = shipped_to(&format!("folder = \"a\"\n{kinesis}")).unwrap_err();
+        assert_eq!(both, "ship.kinesis: expected one of `folder`, `kinesis` and `s3` alone\n");
+        let wrong = "kinesis = { stream = \"a/b\", bucket = \"A\", prefix = \"a//b\", fallback_after = \"1ms\", x = 1 }";
+        let wrong = shipped_to(wrong).unwrap_err();
+        for expected in [
+            "ship.kinesis.stream: expected the name of a stream: 1 to 128 of",
+            "ship.kinesis.bucket: expected the name of a bucket: 3 to 63 of",
+            "ship.kinesis.prefix: expected a prefix of at most 256 of",
+            "ship.kinesis.fallback_after: expected a duration from 1s to 1d",
+            "ship.kinesis.x: unknown key",
+        ] {
+            assert!(wrong.contains(expected), "{expected} is not in {wrong}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::IntoFuture as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::journal::{Counts, Journal, Recorder, RecorderSettings};
 use crate::server::http_device::Token;
 use crate::server::{Guarded, Stop, admin, api, http_device, unix_device};
-use crate::ship::Folder;
+use crate::ship;
 use crate::shipping::{Releaser, Shipper, covered};
 use crate::spool::{SpoolError, SpoolReader};
 use crate::start::{self, Started};
@@ -76,10 +76,8 @@ struct Behind {
 
 impl Behind {
     fn start(config: &Config, reader: &SpoolReader, counts: &Arc<Counts>) -> Result<Self, Failure> {
-        let folder = Folder::open(&config.ship_folder, &config.source).map_err(|e| {
-            Failure::Configuration(format!("cannot make `{}`: {e}", config.ship_folder.display()))
-        })?;
-        let shipper = Shipper::new(reader.clone(), folder, config.ship_interval, Arc::clone(counts))
+        let to = ship::open(&config.ship_to, &config.source).map_err(Failure::Configuration)?;
+        let shipper = Shipper::new(reader.clone(), to, config.ship_interval, Arc::clone(counts))
             .map_err(Failure::Fatal)?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
@@ -277,8 +275,9 @@ fn read_token(config: &Config) -> Result<Option<Token>, Failure> {
     let Some(device) = &config.http_device else { return Ok(None) };
     let path = device.token_file.display();
     let unreadable = |e: std::io::Error| Failure::Configuration(format!("cannot read `{path}`: {e}"));
-    let mode = std::fs::metadata(&device.token_file).map_err(unreadable)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let metadata = std::fs::metadata(&device.token_file).map_err(unreadable)?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if is_open(mode, metadata.uid() == rustix::process::geteuid().as_raw()) {
         return Err(Failure::Configuration(format!(
             "`{path}` is open to others (mode {mode:04o}): expected 0600, as `chmod 600 {path}` sets it"
         )));
@@ -291,15 +290,19 @@ fn read_token(config: &Config) -> Result<Option<Token>, Failure> {
     Ok(Some(Token::of(text)))
 }
 
+/// Whether a secret's file is open to others. One that is another's, as Kubernetes mounts them, can be read by a group
+/// alone, that of the pod; nobody but its owner may write to it in any case.
+fn is_open(mode: u32, is_own: bool) -> bool {
+    mode & if is_own { 0o077 } else { 0o037 } != 0
+}
+
 /// Ships what is there, and waits until all of it is sealed and freed.
 pub fn drain(config: &Config, within: Duration) -> Result<(), Failure> {
     let (spool, _) = start::open(config)?;
     let reader = spool.reader();
     let counts = Arc::new(Counts::new(None));
-    let folder = Folder::open(&config.ship_folder, &config.source).map_err(|e| {
-        Failure::Configuration(format!("cannot make `{}`: {e}", config.ship_folder.display()))
-    })?;
-    Shipper::new(reader.clone(), folder, config.ship_interval, Arc::clone(&counts))
+    let to = ship::open(&config.ship_to, &config.source).map_err(Failure::Configuration)?;
+    Shipper::new(reader.clone(), to, config.ship_interval, Arc::clone(&counts))
         .and_then(|mut shipper| shipper.ship_all())
         .map_err(Failure::Later)?;
     let Some(mut releaser) = releaser(config, &reader, &counts)? else {
@@ -319,5 +322,25 @@ pub fn drain(config: &Config, within: Duration) -> Result<(), Failure> {
         }
         eprintln!("{left} segments wait to be sealed");
         std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_its_owners_or_the_groups_of_a_pod() {
+        for (mode, own, anothers) in [
+            (0o600, false, false),
+            (0o400, false, false),
+            (0o640, true, false),
+            (0o440, true, false),
+            (0o460, true, true),
+            (0o444, true, true),
+            (0o604, true, true),
+        ] {
+            assert_eq!((is_open(mode, true), is_open(mode, false)), (own, anothers), "{mode:04o}");
+        }
     }
 }

@@ -1,22 +1,28 @@
 //! The threads behind the writer: one ships what is durable, one frees what is sealed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use keytrail_adapters::aws::Aws;
 use keytrail_ledger::LogKeys;
 use keytrail_model::Hash;
 use keytrail_model::merkle::leaf_hash;
+use keytrail_ports::BlobStore as _;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Archive;
 use crate::journal::Counts;
 use crate::sealed::Covered;
-use crate::ship::{Folder, SEGMENT_BYTES};
+use crate::ship::{Destination, SEGMENT_BYTES};
 use crate::spool::SpoolReader;
 
 /// Small file of the spool's folder with the last shipped record.
 const SHIPPED: &str = "shipped";
+
+/// Small file of the spool's folder with the last record of what is shipped now, or was when the process ended.
+const SHIPPING: &str = "shipping";
 
 /// Small file of the spool's folder with what is sealed.
 const SEALED: &str = "sealed";
@@ -24,12 +30,18 @@ const SEALED: &str = "sealed";
 /// How long a thread sleeps at most before it looks whether the sidecar stops.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a failed attempt is waited after at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often a failure that stays the same is told.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// How often the log is looked at.
 const SEAL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The last shipped record.
+/// A record, as small files name it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Shipped {
+struct At {
     epoch: u64,
     seq: u64,
 }
@@ -37,52 +49,58 @@ struct Shipped {
 /// Ships records in order until told to stop, and then what is left.
 pub struct Shipper {
     reader: SpoolReader,
-    folder: Folder,
+    to: Box<dyn Destination>,
     interval: Duration,
     counts: Arc<Counts>,
     after: Option<(u64, u64)>,
+    /// Where what is shipped together ends. It is kept over a restart, so that what arrived without an answer comes
+    /// again as the same bytes, and not together with records that were made since.
+    until: Option<At>,
 }
 
 impl Shipper {
     /// Goes on where the last process stopped.
     pub fn new(
         reader: SpoolReader,
-        folder: Folder,
+        to: Box<dyn Destination>,
         interval: Duration,
         counts: Arc<Counts>,
     ) -> Result<Self, String> {
-        let state = reader.read_state(SHIPPED).map_err(|e| e.to_string())?;
-        let after: Option<Shipped> = match state {
-            Some(bytes) => {
-                Some(serde_json::from_slice(&bytes).map_err(|e| format!("the state `{SHIPPED}`: {e}"))?)
+        let state = |name| -> Result<Option<At>, String> {
+            match reader.read_state(name).map_err(|e| e.to_string())? {
+                Some(bytes) => {
+                    serde_json::from_slice(&bytes).map(Some).map_err(|e| format!("the state `{name}`: {e}"))
+                }
+                None => Ok(None),
             }
-            None => None,
         };
-        Ok(Self { reader, folder, interval, counts, after: after.map(|s| (s.epoch, s.seq)) })
+        let (after, until) = (state(SHIPPED)?.map(|s| (s.epoch, s.seq)), state(SHIPPING)?);
+        Ok(Self { reader, to, interval, counts, after, until })
     }
 
     /// Works until `stop`, and then until everything is shipped or that fails.
     pub fn run(mut self, stop: &AtomicBool) {
-        let mut shipped_at = Instant::now();
+        let mut failing = Failing::default();
+        let mut next = Instant::now() + self.interval;
         loop {
             let stops = stop.load(Ordering::Acquire);
-            if !stops && shipped_at.elapsed() < self.interval {
+            if !stops && Instant::now() < next {
                 std::thread::sleep(PAUSE.min(self.interval));
                 continue;
             }
-            shipped_at = Instant::now();
+            next = Instant::now() + self.interval;
             match self.ship_all() {
                 Ok(()) if stops => return,
                 Ok(()) => {
+                    failing = Failing::default();
                     self.reader.wait(PAUSE);
                 }
                 Err(error) => {
                     self.counts.ship_failed();
-                    tracing::error!(code = "Retryable.Ship", %error, "records were not shipped");
+                    next = Instant::now() + failing.again(error, self.interval);
                     if stops {
                         return;
                     }
-                    std::thread::sleep(self.interval.max(PAUSE));
                 }
             }
         }
@@ -90,27 +108,54 @@ impl Shipper {
 
     /// Ships all that is durable.
     pub fn ship_all(&mut self) -> Result<(), String> {
-        while let Some(batch) = self.reader.next(self.after, SEGMENT_BYTES).map_err(|e| e.to_string())? {
-            let (Some((first, _)), Some((last, _))) = (batch.records.first(), batch.records.last()) else {
-                return Ok(());
-            };
+        while let Some(mut batch) = self.reader.next(self.after, SEGMENT_BYTES).map_err(|e| e.to_string())? {
             let epoch = batch.header.epoch;
-            let there = self.folder.shipped_from(epoch, *first).map_err(|e| e.to_string())?;
-            let last = match there {
-                Some(last) => last,
-                None => {
-                    self.folder
-                        .ship(&batch.header, &batch.records)
-                        .map_err(|e| format!("cannot write to `{}`: {e}", self.folder.path().display()))?;
-                    *last
+            match self.until {
+                Some(until) if until.epoch == epoch && until.seq >= batch.header.first_seq => {
+                    let count = batch.records.iter().take_while(|(seq, _)| *seq <= until.seq).count();
+                    batch.records.truncate(count);
                 }
-            };
-            let state = serde_json::to_vec(&Shipped { epoch, seq: last }).map_err(|e| e.to_string())?;
-            self.reader.write_state(SHIPPED, &state).map_err(|e| e.to_string())?;
-            self.after = Some((epoch, last));
-            self.counts.shipped((epoch, last));
+                _ => {
+                    let until = batch.records.last().map(|(seq, _)| At { epoch, seq: *seq });
+                    self.note(SHIPPING, until)?;
+                    self.until = until;
+                }
+            }
+            if batch.records.is_empty() {
+                return Ok(());
+            }
+            let shipped = self.to.ship(&batch.header, &batch.records)?;
+            self.note(SHIPPED, Some(At { epoch, seq: shipped.last_seq }))?;
+            self.after = Some((epoch, shipped.last_seq));
+            self.counts.shipped(epoch, &shipped);
         }
         Ok(())
+    }
+
+    fn note(&self, name: &str, at: Option<At>) -> Result<(), String> {
+        let Some(at) = at else { return Ok(()) };
+        let state = serde_json::to_vec(&at).map_err(|e| e.to_string())?;
+        self.reader.write_state(name, &state).map_err(|e| e.to_string())
+    }
+}
+
+/// Attempts that failed, one after the other.
+#[derive(Default)]
+struct Failing {
+    pause: Duration,
+    told: Option<(String, Instant)>,
+}
+
+impl Failing {
+    /// Tells of one, if it is another than before; gives how long it is waited until the next attempt.
+    fn again(&mut self, error: String, interval: Duration) -> Duration {
+        self.pause = (self.pause * 2).clamp(interval.max(PAUSE), LONGEST_PAUSE.max(interval));
+        let is_new = self.told.as_ref().is_none_or(|(told, at)| *told != error || at.elapsed() >= TELL_AGAIN);
+        if is_new {
+            tracing::error!(code = "Retryable.Ship", %error, "records were not shipped");
+            self.told = Some((error, Instant::now()));
+        }
+        self.pause
     }
 }
 
@@ -122,11 +167,31 @@ pub fn covered(reader: &SpoolReader) -> Result<Covered, String> {
     }
 }
 
+/// Reads an object of the archive; `None`: it is not there.
+type ReadObject = dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Send;
+
+fn open_archive(archive: &Archive) -> Result<Box<ReadObject>, String> {
+    Ok(match archive {
+        Archive::Folder(folder) => {
+            let folder = folder.clone();
+            Box::new(move |key| match std::fs::read(folder.join(key)) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(format!("cannot read `{key}`: {e}")),
+            })
+        }
+        Archive::S3 { bucket, prefix } => {
+            let store = Aws::from_environment().map_err(|e| e.to_string())?.store(bucket, prefix);
+            Box::new(move |key| store.get(key).map_err(|e| e.to_string()))
+        }
+    })
+}
+
 /// Frees segments that a sealed checkpoint covers.
 pub struct Releaser {
     source: String,
     reader: SpoolReader,
-    data: PathBuf,
+    archive: Box<ReadObject>,
     keys: LogKeys,
     covered: Covered,
     counts: Arc<Counts>,
@@ -137,7 +202,7 @@ impl Releaser {
     pub fn new(
         source: &str,
         reader: SpoolReader,
-        data: &Path,
+        archive: &Archive,
         keys: &Path,
         counts: Arc<Counts>,
     ) -> Result<Self, String> {
@@ -145,7 +210,8 @@ impl Releaser {
             std::fs::read_to_string(keys).map_err(|e| format!("cannot read `{}`: {e}", keys.display()))?;
         let keys = LogKeys::parse(&text).map_err(|e| format!("`{}`: {e}", keys.display()))?;
         let covered = covered(&reader)?;
-        Ok(Self { source: source.to_owned(), reader, data: data.to_owned(), keys, covered, counts })
+        let archive = open_archive(archive)?;
+        Ok(Self { source: source.to_owned(), reader, archive, keys, covered, counts })
     }
 
     /// What is covered.
@@ -177,14 +243,9 @@ impl Releaser {
 
     /// Looks at the log once; gives how many segments were freed.
     pub fn release(&mut self) -> Result<u64, String> {
-        let read = |key: &str| match std::fs::read(self.data.join(key)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(format!("cannot read `{key}`: {e}")),
-        };
         let spool = std::cell::RefCell::new(self.reader.clone());
         let own = |epoch, seq| own_record(&mut spool.borrow_mut(), epoch, seq);
-        let next = self.covered.advance(&self.source, &self.keys, &read, &own)?;
+        let next = self.covered.advance(&self.source, &self.keys, &*self.archive, &own)?;
         if next != self.covered {
             let state = serde_json::to_vec(&next).map_err(|e| e.to_string())?;
             self.reader.write_state(SEALED, &state).map_err(|e| e.to_string())?;

@@ -12,6 +12,13 @@
 //! ```
 //! A length of 0, or the end of the bytes, ends a segment that was not closed. Behind a footer another
 //! segment may follow.
+//!
+//! A segment that is too large for a stream is an object of a store, and the stream has a [`Reference`] to it:
+//! ```text
+//! "KTSEGREF" | u32 bytes of all | JSON | u32 crc32c of all before
+//! ```
+
+use serde::{Deserialize, Serialize};
 
 use crate::Hash;
 
@@ -35,6 +42,15 @@ const FIXED_HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 32 + 8 + 2 + 4;
 
 /// Stands where a record's length would: a footer.
 const FOOTER_MARK: u32 = u32::MAX;
+
+/// First bytes of a reference.
+pub const REFERENCE_MAGIC: [u8; 8] = *b"KTSEGREF";
+
+/// The longest reference: that of an object with the longest key that a store takes, all of it escaped.
+pub const MAX_REFERENCE_BYTES: usize = 8 << 10;
+
+/// Bytes of a reference around its JSON.
+const REFERENCE_FRAME_BYTES: usize = 8 + 4 + 4;
 
 /// What a segment says of the records in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +76,27 @@ pub struct Footer {
     pub records: u64,
     /// Leaf hash of the last.
     pub last_hash: Hash,
+}
+
+/// Where a closed segment lies that a stream has no room for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reference {
+    /// The bucket.
+    pub bucket: String,
+    /// Key of the object in it.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of all of it.
+    pub sha256: Hash,
+    /// Whose chain it is.
+    pub source: String,
+    /// Epoch of the chain.
+    pub epoch: u64,
+    /// Number of the first record.
+    pub first_seq: u64,
+    /// Number of the last record.
+    pub last_seq: u64,
 }
 
 /// A part of a segment.
@@ -99,6 +136,8 @@ pub enum Fault {
     },
     /// The source's name is not UTF-8.
     Source,
+    /// A reference without what one has.
+    Reference,
 }
 
 impl Header {
@@ -145,6 +184,41 @@ impl Footer {
         out.extend_from_slice(&crc32c::crc32c(&rest).to_le_bytes());
         out.extend_from_slice(&rest);
     }
+}
+
+impl Reference {
+    /// Appends the bytes of a reference.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        // Texts and numbers: there is nothing that JSON cannot have.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        debug_assert!(json.len() + REFERENCE_FRAME_BYTES <= MAX_REFERENCE_BYTES);
+        out.extend_from_slice(&REFERENCE_MAGIC);
+        out.extend_from_slice(&((REFERENCE_FRAME_BYTES + json.len()) as u32).to_le_bytes());
+        out.extend_from_slice(&json);
+        let checksum = crc32c::crc32c(&out[start..]);
+        out.extend_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Reads the reference at the start of `bytes`; gives it and its length. Of a newer version it may have fields that
+/// are not known here.
+pub fn read_reference(bytes: &[u8]) -> Result<(Reference, usize), Fault> {
+    let known = bytes.len().min(REFERENCE_MAGIC.len());
+    if bytes[..known] != REFERENCE_MAGIC[..known] {
+        return Err(Fault::Magic);
+    }
+    let length = u32::from_le_bytes(array(bytes, 8)?) as usize;
+    if !(REFERENCE_FRAME_BYTES..=MAX_REFERENCE_BYTES).contains(&length) {
+        return Err(Fault::Length);
+    }
+    let Some(all) = bytes.get(..length) else { return Err(Fault::Short { needed: length }) };
+    let (content, sum) = all.split_at(length - 4);
+    if crc32c::crc32c(content).to_le_bytes() != sum {
+        return Err(Fault::Checksum { bytes: length });
+    }
+    let reference = serde_json::from_slice(&content[12..]).map_err(|_| Fault::Reference)?;
+    Ok((reference, length))
 }
 
 /// Reads the header at the start of `bytes`; gives it and its length.
@@ -294,5 +368,49 @@ mod tests {
                 other => assert!(other.is_ok() && ends.contains(&cut), "cut {cut}: {other:?}"),
             }
         }
+    }
+
+    fn reference() -> Reference {
+        Reference {
+            bucket: "records".to_owned(),
+            key: "keytrail/gateway-1=2Fp0/00000000000000000003-00000000000000000007.ktseg".to_owned(),
+            bytes: 2_000_123,
+            sha256: Hash([5; 32]),
+            source: "gateway-1/p0".to_owned(),
+            epoch: 3,
+            first_seq: 7,
+            last_seq: 7,
+        }
+    }
+
+    #[test]
+    fn a_reference_is_read_as_it_was_written() {
+        let mut bytes = Vec::new();
+        reference().write(&mut bytes);
+        assert_eq!(read_reference(&bytes), Ok((reference(), bytes.len())));
+        assert_eq!(read_header(&bytes), Err(Fault::Magic));
+        assert_eq!(read_reference(&segment()), Err(Fault::Magic));
+        // The first version, as it is on streams.
+        let json = r#"{"bucket":"records","key":"keytrail/gateway-1=2Fp0/00000000000000000003-00000000000000000007.ktseg","bytes":2000123,"sha256":"0505050505050505050505050505050505050505050505050505050505050505","source":"gateway-1/p0","epoch":3,"first_seq":7,"last_seq":7}"#;
+        assert_eq!(&bytes[12..bytes.len() - 4], json.as_bytes());
+        assert_eq!(bytes[..12], *b"KTSEGREF\x0d\x01\0\0");
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_cut_of_a_reference_is_read() {
+        let mut bytes = Vec::new();
+        reference().write(&mut bytes);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read_reference(&flipped).is_err(), "bit {bit}");
+        }
+        for cut in 0..bytes.len() {
+            assert!(matches!(read_reference(&bytes[..cut]), Err(Fault::Short { .. })), "cut {cut}");
+        }
+        let mut other = [&REFERENCE_MAGIC[..], &18_u32.to_le_bytes(), b"{}"].concat();
+        let sum = crc32c::crc32c(&other).to_le_bytes();
+        other.extend_from_slice(&sum);
+        assert_eq!(read_reference(&other), Err(Fault::Reference));
     }
 }

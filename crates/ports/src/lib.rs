@@ -103,6 +103,33 @@ pub trait BlobStore: Send + Sync {
     fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 }
 
+/// The largest record that a [`Stream`] takes, its key included.
+pub const MAX_STREAM_RECORD_BYTES: usize = 1 << 20;
+
+/// Records of a stream that were not put, or not surely.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unput {
+    /// So many from the first on are durable.
+    pub durable: usize,
+    /// Why those behind them are not: `Retryable` may or may not have been applied to some of them.
+    pub error: StoreError,
+}
+
+/// A stream of records, each under a key: records of one key are read in the order in which they were put.
+///
+/// Consistency: records of one key are read in their order; what was put again, or had to be, is read again, and a
+/// record may stand before one that precedes it, followed by both in order: readers go by what records say of
+/// themselves. Durability: records that were put survive the loss of a data center for the stream's retention.
+/// Idempotency: none; the same records may be put again. Retries: the adapter for seconds, with the same bytes in the
+/// same order from the first one on that is not durable; then callers, who keep the records. One call at a time per
+/// key: two at once have no order. Each call ends within a minute. An attacker who controls it can withhold, repeat,
+/// reorder and forge records: what they say is chained, and readers check the chain.
+pub trait Stream: Send + Sync {
+    /// Puts records of a key (1 to 256 characters), each of at most [`MAX_STREAM_RECORD_BYTES`] with its key; all are
+    /// durable on `Ok`.
+    fn put(&self, key: &str, records: &[&[u8]]) -> Result<(), Unput>;
+}
+
 /// Outcome of a compare-and-swap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Swap {

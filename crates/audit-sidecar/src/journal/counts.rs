@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Recorded, Refusal};
+use crate::ship::Shipped;
 
 /// How close to each other in time records are told apart by age.
 const MARK: Duration = Duration::from_secs(1);
@@ -33,6 +34,9 @@ struct State {
     free_bytes: u64,
     full: bool,
     shipped_segments: u64,
+    shipped_bytes: u64,
+    fallback_segments: u64,
+    fallback: bool,
     shipped: Option<Sealed>,
     sealed: Option<Sealed>,
     newest: Option<Sealed>,
@@ -41,6 +45,8 @@ struct State {
     ship_errors: u64,
     /// Records with the time from which on they were there, oldest first; sealed ones are gone.
     marks: VecDeque<(Sealed, Instant)>,
+    /// The same, but that shipped ones are gone.
+    unshipped: VecDeque<(Sealed, Instant)>,
     /// Number of the oldest intent of this epoch without an outcome.
     oldest_open: Option<u64>,
     limits: Option<(Duration, Duration)>,
@@ -85,10 +91,8 @@ impl Counts {
     pub fn made(&self, newest: Sealed, open: usize) {
         self.with(|s| {
             (s.epoch, s.open, s.newest) = (newest.0, open as u64, Some(newest));
-            let now = Instant::now();
-            if s.marks.back().is_none_or(|(_, at)| now.duration_since(*at) >= MARK) {
-                s.marks.push_back((newest, now));
-            }
+            mark(&mut s.marks, newest);
+            mark(&mut s.unshipped, newest);
         });
     }
 
@@ -112,11 +116,18 @@ impl Counts {
         self.with(|s| s.epoch == epoch && s.oldest_open.is_some_and(|open| open <= last_seq))
     }
 
-    /// A segment was shipped, up to this record.
-    pub fn shipped(&self, to: Sealed) {
+    /// Segments of an epoch were shipped.
+    pub fn shipped(&self, epoch: u64, shipped: &Shipped) {
         self.with(|s| {
-            s.shipped_segments += 1;
+            let to = (epoch, shipped.last_seq);
+            s.shipped_segments += shipped.segments;
+            s.shipped_bytes += shipped.bytes;
+            s.fallback = shipped.fallback;
+            if shipped.fallback {
+                s.fallback_segments += shipped.segments;
+            }
             s.shipped = Some(to);
+            unmark(&mut s.unshipped, to);
         });
     }
 
@@ -130,9 +141,7 @@ impl Counts {
         self.with(|s| {
             s.sealed = Some(to);
             s.freed_segments += freed;
-            while s.marks.front().is_some_and(|(record, _)| *record <= to) {
-                s.marks.pop_front();
-            }
+            unmark(&mut s.marks, to);
         });
     }
 
@@ -179,7 +188,7 @@ impl Counts {
 
 impl State {
     fn unsealed_for(&self) -> Duration {
-        self.marks.front().map_or(Duration::ZERO, |(_, at)| at.elapsed())
+        oldest(&self.marks)
     }
 
     /// Records of this epoch that come after one.
@@ -226,6 +235,14 @@ impl State {
             ("spool_full", "gauge", "1: at high water", f64::from(self.full)),
             ("spool_poisoned", "gauge", "1: it cannot be written", f64::from(self.poisoned)),
             ("shipped_segments_total", "counter", "segments shipped", self.shipped_segments as f64),
+            ("shipped_bytes_total", "counter", "bytes of shipped segments", self.shipped_bytes as f64),
+            (
+                "fallback_segments_total",
+                "counter",
+                "segments that went to the bucket in place of the stream",
+                self.fallback_segments as f64,
+            ),
+            ("fallback", "gauge", "1: the bucket is used in place of the stream", f64::from(self.fallback)),
             ("ship_errors_total", "counter", "failed attempts to ship", self.ship_errors as f64),
             ("seal_errors_total", "counter", "failed checks of what is sealed", self.seal_errors as f64),
             ("freed_segments_total", "counter", "segments freed", self.freed_segments as f64),
@@ -234,6 +251,12 @@ impl State {
                 "gauge",
                 "records of this epoch not shipped",
                 self.behind(self.shipped) as f64,
+            ),
+            (
+                "unshipped_seconds",
+                "gauge",
+                "age of the oldest record that is not shipped",
+                oldest(&self.unshipped).as_secs_f64(),
             ),
             (
                 "unsealed_records",
@@ -249,6 +272,25 @@ impl State {
         }
         out
     }
+}
+
+/// Notes when a record was there, if the last note is not too close.
+fn mark(marks: &mut VecDeque<(Sealed, Instant)>, record: Sealed) {
+    let now = Instant::now();
+    if marks.back().is_none_or(|(_, at)| now.duration_since(*at) >= MARK) {
+        marks.push_back((record, now));
+    }
+}
+
+/// Forgets records up to one.
+fn unmark(marks: &mut VecDeque<(Sealed, Instant)>, to: Sealed) {
+    while marks.front().is_some_and(|(record, _)| *record <= to) {
+        marks.pop_front();
+    }
+}
+
+fn oldest(marks: &VecDeque<(Sealed, Instant)>) -> Duration {
+    marks.front().map_or(Duration::ZERO, |(_, at)| at.elapsed())
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {

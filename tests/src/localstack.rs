@@ -1,0 +1,248 @@
+//! A live LocalStack, with Kinesis and S3, for tests, and a client for them.
+//!
+//! What it is: one server for all tests of a run, which `tests/localstack/serve` runs: the first test that needs it
+//! starts it, and it ends with the run; tests keep apart by [`name`]. What it is not: what keytrail talks to AWS with.
+//! In: HTTP calls, unsigned, which LocalStack takes. Out: answers.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::process::{CommandExt, parent_id};
+use std::path::Path;
+use std::process::{self, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use ureq::Agent;
+use ureq::http::Request;
+
+use crate::search_server::free_port;
+use crate::tools;
+
+/// How long the server may take to start: it takes 4 seconds on a quiet machine.
+const START: Duration = Duration::from_secs(120);
+
+/// How long an answer may take: the first call to Kinesis starts its process.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A running server.
+#[derive(Clone)]
+pub struct LocalStack {
+    port: u16,
+    agent: Agent,
+}
+
+/// A name that no other test uses, of a stream or a bucket.
+#[must_use]
+pub fn name() -> String {
+    format!("keytrail-{:08x}", getrandom::u32().expect("random bytes"))
+}
+
+impl LocalStack {
+    /// The run's server.
+    #[must_use]
+    pub fn shared() -> Self {
+        // A test's own child uses the server of its parent.
+        if let Some(port) = env::var("KEYTRAIL_LOCALSTACK_PORT").ok().and_then(|port| port.parse().ok()) {
+            return Self::at(port);
+        }
+        // A run is nextest's, which has a process for each test, or else this process.
+        let (run, owner) = match env::var("NEXTEST_RUN_ID") {
+            Ok(run) => (run, parent_id()),
+            Err(_) => (process::id().to_string(), process::id()),
+        };
+        let folder = env::temp_dir().join(format!("keytrail-localstack-{run}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        let lock = File::create(folder.join("lock")).expect("a lock file");
+        lock.lock().expect("the lock");
+        let note = folder.join("port");
+        if let Ok(port) = fs::read_to_string(&note) {
+            return Self::at(port.parse().expect("a port"));
+        }
+        let server = Self::start(&folder, owner);
+        fs::write(note, server.port.to_string()).expect("written");
+        server
+    }
+
+    fn start(folder: &Path, owner: u32) -> Self {
+        // Another process may take the port before the server does.
+        (0..5)
+            .find_map(|_| Self::start_on(free_port(), folder, owner))
+            .expect("LocalStack starts on a free port")
+    }
+
+    fn start_on(port: u16, folder: &Path, owner: u32) -> Option<Self> {
+        let path = folder.join("printed");
+        let printed = File::create(&path).expect("a file");
+        let mut serve = Command::new(tools::root().join("tests/localstack/serve"))
+            .arg(port.to_string())
+            .arg(folder)
+            .arg(owner.to_string())
+            .env("KEYTRAIL_LOCALSTACK", tools::localstack())
+            // What ends a test with all its processes does not end a server that others use.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(printed.try_clone().expect("a handle"))
+            .stderr(printed)
+            .spawn()
+            .expect("tests/localstack/serve starts");
+        let begin = Instant::now();
+        let server = Self::at(port);
+        loop {
+            let printed = || fs::read_to_string(&path).unwrap_or_default();
+            if serve.try_wait().expect("its state").is_some() {
+                assert!(printed().contains("in use"), "LocalStack ended:\n{}", printed());
+                return None;
+            }
+            if server.try_kinesis("ListStreams", &json!({})).is_ok_and(|(status, _)| status == 200) {
+                return Some(server);
+            }
+            assert!(begin.elapsed() < START, "LocalStack did not start:\n{}", printed());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn at(port: u16) -> Self {
+        let config =
+            Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).proxy(None);
+        Self { port, agent: config.build().new_agent() }
+    }
+
+    /// Its address, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The environment of a child of this test that is to use it as [`shared`](Self::shared).
+    #[must_use]
+    pub fn childs_environment(&self) -> Vec<(String, String)> {
+        let mut environment = Self::environment(&self.url(), &self.url());
+        environment.push(("KEYTRAIL_LOCALSTACK_PORT".to_owned(), self.port.to_string()));
+        environment
+    }
+
+    /// The environment of a process that is to use it; Kinesis and S3 at these addresses.
+    #[must_use]
+    pub fn environment(kinesis: &str, s3: &str) -> Vec<(String, String)> {
+        let pairs = [
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL_KINESIS", kinesis),
+            ("AWS_ENDPOINT_URL_S3", s3),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    }
+
+    /// Makes a stream of so many shards; its name.
+    #[must_use]
+    pub fn stream(&self, shards: u32) -> String {
+        let name = name();
+        self.kinesis("CreateStream", &json!({"StreamName": name, "ShardCount": shards}));
+        let begin = Instant::now();
+        loop {
+            let summary = self.kinesis("DescribeStreamSummary", &json!({"StreamName": name}));
+            if summary["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE" {
+                return name;
+            }
+            assert!(begin.elapsed() < TIMEOUT, "{summary}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Key and bytes of all records of a stream; those of a shard in their order.
+    #[must_use]
+    pub fn records(&self, stream: &str) -> Vec<(String, Vec<u8>)> {
+        let shards = self.kinesis("ListShards", &json!({"StreamName": stream}));
+        let mut all = Vec::new();
+        for shard in shards["Shards"].as_array().expect("shards") {
+            let asked = json!({"StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"});
+            let mut iterator = self.kinesis("GetShardIterator", &asked)["ShardIterator"].clone();
+            loop {
+                let page = self.kinesis("GetRecords", &json!({"ShardIterator": iterator, "Limit": 1000}));
+                let records = page["Records"].as_array().expect("records");
+                for record in records {
+                    let bytes = STANDARD.decode(record["Data"].as_str().expect("data")).expect("Base64");
+                    all.push((record["PartitionKey"].as_str().expect("a key").to_owned(), bytes));
+                }
+                if records.is_empty() {
+                    break;
+                }
+                iterator = page["NextShardIterator"].clone();
+            }
+        }
+        all
+    }
+
+    fn kinesis(&self, action: &str, body: &Value) -> Value {
+        let (status, answer) =
+            self.try_kinesis(action, body).unwrap_or_else(|e| panic!("LocalStack: {action}: {e}"));
+        assert_eq!(status, 200, "{action} {body}: {answer}");
+        answer
+    }
+
+    fn try_kinesis(&self, action: &str, body: &Value) -> Result<(u16, Value), ureq::Error> {
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("{}/", self.url()))
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", format!("Kinesis_20131202.{action}"))
+            .header("authorization", authorization("kinesis"));
+        let mut answer = self.agent.run(request.body(body.to_string())?)?;
+        let text = answer.body_mut().with_config().limit(256 << 20).read_to_string()?;
+        Ok((answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// Makes a bucket that keeps versions; its name.
+    #[must_use]
+    pub fn bucket(&self) -> String {
+        let name = name();
+        assert_eq!(self.s3("PUT", &name, "").0, 200);
+        let versions = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        assert_eq!(self.s3("PUT", &format!("{name}?versioning"), versions).0, 200);
+        name
+    }
+
+    /// Key and bytes of all objects of a bucket.
+    #[must_use]
+    pub fn objects(&self, bucket: &str) -> BTreeMap<String, Vec<u8>> {
+        let (status, list) = self.s3("GET", &format!("{bucket}?list-type=2"), "");
+        let list = String::from_utf8(list).expect("XML");
+        assert!(status == 200 && list.contains("<IsTruncated>false"), "{status} {list}");
+        let keys = list.split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap_or_default());
+        keys.map(|key| (key.to_owned(), self.object(bucket, key))).collect()
+    }
+
+    /// An object.
+    #[must_use]
+    pub fn object(&self, bucket: &str, key: &str) -> Vec<u8> {
+        let (status, bytes) = self.s3("GET", &format!("{bucket}/{key}"), "");
+        assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&bytes));
+        bytes
+    }
+
+    fn s3(&self, method: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/{path}", self.url()))
+            .header("authorization", authorization("s3"));
+        let answer = match body {
+            "" => self.agent.run(request.body(()).expect("a request")),
+            _ => self.agent.run(request.body(body).expect("a request")),
+        };
+        let mut answer = answer.unwrap_or_else(|e| panic!("LocalStack: {method} {path}: {e}"));
+        let bytes = answer.body_mut().with_config().limit(256 << 20).read_to_vec().expect("a body");
+        (answer.status().as_u16(), bytes)
+    }
+}
+
+/// Says which service is asked, and is no signature.
+fn authorization(service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=test/20230101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    )
+}
