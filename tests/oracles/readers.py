@@ -34,6 +34,8 @@ UNIQUE = {
     "keytrail_uid",
     "keytrail_group",
     "keytrail_input",
+    "keytrail_ledger_envelope",
+    "keytrail_ledger_leaf_hash",
     "keytrail_ledger_prev",
     "keytrail_operation_id",
 }

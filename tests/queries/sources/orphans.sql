@@ -1,4 +1,5 @@
--- Which key operations were announced and have no end that is archived?
+-- Which key operations were announced and have no end that is archived? None of a whole chain should be
+-- finds nothing
 SELECT keytrail_operation_id
 FROM events
 WHERE dataset = 'keytrail.key_operation' AND keytrail_phase = 'intent'

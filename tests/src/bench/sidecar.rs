@@ -61,9 +61,12 @@ fn calls(folder: &Path, seconds: Duration, figures: &mut Vec<Figure>) -> Result<
         ("the sidecar over HTTP", http),
         ("the sidecar over a Unix socket", unix),
     ];
-    let servers: Vec<OpenBao> = ways.iter().map(|(_, device)| OpenBao::start_with(&|_| device.clone())).collect();
+    let servers: Vec<OpenBao> =
+        ways.iter().map(|(_, device)| OpenBao::start_with(&|_| device.clone())).collect();
     for bao in &servers {
-        for (path, body) in [("sys/mounts/transit", json!({"type": "transit"})), ("transit/keys/payments", json!({}))] {
+        for (path, body) in
+            [("sys/mounts/transit", json!({"type": "transit"})), ("transit/keys/payments", json!({}))]
+        {
             if bao.call(path, &body).status >= 300 {
                 return Err(format!("OpenBao refused `{path}`").into());
             }
@@ -164,7 +167,8 @@ impl<S: Read + Write> Connection<S> {
     fn post(&mut self, path: &str, body: &str) -> io::Result<()> {
         let length = body.len();
         self.call(
-            format!("POST {path} HTTP/1.1\r\nHost: sidecar\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes(),
+            format!("POST {path} HTTP/1.1\r\nHost: sidecar\r\nContent-Length: {length}\r\n\r\n{body}")
+                .as_bytes(),
         )
     }
 

@@ -117,7 +117,9 @@ impl Records {
     pub fn new(load: Load) -> Self {
         let replays = match load.replay_percent {
             0 => 0,
-            percent => (1..load.events).filter(|n| Self::dice(&load, *n).percent(percent.into())).count() as u64,
+            percent => {
+                (1..load.events).filter(|n| Self::dice(&load, *n).percent(percent.into())).count() as u64
+            }
         };
         let new_in_all = load.events - replays;
         Self { load, given: 0, new: 0, new_in_all, chains: key_operation::Chains::new(&load) }
