@@ -37,6 +37,7 @@ pub struct Sidecar {
     environment: Vec<(String, String)>,
     child: Option<Child>,
     log: Arc<Mutex<Vec<Value>>>,
+    disk_mib: Option<u32>,
 }
 
 /// What a request was answered.
@@ -66,6 +67,7 @@ impl Sidecar {
             environment: Vec::new(),
             child: None,
             log: Arc::default(),
+            disk_mib: None,
         };
         let token = folder.join("token");
         fs::write(&token, TOKEN).expect("a token");
@@ -98,6 +100,21 @@ impl Sidecar {
         self.environment = environment;
     }
 
+    /// Its folder `disk` is a disk of that size while it runs.
+    pub fn on_a_small_disk(&mut self, mib: u32) {
+        self.disk_mib = Some(mib);
+    }
+
+    /// A path on its small disk, as others than the sidecar reach it.
+    #[must_use]
+    pub fn on_disk(&self, name: &str) -> PathBuf {
+        let disk = self.folder.join("disk").join(name);
+        Path::new("/proc")
+            .join(self.pid().to_string())
+            .join("root")
+            .join(disk.strip_prefix("/").expect("absolute"))
+    }
+
     /// Runs one of its commands to its end.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
         let config = self.folder.join("audit-sidecar.toml");
@@ -122,7 +139,20 @@ impl Sidecar {
     /// Starts it, and waits for nothing.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs");
-        let mut child = Command::new(tools::audit_sidecar())
+        let mut command = match self.disk_mib {
+            None => Command::new(tools::audit_sidecar()),
+            Some(mib) => {
+                // A disk of its own, in a name space of mounts that ends with it.
+                let disk = self.folder.join("disk");
+                fs::create_dir_all(&disk).expect("a folder");
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+                command.arg(format!("mount -t tmpfs -o size={mib}m none \"$0\" && exec \"$@\""));
+                command.arg(disk).arg(tools::audit_sidecar());
+                command
+            }
+        };
+        let mut child = command
             .args(["run", "--config"])
             .arg(self.folder.join("audit-sidecar.toml"))
             .envs(self.environment.iter().cloned())

@@ -152,7 +152,11 @@ fn rederive_names_every_column() {
             continue;
         }
         let column = expected.remove(&uid).unwrap_or_else(|| panic!("{finding}"));
-        assert!(text(&finding["message"]).starts_with(&format!("`{column}` is ")), "{finding}");
+        // Around another envelope the line is no event at all.
+        let around = column == "keytrail_ledger_envelope";
+        let expected =
+            if around { "the original gives no event: ".to_owned() } else { format!("`{column}` is ") };
+        assert!(text(&finding["message"]).starts_with(&expected), "{finding}");
         assert_eq!(finding["code"], "COLUMN_MISMATCH");
     }
     assert!(expected.is_empty(), "not noticed: {expected:?}");

@@ -54,6 +54,14 @@ fn stages(folder: &Path) -> Vec<PathBuf> {
     let torn = [copies.as_bytes(), b"{\"no\":\"source\"}\n\0\0\n", &whole[..9_000]].concat();
     fs::write(damaged.join("torn.jsonl"), &torn).expect("written");
     fs::write(damaged.join("twice.jsonl"), &torn).expect("written");
+    // One id, two events.
+    let event = |name: &str| {
+        format!(
+            r#"{{"eventVersion":"1.08","userIdentity":{{"type":"Root","accountId":"111122223333"}},"eventTime":"2024-02-04T00:00:00Z","eventSource":"kms.amazonaws.com","eventName":"{name}","awsRegion":"us-east-1","eventID":"twice","eventType":"AwsApiCall","recipientAccountId":"111122223333"}}"#
+        )
+    };
+    let two = format!("{}\n{}\n", event("DisableKey"), event("EnableKey"));
+    fs::write(damaged.join("conflict.ndjson"), two).expect("written");
     vec![
         write("cloudtrail", load(Format::Cloudtrail, 1), Layout::Records, Some(1), 2),
         damaged,

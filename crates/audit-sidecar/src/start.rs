@@ -113,6 +113,11 @@ pub fn begin(
         let body = unknown_outcome(intent, "the sidecar ended before the service said the outcome")?;
         put(&mut chain, Phase::Outcome, Some(op_id), &body).map_err(said)?;
     }
+    for (first, last) in &earlier.missing {
+        let cause = "damaged in the spool";
+        let body = format!(r#"{{"first_seq":{first},"last_seq":{last},"cause":"{cause}"}}"#);
+        put(&mut chain, Phase::Gap, None, &body).map_err(said)?;
+    }
     spool.commit().map_err(said)?;
     Ok(Started { chain, spool, recent, recovered, unknown: earlier.open.len() })
 }
@@ -123,6 +128,8 @@ struct Earlier {
     last: Option<Receipt>,
     /// Bodies of intents without an outcome, by operation.
     open: BTreeMap<String, String>,
+    /// Numbers that are missing of the last epoch, first and last: a `gap` is told in the next one.
+    missing: Vec<(u64, u64)>,
 }
 
 /// A record as far as recovery reads it.
@@ -157,6 +164,13 @@ fn read_back(reader: &mut SpoolReader, recent: &mut Recent) -> Result<Earlier, S
                     }
                     _ => {}
                 }
+            }
+            match &earlier.last {
+                Some(last) if last.epoch == epoch && last.seq + 1 < *seq => {
+                    earlier.missing.push((last.seq + 1, seq - 1));
+                }
+                Some(last) if last.epoch != epoch => earlier.missing.clear(),
+                _ => {}
             }
             earlier.last = Some(receipt);
         }

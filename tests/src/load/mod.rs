@@ -163,7 +163,7 @@ impl Records {
                     let all = self.new_in_all;
                     let to_come = match self.load.format {
                         // Every third one, from the second on.
-                        Format::Mixed => ((all + 1) / 3).saturating_sub((number + 2) / 3),
+                        Format::Mixed => ((all + 1) / 3).saturating_sub(number.div_ceil(3)),
                         _ => (all - 1).saturating_sub(number),
                     };
                     self.chains.write(out, self.moment(number), to_come);

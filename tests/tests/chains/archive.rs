@@ -155,3 +155,59 @@ fn what_is_sealed_is_freed() {
     assert_eq!(drained.status.code(), Some(0), "{}", String::from_utf8_lossy(&drained.stderr));
     assert_eq!(trail.verify().success().code, Some(0));
 }
+
+/// A line of OpenBao's audit log, of a second of a minute.
+fn line(kind: &str, id: &str, path: &str, second: u32, error: &str) -> String {
+    json!({
+        "time": format!("2026-01-02T03:{:02}:{:02}Z", second / 60, second % 60),
+        "type": kind, "auth": {"token_type": "default"}, "error": error,
+        "request": {"id": id, "operation": "update", "path": path, "mount_type": "system"},
+    })
+    .to_string()
+}
+
+/// Calls that OpenBao logs once are told apart from those of which a line was refused or lost.
+#[test]
+fn a_lost_response_is_told_apart_from_one_that_never_was() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.start();
+    let lines = [
+        line("response", "enabled", "sys/audit/sidecar", 0, ""),
+        line("request", "probe", "sys/audit/test", 1, ""),
+        line("request", "good", "transit/encrypt/a", 2, ""),
+        line("response", "good", "transit/encrypt/a", 2, ""),
+        line("request", "used-up", "sys/wrapping/unwrap", 3, "wrapping token is not valid or does not exist"),
+        line("request", "lost", "transit/encrypt/a", 4, ""),
+        line("request", "not-wrapped", "sys/wrapping/unwrap", 5, ""),
+        line("response", "no-request", "transit/encrypt/a", 6, ""),
+        line("request", "seal", "sys/seal", 7, ""),
+        line("request", "last", "transit/encrypt/a", 300, ""),
+        line("response", "last", "transit/encrypt/a", 300, ""),
+        line("request", "under-way", "transit/encrypt/a", 301, ""),
+    ];
+    for line in &lines {
+        assert_eq!(sidecar.line(TOKEN, line.as_bytes()).status, 200);
+    }
+    assert!(sidecar.stop().success());
+    let trail = Trail::new();
+    trail.run([sidecar.shipped()]).success();
+    let (code, report) = trail.verify_json::<&str>([]);
+    let mut found: Vec<String> = report["findings"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|f| format!("{} {}", text(&f["code"]), text(&f["message"])))
+        .collect();
+    found.sort();
+    let orphan = |seq: u32, rest: &str| format!("ORPHAN_INTENT record {seq} of epoch 1, the {rest}");
+    let expected = [
+        orphan(6, "request of call `lost` has no response"),
+        orphan(7, "request of call `not-wrapped` has no response"),
+        orphan(8, "response of call `no-request` has no request"),
+    ];
+    assert_eq!((code, found), (Some(1), expected.to_vec()), "{report:#}");
+    let told = report["not_checked"].to_string();
+    assert!(told.contains("4 lines of calls that OpenBao and Vault log once"), "{told}");
+    assert!(told.contains("1 calls of OpenBao or Vault at the ends"), "{told}");
+}

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use keytrail_tests::openbao::OpenBao;
 use keytrail_tests::sidecar::{Sidecar, TOKEN, shipped};
+use serde_json::json;
 
 /// Everything that is wrong with a configuration is told at once.
 #[test]
@@ -94,6 +96,48 @@ fn a_full_spool_refuses_what_is_new_and_takes_what_has_happened() {
     assert_eq!(records.iter().filter(|r| r.phase() == "foreign").count(), taken + 3);
 }
 
+/// Somebody else fills the disk: operations are refused until there is room, and what was taken stays.
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.configure("", "[spool]\nfolder = \"disk/spool\"\nsegment_mib = 1\nmax_mib = 1024\n");
+    sidecar.on_a_small_disk(16);
+    sidecar.start();
+    let bao = OpenBao::start_with(&|_| sidecar.http_device());
+    assert!(bao.call("sys/mounts/transit", &json!({"type": "transit"})).status < 300);
+    assert!(bao.call("transit/keys/payments", &json!({})).status < 300);
+    let filler = sidecar.on_disk("filler");
+    let mut file = std::fs::File::create(&filler).expect("the disk is there");
+    while file.write_all(&[b'x'; 4096]).is_ok() {}
+    drop(file);
+    // Some room was taken ahead; then calls are refused.
+    let call = || bao.call("transit/encrypt/payments", &json!({"plaintext": "a2V5dHJhaWw="}));
+    let mut succeeded = Vec::new();
+    let begin = Instant::now();
+    loop {
+        let answer = call();
+        if answer.status == 500 {
+            break;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}");
+        succeeded.push(answer.body["request_id"].as_str().expect("an id").to_owned());
+        assert!(begin.elapsed() < Duration::from_secs(60), "it takes what comes for ever");
+    }
+    assert_eq!(sidecar.line(TOKEN, b"something new").status, 503);
+    assert_eq!(sidecar.admin("/readyz").expect("it answers").0, 503);
+    assert!(sidecar.runs(), "{:#?}", sidecar.logged());
+    std::fs::remove_file(&filler).expect("it was there");
+    let begin = Instant::now();
+    while call().status != 200 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{:#?}", sidecar.logged());
+    }
+    drop(bao);
+    assert!(sidecar.stop().success(), "{:#?}", sidecar.logged());
+    let (requests, responses) = crate::devices::calls(&shipped(&sidecar.shipped()));
+    assert!(succeeded.iter().all(|id| requests.contains(id) && responses.contains(id)));
+}
+
 /// Who sends half a request and waits keeps nobody from anything.
 #[test]
 fn a_client_that_stalls_keeps_nobody_waiting() {
@@ -117,6 +161,39 @@ fn a_client_that_stalls_keeps_nobody_waiting() {
     drop(stalled);
     let records = shipped(&sidecar.shipped());
     assert_eq!(records.iter().filter(|r| r.line().is_some_and(|l| l.starts_with(b"line "))).count(), 50);
+}
+
+/// A record that went bad on the disk is told as lost by the next epoch; what is behind it is there.
+#[test]
+fn what_the_disk_lost_is_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.start();
+    for n in 0..40 {
+        assert_eq!(sidecar.line(TOKEN, format!("line {n}").as_bytes()).status, 200);
+    }
+    // The folder that it ships to has them whole.
+    let begin = Instant::now();
+    while sidecar.metric("keytrail_sidecar_unshipped_records").is_none_or(|n| n > 0.0) {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", sidecar.admin("/metrics"));
+    }
+    sidecar.kill();
+    let segment = std::fs::read_dir(folder.path().join("spool"))
+        .expect("the spool")
+        .map(|e| e.expect("an entry").path())
+        .find(|p| p.extension().is_some_and(|e| e == "ktseg"))
+        .expect("a segment");
+    let mut bytes = std::fs::read(&segment).expect("read");
+    let at = memchr::memmem::find(&bytes, b"line 20").expect("it is there");
+    bytes[at] = b'L';
+    std::fs::write(&segment, bytes).expect("written");
+    sidecar.start();
+    assert!(sidecar.stop().success(), "{:#?}", sidecar.logged());
+    let records = shipped(&sidecar.shipped());
+    let lost = records.iter().find(|r| r.line() == Some(b"line 20")).expect("shipped before");
+    let gaps: Vec<_> = records.iter().filter(|r| r.phase() == "gap").map(|r| r.envelope()).collect();
+    let expected = json!({"first_seq": lost.seq, "last_seq": lost.seq, "cause": "damaged in the spool"});
+    assert_eq!((gaps.len(), &gaps[0]["body"], &gaps[0]["epoch"]), (1, &expected, &json!(2)));
 }
 
 /// What a killed sidecar did not ship, the next one does: nothing twice, nothing missing.
