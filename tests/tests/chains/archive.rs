@@ -67,7 +67,8 @@ fn what_is_wrong_in_a_segment_costs_nothing_else() {
     let files = segments(&sidecar.shipped());
     let bytes = fs::read(&files[0]).expect("a segment");
     let records: Vec<Shipped> = shipped(&sidecar.shipped());
-    let cases: [(&str, Vec<u8>, &[(&str, u64)]); 5] = [
+    type Case<'a> = (&'a str, Vec<u8>, &'a [(&'a str, u64)]);
+    let cases: [Case<'_>; 5] = [
         ("good", bytes.clone(), &[]),
         ("twice", rewritten(&files[0], |r| r.insert(5, r[4].clone())), &[("segment_duplicate", 1)]),
         ("swapped", rewritten(&files[0], |r| r.swap(3, 4)), &[("segment_order", 1)]),
