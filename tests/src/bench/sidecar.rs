@@ -43,7 +43,8 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
 
 /// Encrypts that OpenBao answers in a second, by what it writes its audit log to.
 fn calls(folder: &Path, seconds: Duration, figures: &mut Vec<Figure>) -> Result<(), Failure> {
-    let sink = sink_that_syncs(&folder.join("sink.log"))?;
+    let [synced, unsynced] =
+        [sink(&folder.join("synced.log"), true)?, sink(&folder.join("unsynced.log"), false)?];
     let mut over_http = Sidecar::new(&folder.join("http"), "");
     let mut over_unix = Sidecar::new(&folder.join("unix"), "");
     over_http.start();
@@ -53,11 +54,13 @@ fn calls(folder: &Path, seconds: Duration, figures: &mut Vec<Figure>) -> Result<
         "audit \"file\" \"f\" {{\n  options {{\n    file_path = \"{}\"\n  }}\n}}\n",
         folder.join("audit.log").display()
     );
-    let to_sink =
-        format!("audit \"http\" \"s\" {{\n  options {{\n    uri = \"http://127.0.0.1:{sink}/\"\n  }}\n}}\n");
+    let to_sink = |port: u16| {
+        format!("audit \"http\" \"s\" {{\n  options {{\n    uri = \"http://127.0.0.1:{port}/\"\n  }}\n}}\n")
+    };
     let ways = [
         ("its own file, nothing synced", file),
-        ("an HTTP sink that syncs each line", to_sink),
+        ("an HTTP sink that syncs each line", to_sink(synced)),
+        ("an HTTP sink that syncs nothing", to_sink(unsynced)),
         ("the sidecar over HTTP", http),
         ("the sidecar over a Unix socket", unix),
     ];
@@ -91,7 +94,7 @@ fn calls(folder: &Path, seconds: Duration, figures: &mut Vec<Figure>) -> Result<
         }
         let rates: Vec<f64> = done.iter().map(|(n, s)| *n as f64 / s).collect();
         for (way, ((name, _), rate)) in ways.iter().zip(&rates).enumerate() {
-            let is_sidecar = way >= 2;
+            let is_sidecar = way >= 3;
             figures.push(Figure {
                 name: format!("sidecar: OpenBao, {in_flight} in flight, {name}"),
                 value: *rate,
@@ -264,8 +267,9 @@ fn sync_micros(path: &Path, seconds: Duration) -> Result<Vec<u64>, Failure> {
     Ok(took)
 }
 
-/// A server that writes the body of each request to a file and syncs it before it answers; its port.
-fn sink_that_syncs(path: &Path) -> Result<u16, Failure> {
+/// A server that writes the body of each request to a file, and may sync it, before it answers; its port. What it
+/// reaches without a sync is what OpenBao's HTTP device allows.
+fn sink(path: &Path, syncs: bool) -> Result<u16, Failure> {
     let file = Arc::new(Mutex::new(File::options().append(true).create(true).open(path)?));
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -277,7 +281,8 @@ fn sink_that_syncs(path: &Path) -> Result<u16, Failure> {
                 while let Ok(head) = read_message(&mut stream, &mut buffer) {
                     let body = &buffer[head.len() + 4..];
                     let mut file = file.lock().expect("no panic");
-                    if file.write_all(body).and_then(|()| file.sync_data()).is_err() {
+                    let synced = |file: &File| if syncs { file.sync_data() } else { Ok(()) };
+                    if file.write_all(body).and_then(|()| synced(&file)).is_err() {
                         return;
                     }
                     drop(file);
