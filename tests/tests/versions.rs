@@ -44,3 +44,18 @@ fn one_query_reads_all_versions() {
         Command::new(tools::python()).args(["-c", SCRIPT]).arg(trail.data()).output().expect("python starts");
     assert_eq!(Ran::from(output).success().stdout, "2 11\n");
 }
+
+/// What a sidecar of version 1 shipped is read, and proven to its last record.
+#[test]
+fn segments_of_version_1_are_read() {
+    let folder = tools::root().join("tests/fixtures/segments/v1");
+    let trail = Trail::new();
+    let summary = trail.run_json([folder.join("input.ktseg")]);
+    assert_eq!((number(&summary["accepted"]), number(&summary["read"])), (18, 18));
+    let args = ["--audit-keys", "sidecar.keys", "--receipts", "receipts.jsonl"];
+    let (code, report) =
+        trail.verify_json(args.map(|a| if a.starts_with("--") { a.into() } else { folder.join(a) }));
+    assert_eq!(code, Some(0), "{report:#}");
+    let chains = &report["chains"];
+    assert_eq!((number(&chains["epochs"]), number(&chains["records"])), (1, 18));
+}

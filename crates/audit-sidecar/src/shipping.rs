@@ -89,7 +89,8 @@ impl Shipper {
                 continue;
             }
             next = Instant::now() + self.interval;
-            match self.ship_all() {
+            let shipped = if stops { self.ship_all() } else { self.ship_due() };
+            match shipped {
                 Ok(()) if stops => return,
                 Ok(()) => {
                     failing = Failing::default();
@@ -106,30 +107,43 @@ impl Shipper {
         }
     }
 
-    /// Ships all that is durable.
+    /// Ships all that is durable, and what becomes so meanwhile.
     pub fn ship_all(&mut self) -> Result<(), String> {
-        while let Some(mut batch) = self.reader.next(self.after, SEGMENT_BYTES).map_err(|e| e.to_string())? {
-            let epoch = batch.header.epoch;
-            match self.until {
-                Some(until) if until.epoch == epoch && until.seq >= batch.header.first_seq => {
-                    let count = batch.records.iter().take_while(|(seq, _)| *seq <= until.seq).count();
-                    batch.records.truncate(count);
-                }
-                _ => {
-                    let until = batch.records.last().map(|(seq, _)| At { epoch, seq: *seq });
-                    self.note(SHIPPING, until)?;
-                    self.until = until;
-                }
-            }
-            if batch.records.is_empty() {
-                return Ok(());
-            }
-            let shipped = self.to.ship(&batch.header, &batch.records)?;
-            self.note(SHIPPED, Some(At { epoch, seq: shipped.last_seq }))?;
-            self.after = Some((epoch, shipped.last_seq));
-            self.counts.shipped(epoch, &shipped);
-        }
+        while self.ship_next()?.is_some() {}
         Ok(())
+    }
+
+    /// Ships what has come together. While entries come, something is durable after each segment that was shipped:
+    /// what little that is waits for more until the next time.
+    fn ship_due(&mut self) -> Result<(), String> {
+        while self.ship_next()?.is_some_and(|bytes| bytes >= SEGMENT_BYTES / 2) {}
+        Ok(())
+    }
+
+    /// Ships one segment; gives the bytes of its records. `None`: nothing more is durable.
+    fn ship_next(&mut self) -> Result<Option<usize>, String> {
+        let next = self.reader.next(self.after, SEGMENT_BYTES).map_err(|e| e.to_string())?;
+        let Some(mut batch) = next else { return Ok(None) };
+        let epoch = batch.header.epoch;
+        match self.until {
+            Some(until) if until.epoch == epoch && until.seq >= batch.header.first_seq => {
+                let count = batch.records.iter().take_while(|(seq, _)| *seq <= until.seq).count();
+                batch.records.truncate(count);
+            }
+            _ => {
+                let until = batch.records.last().map(|(seq, _)| At { epoch, seq: *seq });
+                self.note(SHIPPING, until)?;
+                self.until = until;
+            }
+        }
+        if batch.records.is_empty() {
+            return Ok(None);
+        }
+        let shipped = self.to.ship(&batch.header, &batch.records)?;
+        self.note(SHIPPED, Some(At { epoch, seq: shipped.last_seq }))?;
+        self.after = Some((epoch, shipped.last_seq));
+        self.counts.shipped(epoch, &shipped);
+        Ok(Some(batch.records.iter().map(|(_, record)| record.len()).sum()))
     }
 
     fn note(&self, name: &str, at: Option<At>) -> Result<(), String> {

@@ -163,6 +163,26 @@ fn a_client_that_stalls_keeps_nobody_waiting() {
     assert_eq!(records.iter().filter(|r| r.line().is_some_and(|l| l.starts_with(b"line "))).count(), 50);
 }
 
+/// Records that come one after the other are shipped together: a segment an interval, not one a record.
+#[test]
+fn records_wait_for_each_other_before_they_are_shipped() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sidecar = Sidecar::new(folder.path(), "");
+    sidecar.start();
+    let begin = Instant::now();
+    let mut lines = 0;
+    while begin.elapsed() < Duration::from_secs(1) {
+        lines += 1;
+        assert_eq!(sidecar.line(TOKEN, format!("line {lines}").as_bytes()).status, 200);
+    }
+    // Every 100 ms, and at the start and the end.
+    let most = begin.elapsed().as_millis() as usize / 100 + 3;
+    assert!(sidecar.stop().success(), "{:#?}", sidecar.logged());
+    let source = sidecar.shipped().join(keytrail_tests::sidecar::SOURCE.replace('/', "%2F"));
+    let segments = std::fs::read_dir(source).expect("its folder").count();
+    assert!(lines > 2 * most && segments <= most, "{segments} segments of {lines} lines");
+}
+
 /// A record that went bad on the disk is told as lost by the next epoch; what is behind it is there.
 #[test]
 fn what_the_disk_lost_is_told() {
