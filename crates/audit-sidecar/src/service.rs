@@ -150,7 +150,11 @@ pub fn run(config: &Config, keeper: Option<OwnedFd>) -> Result<(), Failure> {
     let (journal, writer) = Journal::start(recorder, spool, Arc::clone(&counts), config.answer_timeout)
         .map_err(|e| Failure::Fatal(format!("cannot start a thread: {e}")))?;
     let behind = Behind::start(config, &reader, &counts)?;
+    // The writer has a core to itself, and so has the service that is waited for: connections need little, and each
+    // thread more is one more that has to be woken.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).clamp(1, 4))
         .enable_all()
         .build()
         .map_err(|e| Failure::Fatal(format!("cannot start threads: {e}")))?;
