@@ -38,6 +38,7 @@ pub struct Sidecar {
     child: Option<Child>,
     log: Arc<Mutex<Vec<Value>>>,
     disk_mib: Option<u32>,
+    reads: Option<thread::JoinHandle<()>>,
 }
 
 /// What a request was answered.
@@ -68,6 +69,7 @@ impl Sidecar {
             child: None,
             log: Arc::default(),
             disk_mib: None,
+            reads: None,
         };
         let token = folder.join("token");
         fs::write(&token, TOKEN).expect("a token");
@@ -162,12 +164,12 @@ impl Sidecar {
             .expect("audit-sidecar starts");
         let printed = child.stderr.take().expect("piped");
         let log = Arc::clone(&self.log);
-        thread::spawn(move || {
+        self.reads = Some(thread::spawn(move || {
             for line in BufReader::new(printed).lines().map_while(Result::ok) {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 log.lock().expect("no panic").push(line);
             }
-        });
+        }));
         self.child = Some(child);
     }
 
@@ -239,7 +241,10 @@ impl Sidecar {
 
     /// Waits until it ends by itself.
     pub fn ended(&mut self) -> ExitStatus {
-        self.child.take().expect("it runs").wait().expect("it ends")
+        let ended = self.child.take().expect("it runs").wait().expect("it ends");
+        // All that it logged is there then.
+        self.reads.take().expect("its log is read").join().expect("no panic");
+        ended
     }
 
     /// Whether it runs.
