@@ -113,6 +113,10 @@ impl Segments {
     /// What the bytes begin with where all is well.
     fn step<'a>(&mut self, rest: &'a [u8], eof: bool) -> Step<'a> {
         let short = if eof { Step::Damage } else { Step::More };
+        if rest.len() < MAGIC.len() && MAGIC.starts_with(rest) {
+            // It may be the beginning of the next segment: a part has other first bytes.
+            return short;
+        }
         let open = match &mut self.open {
             // A segment that was not closed ends where the next one begins.
             Some(open) if !rest.starts_with(&MAGIC) => open,
@@ -354,6 +358,17 @@ mod tests {
         let got = frames(&bytes, bytes.len());
         assert_eq!(got[1].1, record(6));
         assert_eq!(&bytes[got[1].0 as usize..][..got[1].1.len()], record(6));
+    }
+
+    #[test]
+    fn a_segment_that_was_not_closed_ends_where_the_next_one_begins() {
+        let mut bytes = numbered(&[5, 6]);
+        bytes.truncate(bytes.len() - 56);
+        bytes.extend(numbered(&[5, 6, 7]));
+        assert_eq!(codes(&bytes), [None; 5]);
+        for piece in 2..9 {
+            assert_eq!(frames(&bytes, piece), frames(&bytes, bytes.len()), "in pieces of {piece}");
+        }
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub(super) struct Calls {
     open: HashMap<(String, String), Call>,
     /// The newest line of each source.
     newest: HashMap<String, i64>,
-    /// The first line of each source and epoch.
-    first: HashMap<(String, i64), i64>,
+    /// Epoch and number of the first line of each source.
+    first: HashMap<String, (i64, i64)>,
 }
 
 struct Call {
@@ -63,8 +63,8 @@ impl Calls {
                 _ => {}
             }
         }
-        let first = self.first.entry((source.to_owned(), epoch)).or_insert(seq);
-        *first = (*first).min(seq);
+        let first = self.first.entry(source.to_owned()).or_insert((epoch, seq));
+        *first = (*first).min((epoch, seq));
         let time = row.time.map_or(i64::MIN, |t| t.0);
         let newest = self.newest.entry(source.to_owned()).or_insert(time);
         *newest = (*newest).max(time);
@@ -87,7 +87,7 @@ impl Calls {
         let (mut alone, mut under_way) = (0_u64, 0_u64);
         for ((source, id), call) in self.open {
             let newest = self.newest.get(&source).copied().unwrap_or(i64::MAX);
-            let is_first = self.first.get(&(source.clone(), call.epoch)) == Some(&call.seq);
+            let is_first = self.first.get(&source) == Some(&(call.epoch, call.seq));
             let disables = call.path.starts_with("sys/audit/");
             let legitimate = match call.is_request {
                 true => {

@@ -27,8 +27,8 @@ use crate::readable::Readable;
 /// How far a source's clock may be behind that of the archive.
 const SKEW_NS: i64 = 60_000_000_000;
 
-/// What came so far.
-pub(crate) struct Followed(Mutex<Seen>);
+/// What came so far; nothing where chains are not followed.
+pub(crate) struct Followed(Option<Mutex<Seen>>);
 
 struct Seen {
     chains: Chains,
@@ -39,18 +39,22 @@ struct Seen {
 impl Followed {
     /// Nothing came yet.
     pub fn new(options: &Options<'_>) -> Self {
-        let chains = Chains::new(&options.audit_keys, options.receipts.clone());
-        Self(Mutex::new(Seen { chains, calls: Calls::default(), findings: Vec::new() }))
+        Self(options.gaps.then(|| {
+            let chains = Chains::new(&options.audit_keys, options.receipts.clone());
+            Mutex::new(Seen { chains, calls: Calls::default(), findings: Vec::new() })
+        }))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Seen) -> T) -> T {
-        // What a thread that panicked had added is whole.
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with(&self, work: impl FnOnce(&mut Seen)) {
+        if let Some(seen) = &self.0 {
+            // What a thread that panicked had added is whole.
+            work(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     /// Takes the rows of a batch of the object of that name.
     pub fn rows(&self, object: &str, batch: &Batch) {
-        if !batch.has(Column::KeytrailLedgerSource) {
+        if self.0.is_none() || !batch.has(Column::KeytrailLedgerSource) {
             return;
         }
         let rows: Vec<StoredRow<'_>> = batch.rows().filter(|row| is_chained(row.columns)).collect();
@@ -135,8 +139,8 @@ impl Followed {
         options: &Options<'_>,
         report: &mut Report,
     ) -> Result<Counts, Fatal> {
-        let Seen { chains, calls, mut findings } =
-            self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = self.0 else { return Ok(Counts::default()) };
+        let Seen { chains, calls, mut findings } = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let ranged = options.from.is_some() || options.to.is_some() || options.first_leaf > 0;
         let newest = readable.objects().map(|o| o.archived).max();
         let archived_until_ns = newest.map(|micros| micros.saturating_mul(1_000));
