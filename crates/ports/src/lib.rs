@@ -152,6 +152,89 @@ pub trait CheckpointStore: Send + Sync {
     fn compare_and_swap(&self, expected: Option<&[u8]>, new: &[u8]) -> Result<Swap, StoreError>;
 }
 
+/// An object of a bucket, whoever put it there.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ObjectName {
+    /// The bucket.
+    pub bucket: String,
+    /// Any key that S3 allows.
+    pub key: String,
+    /// One version of it, where the bucket keeps versions.
+    pub version: Option<String>,
+}
+
+/// What a listing says of an object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// Objects of any bucket under any key, which others put there for keytrail to read.
+///
+/// Consistency: as for [`BlobStore`]. Durability and retention: those of whoever owns the bucket. Idempotency: every call
+/// can be repeated. Retries: the adapter for seconds; callers do not. An attacker who controls it can withhold and give
+/// other bytes: an input is named in the log by the hash of what was read.
+pub trait RawObjects: Send + Sync {
+    /// Opens an object for ranged reads, or `None`.
+    fn open(&self, name: &ObjectName) -> Result<Option<Box<dyn BlobRead>>, StoreError>;
+
+    /// Hands out what is listed below a prefix, in the order of keys, until `each` fails.
+    fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        each: &mut dyn FnMut(ListedObject) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
+    /// Marks an object as taken in, so that the owner of the bucket may let it expire.
+    fn mark_taken(&self, name: &ObjectName) -> Result<(), StoreError>;
+}
+
+/// Outcome of starting a piece of work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Started {
+    /// It was started.
+    New,
+    /// Work of that name was started before, and is not started twice.
+    Before,
+}
+
+/// Starts executions of state machines.
+///
+/// Consistency: a name is started once, as far as the service remembers it (90 days; machines of the express kind:
+/// never, the same name starts again). Durability: none that can be relied on: an execution that was started may vanish,
+/// which the sweep makes harmless. Idempotency: whoever runs the work can run it twice. Retries: the adapter for seconds.
+/// An attacker who controls it can withhold work, and start any that its rights allow.
+pub trait Workflow: Send + Sync {
+    /// Starts the machine (its ARN) with a JSON input of at most 256 KiB, under a name of at most 80 of `[A-Za-z0-9_-]`.
+    fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, StoreError>;
+}
+
+/// A message of a queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// What it says.
+    pub body: String,
+    /// What [`Queue::done`] takes.
+    pub receipt: String,
+}
+
+/// A queue that delivers at least once.
+///
+/// Consistency: none; messages come in any order, and may come again. Durability: a message stays until it is done, or the
+/// queue's retention ends. Idempotency: every call can be repeated. Retries: the adapter for seconds. An attacker who
+/// controls it can withhold, repeat and forge messages.
+pub trait Queue: Send + Sync {
+    /// Takes up to so many messages (at most 10); they are hidden from others for the queue's time.
+    fn receive(&self, max: usize) -> Result<Vec<Message>, StoreError>;
+
+    /// Takes a message out of the queue for good.
+    fn done(&self, receipt: &str) -> Result<(), StoreError>;
+}
+
 /// Signs checkpoints with Ed25519 (RFC 8032).
 ///
 /// Deterministic: the same message gives the same signature. Retries: the adapter for seconds. An
