@@ -54,6 +54,8 @@ pub struct Archiver<'a> {
     /// Size of the log up to which that is kept in `state/`.
     remembered: u64,
     copies: HashMap<u32, Copies>,
+    /// Records of an input before this offset are archived.
+    archived_to: HashMap<u32, u64>,
     parts: BTreeMap<u32, InputItem>,
     head: Option<Checkpoint>,
     tally: Tally,
@@ -94,8 +96,9 @@ impl<'a> Archiver<'a> {
             readable: recovered.readable,
             pending: Detail { quarantine: recovered.unsealed, version: 1, ..Detail::default() },
             copies: HashMap::new(),
+            archived_to: HashMap::new(),
             parts: BTreeMap::new(),
-            head: Some(recovered.head),
+            head: recovered.head,
             tally: Tally::new(inputs),
             rejected: BTreeMap::new(),
             reads: HashMap::new(),
@@ -110,6 +113,11 @@ impl<'a> Archiver<'a> {
     /// Takes the records of a batch. Rejected ones are durable in quarantine on return.
     pub fn add(&mut self, mut records: Normalized) -> Result<(), Fatal> {
         let read = (records.rows.len() + records.rejects.len()) as u64;
+        if self.is_archived(&records) {
+            *self.reads.entry(records.input).or_default() += read;
+            self.number_copies(records.input, &mut records.rows);
+            return Ok(());
+        }
         if self.replayed[records.input as usize] {
             // What is refused again stays in the entry that it came from.
             *self.reads.entry(records.input).or_default() += records.rows.len() as u64;
@@ -138,6 +146,18 @@ impl<'a> Archiver<'a> {
         self.sorter.push(records.rows, &mut |partition, rows| {
             sink.append(partition, rows, now, inputs, readable, tally)
         })
+    }
+
+    /// Records of an input before this offset were archived by an earlier call, and are passed over: whole batches
+    /// alone, since those that are there twice are found as such.
+    pub fn pass_over(&mut self, input: u32, offset: u64) {
+        self.archived_to.insert(input, offset);
+    }
+
+    fn is_archived(&self, records: &Normalized) -> bool {
+        let Some(to) = self.archived_to.get(&records.input) else { return false };
+        let rows = records.rows.heads().iter().map(|head| head.offset);
+        rows.chain(records.rejects.iter().map(|r| r.offset)).all(|offset| offset < *to)
     }
 
     fn quarantine(&mut self, input: u32, rejects: &[Rejected]) -> Result<(), Fatal> {
@@ -327,6 +347,23 @@ impl<'a> Archiver<'a> {
 
     /// Makes everything so far durable and provable; returns the log's size. Nothing new, no new leaf.
     pub fn seal(&mut self) -> Result<u64, Fatal> {
+        let manifests = self.stage()?;
+        if manifests.is_empty() {
+            return Ok(self.readable.size);
+        }
+        let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
+        let head = self.trail.log().append(Some(self.readable.size), &entries)?;
+        let first = head.size - entries.len() as u64;
+        self.head = Some(head);
+        for (leaf, manifest) in (first..).zip(manifests) {
+            self.readable.add(leaf, manifest)?;
+        }
+        self.sink.sealed();
+        Ok(self.readable.size)
+    }
+
+    /// Makes everything so far durable; the manifests that say so are to be sealed. Nothing new, no manifest.
+    pub fn stage(&mut self) -> Result<Vec<Manifest>, Fatal> {
         let now = self.trail.clock.now();
         let (sink, inputs, readable) = (&mut self.sink, &self.inputs, &self.readable);
         let tally = &mut self.tally;
@@ -336,21 +373,17 @@ impl<'a> Archiver<'a> {
         self.unsealed_bytes = 0;
         self.pending.inputs.extend(std::mem::take(&mut self.parts).into_values());
         if staged.is_empty() && self.pending.inputs.is_empty() && self.pending.quarantine.is_empty() {
-            return Ok(self.readable.size);
+            return Ok(Vec::new());
         }
         self.sink.judge(&staged, &self.readable, &mut self.tally)?;
         self.pending.runs = self.sink.take_runs();
         add_runs(&mut self.taken.sequences, &self.pending.runs);
-        let manifests = self.put(staged, now)?;
-        let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
-        let head = self.trail.log().append(&entries)?;
-        let first = head.size - entries.len() as u64;
-        self.head = Some(head);
-        for (leaf, manifest) in (first..).zip(manifests) {
-            self.readable.add(leaf, manifest)?;
-        }
-        self.sink.sealed();
-        Ok(self.readable.size)
+        self.put(staged, now)
+    }
+
+    /// What became of all records, and what is known of the trail.
+    pub fn end(self) -> (Counts, BTreeMap<String, Counts>, Readable, TakenIn) {
+        (self.tally.total(), self.tally.sources(), self.readable, self.taken)
     }
 
     /// Compacts what is sealed, where it pays. Call it after [`seal`](Self::seal).

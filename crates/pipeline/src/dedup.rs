@@ -10,7 +10,6 @@ use std::io;
 use std::sync::Arc;
 
 use keytrail_archive::{Entries, ReadAt, UidIndex};
-use keytrail_model::row::Head;
 use keytrail_model::{Fatal, Hash, Partition, Uid};
 use keytrail_normalize::Masker;
 use keytrail_ports::BlobStore;
@@ -94,28 +93,24 @@ impl<'a> Dedup<'a> {
     }
 
     /// Judges a row of the partition that was entered last, and notes it if it is new.
-    pub fn judge(&mut self, partition: &Partition, head: &Head) -> Result<Verdict, Fatal> {
+    pub fn judge(&mut self, partition: &Partition, group: u64, uid: &Uid) -> Result<Verdict, Fatal> {
         let fresh = match self.fresh.get_mut(partition) {
             Some(entries) => entries,
             None => self.fresh.entry(partition.clone()).or_default(),
         };
-        let mut found = fresh.find(head.group, &head.uid);
+        let mut found = fresh.find(group, uid);
         if let Some((_, _, indexes)) = self.sealed.last() {
             for index in indexes {
                 if found.same {
                     break;
                 }
-                found.merge(
-                    index
-                        .find(head.group, &head.uid)
-                        .map_err(|e| objects::at(&index_key(index.object()), e))?,
-                );
+                found.merge(index.find(group, uid).map_err(|e| objects::at(&index_key(index.object()), e))?);
             }
         }
         if found.same {
             return Ok(Verdict::Duplicate);
         }
-        fresh.insert(head.group, &head.uid);
+        fresh.insert(group, uid);
         Ok(if found.others.is_empty() { Verdict::New } else { Verdict::Shares(found.others) })
     }
 

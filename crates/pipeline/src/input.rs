@@ -7,6 +7,7 @@
 //! What cannot be read is no error of the run: it leaves as one bad frame with its reason, as a record
 //! that cannot be read does.
 
+mod blob;
 mod complete;
 mod compression;
 pub mod part;
@@ -26,8 +27,11 @@ use std::sync::atomic::AtomicBool;
 use keytrail_model::{Fatal, Hash, Reject, Rejection};
 pub use keytrail_normalize::framing::Limits as FramingLimits;
 use keytrail_normalize::framing::{self, Frame, Splitter};
+use keytrail_ports::{BlobRead, ObjectName};
 
 use crate::config::DeclaredSource;
+pub use blob::Blob;
+use blob::Interrupted;
 use compression::{Compression, decoder, inflate_at_once};
 use raw::Raw;
 use stdin::Stdin;
@@ -48,6 +52,9 @@ pub struct Input {
     pub declared: Option<Arc<DeclaredSource>>,
 }
 
+/// Stands before the version in the name of an object of a bucket.
+pub(crate) const OBJECT_VERSION: &str = "?versionId=";
+
 /// Where an input's bytes are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Source {
@@ -57,6 +64,8 @@ pub enum Source {
     Stdin,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// An object of a store; `None` where there is none of that name.
+    Blob(Option<Blob>),
     /// A quarantine entry, whose key is the input's name: it is tried again. It is loaded when its turn
     /// comes, so that all of them can be given at once.
     Quarantine,
@@ -67,6 +76,13 @@ impl Input {
     pub fn path(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         Self { name: printable(&path), source: Source::Path(path), declared: None }
+    }
+
+    /// An object that was opened, or is not there.
+    pub fn object(name: &ObjectName, opened: Option<Box<dyn BlobRead>>) -> Self {
+        let version = name.version.as_deref().map_or_else(String::new, |v| format!("{OBJECT_VERSION}{v}"));
+        let source = Source::Blob(opened.map(Blob::new));
+        Self { name: format!("s3://{}/{}{version}", name.bucket, name.key), source, declared: None }
     }
 
     /// A quarantine entry, by its key.
@@ -133,18 +149,23 @@ pub fn read(
     stop: &AtomicBool,
     sink: &mut dyn Sink,
 ) -> Result<InputSummary, Fatal> {
-    let stopped = Cell::new(false);
-    let mut frames = Frames { name: &input.name, sink, failed: None, stopped: Some(&stopped) };
+    let interrupted = Interrupted::default();
+    let stopped = &interrupted.stopped;
+    let mut frames = Frames { name: &input.name, sink, failed: None, stopped: Some(stopped) };
     let opened: io::Result<Box<dyn Read + '_>> = match &input.source {
         Source::Path(path) => open(path).map(|f| Box::new(f) as _),
-        Source::Stdin => Ok(Box::new(Stdin { stop, stopped: &stopped })),
+        Source::Stdin => Ok(Box::new(Stdin { stop, stopped })),
         Source::Bytes(bytes) => Ok(Box::new(&bytes[..])),
+        Source::Blob(Some(blob)) => Ok(Box::new(blob::Reader::new(blob, &interrupted))),
+        Source::Blob(None) => Err(io::Error::other("there is no such object")),
         Source::Quarantine => Err(io::Error::other("expected the bytes of the quarantine entry")),
     };
     let summary = read_from(opened, limits, buffers, &mut frames);
     match frames.failed {
         Some(fatal) => Err(fatal),
-        None if stopped.get() => Err(Fatal::new(STOPPED, "asked to stop")),
+        None if stopped.get() => {
+            Err(interrupted.failed.take().unwrap_or_else(|| Fatal::new(STOPPED, "asked to stop")))
+        }
         None => Ok(summary),
     }
 }

@@ -25,6 +25,7 @@ pub mod input;
 mod lineage;
 mod object_check;
 pub mod objects;
+pub mod pending;
 pub mod quarantine;
 #[cfg(feature = "sql")]
 pub mod query;
@@ -40,6 +41,7 @@ pub mod seal;
 pub mod sequence;
 mod sink;
 pub mod sources;
+pub mod staging;
 pub mod tables;
 mod tagged;
 mod taken;

@@ -22,8 +22,8 @@ use crate::trail::Trail;
 /// A trail that is ready for new rows.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// The log's head.
-    pub head: Checkpoint,
+    /// The log's head; `None` before there is a log.
+    pub head: Option<Checkpoint>,
     /// What is sealed.
     pub readable: Readable,
     /// Inputs and quarantine entries that are sealed, or will be by this run's first manifest.
@@ -64,7 +64,7 @@ pub(crate) fn recover(trail: &Trail<'_>) -> Result<Recovered, Fatal> {
     // They are sealed by this run: reading their input again names them no second time.
     taken.quarantine.extend(unsealed.iter().map(|q| q.key.clone()));
     trail.store.delete(CLEAN)?;
-    Ok(Recovered { head, readable, taken, remembered, unsealed })
+    Ok(Recovered { head: Some(head), readable, taken, remembered, unsealed })
 }
 
 /// Marks the end of a run that left nothing unsealed.

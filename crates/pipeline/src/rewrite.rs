@@ -11,6 +11,7 @@
 //! sealed; and nothing is deleted before the log has it. Killed at any point, the next start deletes what
 //! the log does not name: the new object before the seal, the old ones after it.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use keytrail_archive::kept::{self, Kept, Origin};
 use keytrail_archive::{
     Batch, Digests, Finished, ObjectReader, ObjectWriter, Projection, Selection, Sorter, StoredRow,
 };
-use keytrail_model::manifest::{Decision, DroppedRow, ManifestKind, RowRun};
+use keytrail_model::manifest::{Decision, DroppedRow, ManifestKind, ObjectRef, RowRun, RowsRef};
 use keytrail_model::merkle::{RootBuilder, leaf_hash};
 use keytrail_model::row::Row;
 use keytrail_model::{Detail, Fatal, Hash, Manifest, Partition, RowBuffer, Timestamp, Uid};
@@ -128,6 +129,33 @@ impl<'a> Rewriter<'a> {
             return Ok(None);
         }
         self.put(output, kind, std::slice::from_ref(input), Some(decision)).map(Some)
+    }
+
+    /// An object of new rows with those of another that is not sealed yet, but for these. It is in the store on return.
+    pub fn without(
+        &self,
+        partition: &Partition,
+        input: &SealedObject,
+        uids: &HashSet<Uid>,
+    ) -> Result<(ObjectRef, RowsRef), Fatal> {
+        let dataset = dataset(partition)?;
+        let key = &input.object.key;
+        let mut output = self.output(partition, std::slice::from_ref(input))?;
+        let mut scratch = Vec::new();
+        self.read(input, &mut |batch| {
+            let mut rows = RowBuffer::new();
+            for stored in batch.rows().filter(|row| !uids.contains(&row.uid)) {
+                let origin = Origin { input: 0, row: stored.number };
+                let head =
+                    kept::head(&stored, dataset, partition.day, origin).map_err(|e| objects::at(key, e))?;
+                kept::pack(&mut rows, &head, &stored, &mut scratch);
+            }
+            output.append(&rows.rows().collect::<Vec<_>>())
+        })?;
+        let Finished { object, rows, out: _ } = output.writer.finish()?;
+        let staged = Staged { object, rows, partition: partition.clone(), path: output.path };
+        let object = objects::put(self.trail.store, &staged, &[])?;
+        Ok((object, staged.rows))
     }
 
     /// Hands out the rows of an object, which has to be what was sealed.
@@ -313,7 +341,7 @@ pub(crate) fn is_damage(e: &Fatal) -> bool {
 /// Seals manifests that retire objects, and deletes these.
 fn seal(trail: &Trail<'_>, readable: &mut Readable, manifests: Vec<Manifest>) -> Result<(), Fatal> {
     let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
-    let first = trail.log().append(&entries)?.size - entries.len() as u64;
+    let first = trail.log().append(Some(readable.size), &entries)?.size - entries.len() as u64;
     let mut retired: Vec<u64> = manifests.iter().flat_map(|m| &m.replaces).copied().collect();
     retired.sort_unstable();
     let is_retired = |o: &&SealedObject| retired.binary_search(&o.leaf).is_ok();

@@ -27,6 +27,9 @@ pub const LOG: &str = "log/";
 /// Key of the lock checkpoint, for the [`CheckpointStore`] that keeps it.
 pub const LOCK: &str = "log-staging/lock";
 
+/// Code of the error of an append that was made for a smaller log.
+pub const MOVED: &str = "Retryable.LogMoved";
+
 /// Every lost swap is another sealer's progress; one that loses that often gives up.
 const MAX_ATTEMPTS: u32 = 1_000;
 
@@ -74,15 +77,27 @@ impl Log<'_> {
         Err(busy())
     }
 
+    /// The head that is published: readers have all of its files. `None`: there is no log yet. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover).
+    pub fn published(&self) -> Result<Option<Checkpoint>, Fatal> {
+        let key = format!("{LOG}{CHECKPOINT}");
+        let Some(bytes) = self.store.get(&key)? else { return Ok(None) };
+        Ok(Some(self.head(&key, bytes)?.checkpoint))
+    }
+
     /// Appends entries (at most 65,535 bytes each), and returns once they are in the log for good. They are
     /// the last ones of the checkpoint that is returned: the first has the index `size - entries.len()`.
     ///
-    /// After an error they may be in the log or not; whoever wants to try again looks there first. A lost
-    /// race is no error: the same entries go onto the new head.
+    /// They go onto a log of the size `onto`, which they were made for; without it onto any, and a lost race is no
+    /// error then: the same entries go onto the new head. After another error they may be in the log or not; whoever
+    /// wants to try again looks there first.
     ///
     /// # Errors
     /// As [`recover`](Self::recover); `Fatal.LogEntry`: an entry is too long, and none was appended.
-    pub fn append(&self, entries: &[Vec<u8>]) -> Result<Checkpoint, Fatal> {
+    /// [`MOVED`]: the log has another size, and none was appended.
+    pub fn append(&self, onto: Option<u64>, entries: &[Vec<u8>]) -> Result<Checkpoint, Fatal> {
         if entries.is_empty() {
             return self.recover();
         }
@@ -92,6 +107,10 @@ impl Log<'_> {
                 Some(head) => (head.checkpoint.size, head.checkpoint.root),
                 None => (0, Edge::new().root()),
             };
+            if let Some(onto) = onto.filter(|onto| *onto != size) {
+                let why = format!("the log has {size} entries, expected {onto}: another sealer went on");
+                return Err(Fatal::new(MOVED, why));
+            }
             let built = self.tiles(|read| append(size, &root, read, entries.iter().map(Vec::as_slice)));
             let appended = match built {
                 Ok(appended) => appended,
@@ -144,12 +163,12 @@ impl Log<'_> {
     /// The head as the lock checkpoint has it, after steps 3 to 5.
     fn settled(&self) -> Result<Option<Head>, Fatal> {
         if let Some(bytes) = self.lock.read()? {
-            return self.settle(self.head(bytes)?).map(Some);
+            return self.settle(self.head(LOCK, bytes)?).map(Some);
         }
         let files = self.store.list(LOG)?;
         // One may have been made in between.
         if let Some(bytes) = self.lock.read()? {
-            return self.settle(self.head(bytes)?).map(Some);
+            return self.settle(self.head(LOCK, bytes)?).map(Some);
         }
         match files.first() {
             None => Ok(None),
@@ -179,7 +198,7 @@ impl Log<'_> {
                 return Ok(head);
             }
             // What failed on an older head may be because of the newer one.
-            let next = self.head(now)?;
+            let next = self.head(LOCK, now)?;
             if next.checkpoint.size <= head.checkpoint.size && next.checkpoint != head.checkpoint {
                 return Err(fork(&format!("`{LOCK}`, before"), &head.checkpoint, "now", &next.checkpoint));
             }
@@ -282,10 +301,10 @@ impl Log<'_> {
         }
     }
 
-    fn head(&self, bytes: Vec<u8>) -> Result<Head, Fatal> {
+    fn head(&self, key: &str, bytes: Vec<u8>) -> Result<Head, Fatal> {
         let keys = self.keys()?;
         let checkpoint = Checkpoint::open(&bytes, &keys.iter().collect::<Vec<_>>())
-            .map_err(|why| Fatal::new("Fatal.LogKey", format!("`{LOCK}`: {why}")))?;
+            .map_err(|why| Fatal::new("Fatal.LogKey", format!("`{key}`: {why}")))?;
         Ok(Head { checkpoint, bytes })
     }
 

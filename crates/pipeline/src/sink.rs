@@ -123,7 +123,11 @@ impl<'a> Sink<'a> {
             let source = tally.source(row.head.input, format);
             let counts = tally.of(source);
             let copy = new.last().is_some_and(|r| r.head.uid == row.head.uid);
-            let verdict = if copy { Verdict::Duplicate } else { self.dedup.judge(partition, row.head)? };
+            let verdict = if copy {
+                Verdict::Duplicate
+            } else {
+                self.dedup.judge(partition, row.head.group, &row.head.uid)?
+            };
             match verdict {
                 Verdict::Duplicate => {
                     counts.duplicates += 1;

@@ -1,5 +1,5 @@
-//! Where a source's logs are: a file, a folder with all below it, or a glob. Which files lie there, and
-//! whether two locations can have files in common.
+//! Where a source's logs are: a file, a folder with all below it, a glob, or objects of a bucket
+//! (`s3://bucket/prefix`). Which files lie there, and whether two locations can have files in common.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
-use crate::input::{self, Input};
+use crate::input::{self, Input, OBJECT_VERSION};
 
 /// As [`glob::glob`] matches: `*` stays in its folder.
 const MATCHING: MatchOptions = MatchOptions {
@@ -15,6 +15,9 @@ const MATCHING: MatchOptions = MatchOptions {
     require_literal_separator: true,
     require_literal_leading_dot: false,
 };
+
+/// What the location of objects of a bucket begins with.
+const BUCKET: &str = "s3://";
 
 /// A declared location.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,7 +48,8 @@ impl Location {
                 .map_err(|e| format!("`{text}` is no glob: {} at its character {}", e.msg, e.pos))?;
         }
         let base = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
-        let parts = if text.starts_with('/') { Vec::new() } else { literal(&base.to_string_lossy()) };
+        let whole = text.starts_with('/') || text.starts_with(BUCKET);
+        let parts = if whole { Vec::new() } else { literal(&base.to_string_lossy()) };
         Ok(Self { text: text.to_owned(), folder: folder.to_path_buf(), parts: pattern(parts, text) })
     }
 
@@ -59,8 +63,11 @@ impl Location {
         self.folder.join(&self.text)
     }
 
-    /// The files that lie there now, in byte order of their paths; none where there is nothing yet.
+    /// The files that lie there now, in byte order of their paths; none where there is nothing yet, or objects of a bucket.
     pub fn inputs(&self) -> Vec<Input> {
+        if self.text.starts_with(BUCKET) {
+            return Vec::new();
+        }
         let path = self.path();
         if !self.is_glob() {
             return if path.exists() { input::below(&path, &|_| false) } else { Vec::new() };
@@ -82,6 +89,14 @@ impl Location {
     /// # Errors
     /// The current folder cannot be told.
     pub fn place(&self) -> io::Result<Place> {
+        if self.text.starts_with(BUCKET) {
+            let glob = || Pattern::new(&self.text).map_err(io::Error::other);
+            let path = || PathBuf::from(&self.text);
+            return Ok(match has_magic(&self.text) {
+                true => Place::Glob(glob()?, glob()?),
+                false => Place::Path(path(), path()),
+            });
+        }
         let whole = self.path();
         if !self.is_glob() {
             return Ok(Place::Path(std::path::absolute(&whole)?, real(&whole)?));
@@ -158,6 +173,12 @@ impl File {
     /// The file at a path.
     pub fn at(path: &Path) -> io::Result<Self> {
         Ok(Self { written: std::path::absolute(path)?, real: real(path)? })
+    }
+
+    /// The object of that name, whatever its version.
+    pub fn object(name: &str) -> Self {
+        let name = PathBuf::from(name.split(OBJECT_VERSION).next().unwrap_or_default());
+        Self { written: name.clone(), real: name }
     }
 }
 

@@ -45,8 +45,11 @@ pub fn claim(inputs: &mut [Input], sources: &[Arc<DeclaredSource>]) -> Result<()
         }
     }
     for input in inputs.iter_mut().filter(|_| !places.is_empty()) {
-        let Source::Path(path) = &input.source else { continue };
-        let file = File::at(path).map_err(lost)?;
+        let file = match &input.source {
+            Source::Path(path) => File::at(path).map_err(lost)?,
+            Source::Blob(_) => File::object(&input.name),
+            _ => continue,
+        };
         for (source, _) in places.iter().filter(|(_, place)| place.holds(&file)) {
             if let Some(other) = input.declared.as_ref().filter(|other| other.name != source.name) {
                 return Err(Fatal::new(

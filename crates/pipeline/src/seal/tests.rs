@@ -60,7 +60,7 @@ fn an_append_leaves_a_log_and_nothing_else() {
     assert_eq!(store.list("").unwrap(), ["log/checkpoint"]);
     let mut size = 0;
     for (i, n) in [1, 254, 1, 1, 255, 600, 3].into_iter().enumerate() {
-        let head = log.append(&batch(&i.to_string(), n)).unwrap();
+        let head = log.append(None, &batch(&i.to_string(), n)).unwrap();
         size += n as u64;
         assert_eq!(head.size, size);
         assert_eq!(log.recover().unwrap(), head);
@@ -76,7 +76,7 @@ fn an_append_leaves_a_log_and_nothing_else() {
     })
     .unwrap();
     assert_eq!(some, [254, 255, 256, 257]);
-    assert_eq!(log.append(&[]).unwrap().size, size);
+    assert_eq!(log.append(None, &[]).unwrap().size, size);
 }
 
 /// Every write of a series of appends fails in every way; then a new process goes on.
@@ -98,7 +98,7 @@ fn killed_at_every_write() {
             let mut failed = Vec::new();
             for (i, n) in sizes.into_iter().enumerate() {
                 let new = batch(&i.to_string(), n);
-                match log.append(&new) {
+                match log.append(None, &new) {
                     Ok(_) => acknowledged.extend(new),
                     Err(e) => {
                         assert!(e.code.starts_with("Retryable."), "{e}");
@@ -116,7 +116,7 @@ fn killed_at_every_write() {
                 assert!(n == 0 || n == new.len(), "{what}: half a batch");
                 // What is not there is appended again.
                 if n == 0 {
-                    after.append(new).unwrap();
+                    after.append(None, new).unwrap();
                 }
             }
             let there = entries(&store, &keys);
@@ -152,7 +152,7 @@ fn a_swap_that_lies_doubles_nothing() {
             if self.once.swap(true, std::sync::atomic::Ordering::SeqCst) {
                 return Ok(done);
             }
-            self.other.append(&batch("other", 5)).unwrap();
+            self.other.append(None, &batch("other", 5)).unwrap();
             self.answer.clone()
         }
     }
@@ -160,9 +160,9 @@ fn a_swap_that_lies_doubles_nothing() {
         let (store, lock, signer) =
             (MemoryStore::new(), MemoryCheckpoint::new(), MemorySigner::new(ORIGIN, 1));
         let other = Log { store: &store, lock: &lock, signers: &[&signer], origin: ORIGIN };
-        other.append(&batch("first", 2)).unwrap();
+        other.append(None, &batch("first", 2)).unwrap();
         let lies = Lies { inner: &lock, other, answer, once: false.into() };
-        let head = Log { lock: &lies, ..other }.append(&batch("mine", 3)).unwrap();
+        let head = Log { lock: &lies, ..other }.append(None, &batch("mine", 3)).unwrap();
         assert_eq!(head.size, 5);
         let there = entries(&store, &LogKeys::of(verifier(&signer)));
         assert_eq!((there.len(), there.values().max()), (10, Some(&1)));
@@ -177,7 +177,8 @@ fn race(store: &(dyn BlobStore + Sync), lock: &(dyn CheckpointStore + Sync), eac
         let seal = |who: usize| {
             move || {
                 let log = Log { store, lock, signers: &[signer], origin: ORIGIN };
-                let one = |i: usize| log.append(&batch(&format!("{who}/{i}"), 1 + (who * 7 + i * 13) % 40));
+                let one =
+                    |i: usize| log.append(None, &batch(&format!("{who}/{i}"), 1 + (who * 7 + i * 13) % 40));
                 (0..each).map(|i| one(i).unwrap()).collect::<Vec<_>>()
             }
         };
@@ -232,7 +233,7 @@ fn the_living_clean_up_after_the_dead() {
                     );
                     let log = Log { store: &store, lock: &lock, signers: &[signer], origin: ORIGIN };
                     let mut i = 0;
-                    while log.append(&batch(&format!("{who}/{i}"), 20)).is_ok() {
+                    while log.append(None, &batch(&format!("{who}/{i}"), 20)).is_ok() {
                         i += 1;
                     }
                 });
@@ -240,12 +241,12 @@ fn the_living_clean_up_after_the_dead() {
             s.spawn(move || {
                 let log = Log { store, lock, signers: &[signer], origin: ORIGIN };
                 for i in 0..10 {
-                    log.append(&batch(&format!("living/{i}"), 20)).unwrap();
+                    log.append(None, &batch(&format!("living/{i}"), 20)).unwrap();
                 }
             });
         });
         let log = Log { store: &store, lock: &lock, signers: &[&signer], origin: ORIGIN };
-        log.append(&batch("last", 1)).unwrap();
+        log.append(None, &batch("last", 1)).unwrap();
         let there = entries(&store, &LogKeys::of(verifier(&signer)));
         assert!(there.values().all(|n| *n == 1));
         assert_eq!(there.keys().filter(|e| e.starts_with(b"living/")).count(), 200);
@@ -257,7 +258,9 @@ fn keys_rotate() {
     let (store, lock) = (MemoryStore::new(), MemoryCheckpoint::new());
     let (old, new) = (MemorySigner::new(ORIGIN, 1), MemorySigner::new(ORIGIN, 2));
     let with = |signers: &[&dyn Signer], name: &str| {
-        Log { store: &store, lock: &lock, signers, origin: ORIGIN }.append(&batch(name, 10)).map(|h| h.size)
+        Log { store: &store, lock: &lock, signers, origin: ORIGIN }
+            .append(None, &batch(name, 10))
+            .map(|h| h.size)
     };
     let mut keys = LogKeys::of(verifier(&old));
     assert_eq!(with(&[&old], "old").unwrap(), 10);
@@ -280,7 +283,7 @@ fn keys_rotate() {
 fn two_entries() -> (MemoryStore, MemoryCheckpoint, MemorySigner) {
     let parts = (MemoryStore::new(), MemoryCheckpoint::new(), MemorySigner::new(ORIGIN, 1));
     let log = Log { store: &parts.0, lock: &parts.1, signers: &[&parts.2], origin: ORIGIN };
-    log.append(&batch("a", 2)).unwrap();
+    log.append(None, &batch("a", 2)).unwrap();
     parts
 }
 
@@ -289,14 +292,14 @@ fn a_fork_is_fatal() {
     let (store, lock, signer) = two_entries();
     let fatal = |store: &MemoryStore, lock: &MemoryCheckpoint| {
         let log = Log { store, lock, signers: &[&signer], origin: ORIGIN };
-        let e = log.append(&batch("x", 1)).unwrap_err();
+        let e = log.append(None, &batch("x", 1)).unwrap_err();
         assert_eq!(log.recover().unwrap_err(), e);
         e
     };
     // The published head is of another tree of the same size.
     let (other, other_lock) = (MemoryStore::new(), MemoryCheckpoint::new());
     let log = Log { store: &other, lock: &other_lock, signers: &[&signer], origin: ORIGIN };
-    log.append(&batch("b", 2)).unwrap();
+    log.append(None, &batch("b", 2)).unwrap();
     let good = store.get("log/checkpoint").unwrap().unwrap();
     store.replace("log/checkpoint", &other.get("log/checkpoint").unwrap().unwrap()).unwrap();
     let e = fatal(&store, &lock);
@@ -305,7 +308,9 @@ fn a_fork_is_fatal() {
     store.replace("log/checkpoint", &good).unwrap();
     // The lock was set back.
     let older = lock.read().unwrap().unwrap();
-    Log { store: &store, lock: &lock, signers: &[&signer], origin: ORIGIN }.append(&batch("c", 2)).unwrap();
+    Log { store: &store, lock: &lock, signers: &[&signer], origin: ORIGIN }
+        .append(None, &batch("c", 2))
+        .unwrap();
     let newest = lock.read().unwrap().unwrap();
     lock.compare_and_swap(Some(&newest), &older).unwrap();
     assert_eq!(fatal(&store, &lock).code, "Fatal.LogFork");
@@ -327,7 +332,7 @@ fn damage_is_fatal_and_not_built_on() {
         store.replace(path, &bytes).unwrap();
         let before = lock.read().unwrap();
         let log = Log { store: &store, lock: &lock, signers: &[&signer], origin: ORIGIN };
-        let e = log.append(&batch("x", 1)).unwrap_err();
+        let e = log.append(None, &batch("x", 1)).unwrap_err();
         assert_eq!(e.code, "Fatal.LogDamaged", "{path}: {e}");
         assert!(e.message.contains(path.trim_start_matches("log/")), "{path}: {e}");
         assert_eq!(lock.read().unwrap(), before);
@@ -342,7 +347,9 @@ fn a_staged_object_is_checked() {
     let faults = Faults::new(2, Fault::KilledAfter);
     let (s, l) =
         (Faulty::new(&store as &dyn BlobStore, &faults), Faulty::new(&lock as &dyn CheckpointStore, &faults));
-    Log { store: &s, lock: &l, signers: &[&signer], origin: ORIGIN }.append(&batch("a", 2)).unwrap_err();
+    Log { store: &s, lock: &l, signers: &[&signer], origin: ORIGIN }
+        .append(None, &batch("a", 2))
+        .unwrap_err();
     let key = store.list("log-staging/").unwrap().remove(0);
     let good = store.get(&key).unwrap().unwrap();
     let mut bad = good.clone();
@@ -363,9 +370,9 @@ fn a_staged_object_is_checked() {
 fn a_long_entry_is_refused_whole() {
     let (store, lock, signer) = two_entries();
     let log = Log { store: &store, lock: &lock, signers: &[&signer], origin: ORIGIN };
-    let e = log.append(&[vec![1; 65_535], vec![1; 65_536]]).unwrap_err();
+    let e = log.append(None, &[vec![1; 65_535], vec![1; 65_536]]).unwrap_err();
     assert_eq!(e.to_string(), "Fatal.LogEntry: entry 1 has 65536 bytes, a log entry has at most 65535");
-    assert_eq!(log.append(&[vec![1; 65_535]]).unwrap().size, 3);
+    assert_eq!(log.append(None, &[vec![1; 65_535]]).unwrap().size, 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod index;
 mod memory;
+mod pending;
 mod rewrite;
 mod run;
 mod start;

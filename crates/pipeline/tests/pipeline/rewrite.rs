@@ -91,7 +91,7 @@ pub fn forge(trail: &Memory, change: impl FnOnce(&mut Vec<Manifest>, &MemoryStor
     change(&mut manifests, &forged.store);
     let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
     let log = Log { store: &forged.store, lock: &forged.lock, signers: &[&forged.signer], origin: ORIGIN };
-    log.append(&entries).unwrap();
+    log.append(None, &entries).unwrap();
     forged
 }
 

@@ -104,7 +104,7 @@ fn append(trail: &Memory, other: &Memory, manifest: &Manifest) {
     for key in [&manifest.detail.key, &manifest.object.as_ref().unwrap().key] {
         trail.store.replace(key, &other.store.get(key).unwrap().unwrap()).unwrap();
     }
-    trail.with(&trail.store, &trail.lock, |t| t.log().append(&[manifest.to_bytes()])).unwrap();
+    trail.with(&trail.store, &trail.lock, |t| t.log().append(None, &[manifest.to_bytes()])).unwrap();
 }
 
 /// Two writers archived the same events before either was sealed.

@@ -1,0 +1,487 @@
+//! Where archiving and sealing are two processes, and several archive at once: the path as Lambdas take it.
+//!
+//! What it is: [`archive`] makes the objects of a batch and leaves what is to be sealed of it, its *pending batch*
+//! (`state/pending/<time>-<hash>`); [`seal`] appends pending batches to the log, one sealer's turn after the other's. What it
+//! is not: another way to archive: both are [`crate::run()`] cut in two.
+//!
+//! Two who archive the same events do not see each other's. Sealing does: it judges each row inside its partition, by uid
+//! against what is sealed and what it is about to seal, and writes an object again without the rows that are there
+//! already. So the sealed log never holds an event twice, however often its input was delivered. What is killed between
+//! two writes is finished by the next sealer: a batch stays pending until all of it is done.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keytrail_archive::{Projection, Selection};
+use keytrail_ledger::Checkpoint;
+use keytrail_model::manifest::ManifestKind;
+use keytrail_model::{Counts, Day, Detail, Fatal, Hash, Manifest, Partition, Uid};
+use keytrail_ports::ObjectName;
+use serde::{Deserialize, Serialize};
+
+use crate::archiver::Archiver;
+use crate::dedup::{Dedup, Verdict};
+use crate::ingest::{Reading, Step, ingest};
+use crate::input::{Input, STOPPED};
+use crate::readable::{Readable, SealedObject, TakenIn, sealed_detail};
+use crate::recover::Recovered;
+use crate::rewrite::Rewriter;
+use crate::run::Options;
+use crate::seal::MOVED;
+use crate::trail::Trail;
+use crate::{objects, tagged, taken};
+
+/// Where pending batches are, in the order in which they are sealed.
+pub const PENDING: &str = "state/pending/";
+
+const TAG_DOMAIN: &[u8] = b"keytrail/pending/1\n";
+
+/// Batches that become one append to the log.
+const BATCHES_AT_ONCE: usize = 256;
+
+/// How often a seal begins again because another sealer went on.
+const ATTEMPTS: u32 = 5;
+
+/// An object that keytrail reads: what state machines and queues carry of it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawObject {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+    /// Its version, where the bucket keeps versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its size in bytes, as far as it is known.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+impl RawObject {
+    /// Its name.
+    pub fn name(&self) -> ObjectName {
+        ObjectName { bucket: self.bucket.clone(), key: self.key.clone(), version: self.version.clone() }
+    }
+}
+
+/// Objects that are archived together.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Its name.
+    pub batch: String,
+    /// What it holds, in order.
+    pub objects: Vec<RawObject>,
+    /// Records of the first object before this offset, inflated, are archived.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub from: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// A batch that is archived and not sealed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    version: u32,
+    batch: String,
+    /// Objects that are wholly taken in.
+    objects: Vec<RawObject>,
+    /// What is to be sealed.
+    manifests: Vec<Manifest>,
+}
+
+impl Pending {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// `Fatal.Archive`: it is damaged, or was not made by who has the trail's mask key.
+    fn load(trail: &Trail<'_>, key: &str) -> Result<Option<Self>, Fatal> {
+        let Some(bytes) = trail.store.get(key)? else { return Ok(None) };
+        let pending = tagged::read::<Self>(trail.masker, TAG_DOMAIN, &bytes).and_then(|p| {
+            if p.version == 1 { Ok(p) } else { Err(format!("version `{}` is not known", p.version)) }
+        });
+        pending.map(Some).map_err(|why| Fatal::new("Fatal.Archive", format!("`{key}`: {why}")))
+    }
+
+    fn put(&self, trail: &Trail<'_>) -> Result<String, Fatal> {
+        let bytes = tagged::write(trail.masker, TAG_DOMAIN, self)?;
+        let hash = Hash::of(&bytes).to_hex();
+        let key = format!("{PENDING}{:020}-{}", trail.clock.now().0.max(0), &hash[..16]);
+        trail.store.put_if_absent(&key, &bytes)?;
+        Ok(key)
+    }
+}
+
+/// What is sealed, as a process that lives on knows it.
+#[derive(Debug, Default)]
+pub struct Sealed {
+    head: Option<Checkpoint>,
+    readable: Readable,
+    taken: TakenIn,
+    /// Entries of the log that `taken` is of.
+    taken_to: u64,
+    /// Size of the log up to which that is kept in `state/`.
+    remembered: u64,
+}
+
+impl Sealed {
+    /// What is sealed.
+    pub fn readable(&self) -> &Readable {
+        &self.readable
+    }
+
+    /// Reads on to a head of the log.
+    ///
+    /// # Errors
+    /// `Fatal.LogRollback`: it does not continue the one before.
+    fn extend(&mut self, trail: &Trail<'_>, head: Checkpoint) -> Result<(), Fatal> {
+        if let Some(before) = self.head.as_ref().or(trail.known)
+            && *before != head
+            && !trail.log().continues(before, &head)?
+        {
+            let why = format!("the log of size {} does not continue that of size {}", head.size, before.size);
+            return Err(Fatal::new("Fatal.LogRollback", why));
+        }
+        self.readable.extend(trail.store, head.size)?;
+        if self.head.is_none() {
+            (self.remembered, self.taken) = taken::load(trail, &head)?;
+            self.taken_to = self.remembered;
+        }
+        let known = std::mem::take(&mut self.taken);
+        self.taken = self.readable.taken_since(trail.store, self.taken_to, known)?;
+        self.taken_to = head.size;
+        self.head = Some(head);
+        Ok(())
+    }
+}
+
+/// What became of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Archived {
+    /// Its records.
+    pub counts: Counts,
+    /// By source.
+    pub sources: BTreeMap<String, Counts>,
+    /// Where it waits to be sealed.
+    pub pending: String,
+    /// What time did not suffice for.
+    pub next: Option<Batch>,
+}
+
+/// Archives a batch; all of it is durable on return, and nothing is sealed. Where it is to `stop`, the rest is left.
+/// After an error `sealed` knows nothing, and the same batch can be given again.
+///
+/// # Errors
+/// `Retryable.Store`: an object could not be read, or nothing more be written.
+pub fn archive(
+    trail: &Trail<'_>,
+    sealed: &mut Sealed,
+    batch: &Batch,
+    inputs: &[Input],
+    options: &Options,
+    stop: &AtomicBool,
+) -> Result<Archived, Fatal> {
+    let mut known = std::mem::take(sealed);
+    if let Some(head) = trail.log().published()? {
+        known.extend(trail, head)?;
+    }
+    let Sealed { head, readable, taken, taken_to, remembered } = known;
+    let recovered = Recovered { head: head.clone(), readable, taken, remembered, unsealed: Vec::new() };
+    let mut archiver = Archiver::new(trail, recovered, inputs, options)?;
+    if batch.from > 0 {
+        archiver.pass_over(0, batch.from);
+    }
+    let readings: Vec<_> = (0..).zip(inputs.iter().map(Reading::Input)).collect();
+    // Inputs that are wholly read, and how far the one behind them is.
+    let (mut whole, mut offset) = (0, 0);
+    let read = ingest(trail, &readings, &options.ingest, stop, &mut |step| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Fatal::new(STOPPED, "asked to stop"));
+        }
+        match step {
+            Step::Records(records) => {
+                let offsets = records.rows.heads().iter().map(|head| head.offset);
+                let last = offsets.chain(records.rejects.iter().map(|r| r.offset)).max();
+                archiver.add(records)?;
+                offset = offset.max(last.unwrap_or_default());
+            }
+            Step::EndOfInput(input, summary) => {
+                archiver.end_of_input(input, &summary);
+                (whole, offset) = (input as usize + 1, 0);
+            }
+            Step::EndOfPart(..) => {}
+        }
+        Ok(archiver.take_emptied())
+    });
+    match read {
+        Err(fatal) if fatal.code == STOPPED => {}
+        other => other?,
+    }
+    let manifests = archiver.stage()?;
+    let (counts, sources, readable, taken) = archiver.end();
+    if let Some((source, lost)) = sources.iter().find(|(_, counts)| !counts.balanced()) {
+        let why = format!("`{source}`: the outcomes of {} records do not add up: {lost:?}", lost.read);
+        return Err(Fatal::new("Fatal.RecordLost", why));
+    }
+    let objects = batch.objects[..whole.min(batch.objects.len())].to_vec();
+    let rest = &batch.objects[objects.len()..];
+    let next = (!rest.is_empty()).then(|| Batch {
+        batch: batch.batch.clone(),
+        objects: rest.to_vec(),
+        from: if objects.is_empty() { offset.max(batch.from) } else { offset },
+    });
+    let pending = Pending { version: 1, batch: batch.batch.clone(), objects, manifests }.put(trail)?;
+    // What is pending will be sealed: its inputs and refused records need no second name.
+    *sealed = Sealed { head, readable, taken, taken_to, remembered };
+    Ok(Archived { counts, sources, pending, next })
+}
+
+/// What a seal did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Done {
+    /// The log's head.
+    pub head: Checkpoint,
+    /// Batches that were sealed, or held nothing new.
+    pub batches: u64,
+    /// Entries that the log took.
+    pub entries: u64,
+    /// New rows in the archive.
+    pub rows: u64,
+    /// Rows that were left out, because the archive holds them.
+    pub copies: u64,
+    /// When the oldest and the newest of the batches were archived, microseconds since 1970.
+    pub archived: Option<(i64, i64)>,
+    /// Batches that wait.
+    pub waiting: u64,
+    /// Batches that cannot be read, and why: they stay where they are.
+    pub unreadable: Vec<String>,
+}
+
+/// Seals what is pending, oldest first. `taken` is told of each object that the log names now, before its batch is
+/// forgotten: it may be told again.
+///
+/// # Errors
+/// `Retryable.LogMoved`: other sealers went on each time. As [`Log::append`](crate::seal::Log::append).
+pub fn seal(
+    trail: &Trail<'_>,
+    sealed: &mut Sealed,
+    taken: &dyn Fn(&RawObject) -> Result<(), Fatal>,
+) -> Result<Done, Fatal> {
+    let mut attempt = 1;
+    loop {
+        let mut known = std::mem::take(sealed);
+        known.extend(trail, trail.log().recover()?)?;
+        match (Sealing { trail, dedup: Dedup::new(trail), named: HashSet::new() }).run(&mut known, taken) {
+            Err(moved) if moved.code == MOVED && attempt < ATTEMPTS => {
+                attempt += 1;
+                *sealed = known;
+            }
+            Err(fatal) => return Err(fatal),
+            Ok(done) => {
+                let size = done.head.size;
+                if taken::is_time(known.remembered, size) {
+                    taken::store(trail, &done.head, &known.taken)?;
+                    known.remembered = size;
+                }
+                *sealed = known;
+                return Ok(done);
+            }
+        }
+    }
+}
+
+struct Sealing<'a> {
+    trail: &'a Trail<'a>,
+    dedup: Dedup<'a>,
+    /// Objects that this seal names.
+    named: HashSet<String>,
+}
+
+/// What is to be sealed of a batch.
+#[derive(Default)]
+struct Judged {
+    manifests: Vec<Manifest>,
+    /// Objects that nothing will name.
+    leftover: Vec<String>,
+    rows: u64,
+    copies: u64,
+}
+
+impl Sealing<'_> {
+    fn run(
+        &mut self,
+        known: &mut Sealed,
+        taken: &dyn Fn(&RawObject) -> Result<(), Fatal>,
+    ) -> Result<Done, Fatal> {
+        let keys = self.trail.store.list(PENDING)?;
+        let head = known.head.clone().ok_or_else(|| Fatal::new("Fatal.Internal", "the log has no head"))?;
+        let mut done = Done {
+            head,
+            batches: 0,
+            entries: 0,
+            rows: 0,
+            copies: 0,
+            archived: None,
+            waiting: keys.len().saturating_sub(BATCHES_AT_ONCE) as u64,
+            unreadable: Vec::new(),
+        };
+        let mut batches = Vec::new();
+        // What the batches list, until it is sealed.
+        let mut lists = Lists::default();
+        let (mut manifests, mut leftover) = (Vec::new(), Vec::new());
+        for key in keys.into_iter().take(BATCHES_AT_ONCE) {
+            let pending = match Pending::load(self.trail, &key) {
+                // Another sealer was quicker.
+                Ok(None) => continue,
+                Ok(Some(pending)) => pending,
+                Err(e) if e.code == "Fatal.Archive" => {
+                    done.unreadable.push(e.message);
+                    done.waiting += 1;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            for manifest in &pending.manifests {
+                let (first, last) = done.archived.unwrap_or((manifest.archived, manifest.archived));
+                done.archived = Some((first.min(manifest.archived), last.max(manifest.archived)));
+            }
+            let judged = self.judge(known, &pending, &mut lists)?;
+            done.rows += judged.rows;
+            done.copies += judged.copies;
+            manifests.extend(judged.manifests);
+            leftover.extend(judged.leftover);
+            batches.push((key, pending));
+        }
+        if !manifests.is_empty() {
+            let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
+            let head = self.trail.log().append(Some(known.readable.size), &entries)?;
+            done.entries = entries.len() as u64;
+            done.head = head.clone();
+            known.extend(self.trail, head)?;
+        }
+        let named = known.readable.object_keys();
+        for key in leftover.iter().filter(|key| !named.contains(key.as_str())) {
+            self.trail.store.delete(key)?;
+        }
+        done.batches = batches.len() as u64;
+        for (key, pending) in batches {
+            pending.objects.iter().try_for_each(taken)?;
+            self.trail.store.delete(&key)?;
+        }
+        Ok(done)
+    }
+
+    /// What of a batch is new.
+    fn judge(&mut self, known: &Sealed, pending: &Pending, lists: &mut Lists) -> Result<Judged, Fatal> {
+        let mut judged = Judged::default();
+        let (mut adds, mut is_changed) = (Vec::new(), false);
+        for manifest in pending.manifests.iter().filter(|m| m.kind == ManifestKind::Add) {
+            match self.without_copies(known, manifest, &mut judged)? {
+                Some(add) => {
+                    is_changed |= add != *manifest;
+                    judged.rows += add.rows.as_ref().map_or(0, |rows| rows.count);
+                    adds.push(add);
+                }
+                None => is_changed = true,
+            }
+        }
+        let Some(first) = pending.manifests.first() else { return Ok(judged) };
+        let whole = sealed_detail(self.trail.store, &first.detail)?;
+        let detail = lists.new_of(known, &whole);
+        let has_new = !(detail.inputs.is_empty() && detail.quarantine.is_empty());
+        if adds.is_empty() && !has_new {
+            return Ok(judged);
+        }
+        let reference = if detail == whole && !is_changed {
+            first.detail.clone()
+        } else {
+            let (bytes, reference) = detail.to_object();
+            self.trail.store.put_if_absent(&reference.key, &bytes)?;
+            reference
+        };
+        if adds.is_empty() {
+            let kind = ManifestKind::Inputs;
+            adds.push(Manifest { kind, object: None, rows: None, ..first.clone() });
+        }
+        judged.manifests =
+            adds.into_iter().map(|add| Manifest { detail: reference.clone(), ..add }).collect();
+        Ok(judged)
+    }
+
+    /// A manifest of the rows that the archive does not hold; `None` where there is none.
+    fn without_copies(
+        &mut self,
+        known: &Sealed,
+        manifest: &Manifest,
+        judged: &mut Judged,
+    ) -> Result<Option<Manifest>, Fatal> {
+        let (Some(object), Some(rows)) = (&manifest.object, &manifest.rows) else { return Ok(None) };
+        let day = Day::parse(&rows.day)
+            .ok_or_else(|| Fatal::new("Fatal.Archive", format!("`{}` is not a day", rows.day)))?;
+        let partition = Partition { dataset: rows.dataset.clone(), day };
+        let mut sealed = known.readable.partitions.get(&partition).into_iter().flatten();
+        if self.named.contains(&object.key) || sealed.any(|o| o.object.key == object.key) {
+            judged.copies += rows.count;
+            return Ok(None);
+        }
+        self.dedup.enter(&partition, &known.readable)?;
+        let reader = match objects::open(self.trail.store, &object.key) {
+            // An earlier seal found that the archive holds all of it, and was killed before it forgot the batch.
+            Err(e) if e.code == "Fatal.ObjectMissing" => {
+                judged.copies += rows.count;
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        let mut copies: HashSet<Uid> = HashSet::new();
+        for batch in reader.batches(&Projection::index(), Selection::All) {
+            for row in batch.map_err(|e| objects::at(&object.key, e))?.rows() {
+                let group = row.group.unwrap_or_default();
+                if self.dedup.judge(&partition, group, &row.uid)? == Verdict::Duplicate {
+                    copies.insert(row.uid);
+                }
+            }
+        }
+        judged.copies += copies.len() as u64;
+        if copies.is_empty() {
+            self.named.insert(object.key.clone());
+            return Ok(Some(manifest.clone()));
+        }
+        judged.leftover.push(object.key.clone());
+        if copies.len() as u64 == rows.count {
+            return Ok(None);
+        }
+        let input = SealedObject {
+            leaf: 0,
+            object: object.clone(),
+            rows: rows.clone(),
+            archived: manifest.archived,
+            rewrite: None,
+        };
+        let (object, rows) = Rewriter::new(self.trail, 1).without(&partition, &input, &copies)?;
+        self.named.insert(object.key.clone());
+        Ok(Some(Manifest { object: Some(object), rows: Some(rows), ..manifest.clone() }))
+    }
+}
+
+/// What the batches of a seal list.
+#[derive(Default)]
+struct Lists {
+    inputs: HashSet<Hash>,
+    quarantine: HashSet<String>,
+}
+
+impl Lists {
+    /// A batch's lists, without what is listed already.
+    fn new_of(&mut self, known: &Sealed, detail: &Detail) -> Detail {
+        let mut new = detail.clone();
+        new.inputs.retain(|i| !known.taken.inputs.contains(&i.sha256) && self.inputs.insert(i.sha256));
+        new.quarantine
+            .retain(|q| !known.taken.quarantine.contains(&q.key) && self.quarantine.insert(q.key.clone()));
+        new
+    }
+}

@@ -1,0 +1,423 @@
+//! Raw objects on their way into the archive: what streams bring becomes objects, and each object is open until a sealed
+//! manifest names it.
+//!
+//! What it is: records of a stream to objects (`staged/<hour>/<shard>-<sequence>-<hash>`), a marker for each object that
+//! is on its way (`open/<hash of its name>`), lists of what fits into one batch, and what of it is open for too long. What
+//! it is not: it reads no record and starts nothing. In: records, objects, a store of raw objects. Out: [`Batch`]es.
+//!
+//! An object that is open for too long is given again, whatever became of whoever had it: to archive it once more adds
+//! nothing.
+
+use std::time::Duration;
+
+use keytrail_model::segment::{MAGIC, REFERENCE_MAGIC, Reference, read_reference};
+use keytrail_model::{Fatal, Hash, Timestamp};
+use keytrail_ports::{BlobStore, ListedObject, RawObjects, StoreError};
+use serde::{Deserialize, Serialize};
+
+use crate::pending::{Batch, RawObject};
+
+/// Inflated bytes of a batch, as they are estimated.
+pub const BATCH_BYTES: u64 = 64 << 20;
+
+/// Objects of a batch.
+const BATCH_OBJECTS: usize = 1_000;
+
+/// What compressed logs inflate to, as a rule: CloudTrail's files 10 to 14 times.
+const RATIO: u64 = 12;
+
+/// Where objects of streams are put.
+const STAGED: &str = "staged/";
+
+/// Where markers are.
+const OPEN: &str = "open/";
+
+/// A record of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamRecord<'a> {
+    /// Its number on its shard.
+    pub sequence: &'a str,
+    /// When the stream took it.
+    pub arrived: Timestamp,
+    /// What it is.
+    pub data: &'a [u8],
+}
+
+/// A store of raw objects.
+#[derive(Clone, Copy)]
+pub struct Staging<'a> {
+    /// Objects below `prefix` of `bucket`.
+    pub store: &'a dyn BlobStore,
+    /// The bucket.
+    pub bucket: &'a str,
+    /// What stands before the store's keys in the bucket: nothing, or folders with a slash at the end.
+    pub prefix: &'a str,
+}
+
+/// What a marker says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Marker {
+    object: RawObject,
+    /// Microseconds since 1970.
+    since: i64,
+    /// When it was given last.
+    driven: i64,
+}
+
+/// Objects that are open.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Open {
+    /// All of them.
+    pub count: u64,
+    /// Since when the oldest is.
+    pub oldest: Option<Timestamp>,
+    /// Those that are due to be given again.
+    pub due: Vec<RawObject>,
+}
+
+/// What kind of object records become: those of one kind can be put one behind the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Segments of a sidecar.
+    Segments,
+    /// Members of a gzip file: log events of CloudWatch.
+    Gzip,
+    /// Lines.
+    Lines,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Segments, Self::Gzip, Self::Lines];
+
+    fn of(data: &[u8]) -> Self {
+        match data {
+            [b'K', ..] if data.starts_with(&MAGIC) => Self::Segments,
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            _ => Self::Lines,
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Segments => "ktseg",
+            Self::Gzip => "gz",
+            Self::Lines => "ndjson",
+        }
+    }
+}
+
+impl Staging<'_> {
+    /// Makes records of a shard, in their order, durable as objects, and marks these as open; a reference to an object
+    /// of a sidecar gives that one. The same records give the same objects.
+    ///
+    /// # Errors
+    /// The store's: nothing of the records is acknowledged then.
+    pub fn stage(
+        &self,
+        shard: &str,
+        records: &[StreamRecord<'_>],
+        now: Timestamp,
+    ) -> Result<Vec<RawObject>, Fatal> {
+        let mut objects = Vec::new();
+        let referred = |data: &[u8]| -> Option<Reference> {
+            data.starts_with(&REFERENCE_MAGIC).then(|| read_reference(data).ok().map(|(r, _)| r)).flatten()
+        };
+        for kind in Kind::ALL {
+            let of_kind = |r: &&StreamRecord<'_>| Kind::of(r.data) == kind && referred(r.data).is_none();
+            let of_kind: Vec<&StreamRecord<'_>> = records.iter().filter(of_kind).collect();
+            let Some(first) = of_kind.first() else { continue };
+            let mut bytes = Vec::with_capacity(of_kind.iter().map(|r| r.data.len() + 1).sum());
+            for record in &of_kind {
+                bytes.extend_from_slice(record.data);
+                if kind == Kind::Lines && !record.data.ends_with(b"\n") {
+                    bytes.push(b'\n');
+                }
+            }
+            let hash = Hash::of(&bytes).to_hex();
+            let key = format!(
+                "{STAGED}{}/{}-{}-{}.{}",
+                hour(first.arrived),
+                plain(shard),
+                plain(first.sequence),
+                &hash[..16],
+                kind.suffix()
+            );
+            self.store.put_if_absent(&key, &bytes)?;
+            objects.push(RawObject {
+                bucket: self.bucket.to_owned(),
+                key: format!("{}{key}", self.prefix),
+                version: None,
+                bytes: bytes.len() as u64,
+            });
+        }
+        for reference in records.iter().filter_map(|r| referred(r.data)) {
+            let Reference { bucket, key, bytes, .. } = reference;
+            objects.push(RawObject { bucket, key, version: None, bytes });
+        }
+        objects.iter().try_for_each(|object| self.open(object, now))?;
+        Ok(objects)
+    }
+
+    /// Marks an object as open.
+    pub fn open(&self, object: &RawObject, now: Timestamp) -> Result<(), Fatal> {
+        let marker = Marker { object: object.clone(), since: now.0, driven: now.0 };
+        self.store.put_if_absent(&marker_key(object), &to_json(&marker)?)?;
+        Ok(())
+    }
+
+    /// An object is named by the sealed log: it may expire.
+    pub fn close(&self, objects: &dyn RawObjects, object: &RawObject) -> Result<(), Fatal> {
+        match objects.mark_taken(&object.name()) {
+            // Others may keep their objects as they like.
+            Ok(()) | Err(StoreError::Fatal(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(self.store.delete(&marker_key(object))?)
+    }
+
+    /// What is open, and what of it was not given for so long.
+    pub fn sweep(&self, now: Timestamp, after: Duration, most: usize) -> Result<Open, Fatal> {
+        let mut open = Open::default();
+        let after = i64::try_from(after.as_micros()).unwrap_or(i64::MAX);
+        for key in self.store.list(OPEN)? {
+            let Some(bytes) = self.store.get(&key)? else { continue };
+            // What somebody else put there is no marker.
+            let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else { continue };
+            open.count += 1;
+            let since = Timestamp(marker.since);
+            open.oldest = Some(open.oldest.map_or(since, |oldest| oldest.min(since)));
+            if now.0.saturating_sub(marker.driven) >= after && open.due.len() < most {
+                open.due.push(marker.object);
+            }
+        }
+        Ok(open)
+    }
+
+    /// An object was given again.
+    pub fn driven(&self, object: &RawObject, now: Timestamp) -> Result<(), Fatal> {
+        let key = marker_key(object);
+        let Some(bytes) = self.store.get(&key)? else { return Ok(()) };
+        let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else { return Ok(()) };
+        Ok(self.store.replace(&key, &to_json(&Marker { driven: now.0, ..marker })?)?)
+    }
+}
+
+/// Objects in batches that fit into one call, and those that are too large for it by themselves.
+pub fn batches(objects: Vec<RawObject>) -> (Vec<Batch>, Vec<RawObject>) {
+    let (mut batches, mut large, mut bytes): (Vec<Vec<RawObject>>, _, _) = (Vec::new(), Vec::new(), 0);
+    for object in objects {
+        let inflated = inflated_bytes(&object.key, object.bytes);
+        if inflated > BATCH_BYTES {
+            large.push(object);
+            continue;
+        }
+        match batches.last_mut() {
+            Some(last) if bytes + inflated <= BATCH_BYTES && last.len() < BATCH_OBJECTS => {
+                bytes += inflated;
+                last.push(object);
+            }
+            _ => {
+                bytes = inflated;
+                batches.push(vec![object]);
+            }
+        }
+    }
+    (batches.into_iter().map(named).collect(), large)
+}
+
+/// A batch under the name of what it holds.
+pub fn named(objects: Vec<RawObject>) -> Batch {
+    let mut names = String::new();
+    for object in &objects {
+        names += &object_name(object);
+        names.push('\n');
+    }
+    Batch { batch: Hash::of(names.as_bytes()).to_hex()[..32].to_owned(), objects, from: 0 }
+}
+
+/// Everything below a prefix of a bucket, in batches.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// One behind the other; an object that is too large for others is one by itself.
+    pub batches: Vec<Batch>,
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What these inflate to, estimated.
+    pub inflated_bytes: u64,
+}
+
+/// Plans to read all objects below a prefix.
+pub fn plan(objects: &dyn RawObjects, bucket: &str, prefix: &str) -> Result<Plan, Fatal> {
+    let mut all = Vec::new();
+    let mut plan = Plan::default();
+    objects.list(bucket, prefix, &mut |ListedObject { key, bytes }| {
+        plan.objects += 1;
+        plan.bytes += bytes;
+        plan.inflated_bytes += inflated_bytes(&key, bytes);
+        all.push(RawObject { bucket: bucket.to_owned(), key, version: None, bytes });
+        Ok(())
+    })?;
+    let (batches, large) = batches(all);
+    plan.batches = batches;
+    plan.batches.extend(large.into_iter().map(|object| named(vec![object])));
+    Ok(plan)
+}
+
+/// What an object of that name and size inflates to, estimated.
+fn inflated_bytes(key: &str, bytes: u64) -> u64 {
+    let is_compressed = [".gz", ".zst", ".gzip"].iter().any(|suffix| key.ends_with(suffix));
+    if is_compressed { bytes.saturating_mul(RATIO) } else { bytes }
+}
+
+fn object_name(object: &RawObject) -> String {
+    format!("{}/{}@{}", object.bucket, object.key, object.version.as_deref().unwrap_or_default())
+}
+
+fn marker_key(object: &RawObject) -> String {
+    format!("{OPEN}{}", Hash::of(object_name(object).as_bytes()))
+}
+
+fn to_json(marker: &Marker) -> Result<Vec<u8>, Fatal> {
+    serde_json::to_vec(marker).map_err(|e| Fatal::new("Fatal.Internal", format!("a marker: {e}")))
+}
+
+/// `2026/11/22/16`
+fn hour(time: Timestamp) -> String {
+    let text = time.to_rfc3339();
+    let digits = |range| text.get(range).unwrap_or("00");
+    format!("{}/{}/{}/{}", text.get(0..4).unwrap_or("0000"), digits(5..7), digits(8..10), digits(11..13))
+}
+
+/// As a key may have it.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use keytrail_adapters::memory::MemoryStore;
+    use keytrail_model::segment::Reference;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+    fn record<'a>(sequence: &'a str, data: &'a [u8]) -> StreamRecord<'a> {
+        StreamRecord { sequence, arrived: NOW, data }
+    }
+
+    fn staging(store: &MemoryStore) -> Staging<'_> {
+        Staging { store, bucket: "raw", prefix: "p/" }
+    }
+
+    #[test]
+    fn records_become_objects_of_their_kind_in_order() {
+        let store = MemoryStore::new();
+        let mut reference = Vec::new();
+        let large = Reference {
+            bucket: "other".into(),
+            key: "a b".into(),
+            bytes: 7,
+            sha256: Hash::default(),
+            source: "s".into(),
+            epoch: 1,
+            first_seq: 0,
+            last_seq: 0,
+        };
+        large.write(&mut reference);
+        let records = [
+            record("1", b"{\"a\":1}"),
+            record("2", b"KTSEGMT1 one"),
+            record("3", &reference),
+            record("4", b"KTSEGMT1 two"),
+            record("5", b"\x1f\x8b one"),
+            record("6", b"{\"b\":2}\n"),
+            record("7", b"KTSEGREF broken"),
+        ];
+        let staged = staging(&store).stage("shardId-000:0", &records, NOW).unwrap();
+        let texts: Vec<(String, Vec<u8>)> = staged[..3]
+            .iter()
+            .map(|o| (o.key.clone(), store.get(o.key.strip_prefix("p/").unwrap()).unwrap().unwrap()))
+            .collect();
+        assert_eq!(texts[0].1, b"KTSEGMT1 oneKTSEGMT1 two");
+        assert_eq!(texts[1].1, b"\x1f\x8b one");
+        assert_eq!(texts[2].1, b"{\"a\":1}\n{\"b\":2}\nKTSEGREF broken\n");
+        let begin = "p/staged/2023/11/14/22/shardId-000_0-2-";
+        assert!(texts[0].0.starts_with(begin) && texts[0].0.ends_with(".ktseg"), "{}", texts[0].0);
+        assert_eq!((staged.len(), staged[3].key.as_str(), staged[3].bytes), (4, "a b", 7));
+        // Delivered again, and in parts: what is one object stays it, what is another one is another.
+        let before = store.list("").unwrap();
+        assert_eq!(staging(&store).stage("shardId-000:0", &records, NOW).unwrap(), staged);
+        assert_eq!(store.list("").unwrap(), before);
+        assert_ne!(staging(&store).stage("shardId-000:0", &records[..2], NOW).unwrap()[0], staged[0]);
+    }
+
+    #[test]
+    fn an_object_is_open_until_it_is_closed() {
+        struct Owner(Result<(), StoreError>);
+        impl RawObjects for Owner {
+            fn open(
+                &self,
+                _: &keytrail_ports::ObjectName,
+            ) -> Result<Option<Box<dyn keytrail_ports::BlobRead>>, StoreError> {
+                Ok(None)
+            }
+            fn list(
+                &self,
+                _: &str,
+                _: &str,
+                _: &mut dyn FnMut(ListedObject) -> Result<(), StoreError>,
+            ) -> Result<(), StoreError> {
+                Ok(())
+            }
+            fn mark_taken(&self, _: &keytrail_ports::ObjectName) -> Result<(), StoreError> {
+                self.0.clone()
+            }
+        }
+        let store = MemoryStore::new();
+        let staging = staging(&store);
+        let object = |key: &str| RawObject { bucket: "b".into(), key: key.into(), version: None, bytes: 1 };
+        let later = |minutes: i64| Timestamp(NOW.0 + minutes * 60_000_000);
+        staging.open(&object("a"), NOW).unwrap();
+        staging.open(&object("b"), later(10)).unwrap();
+        store.replace("open/somebody-elses", b"x").unwrap();
+        let sweep = |at| staging.sweep(at, Duration::from_secs(900), 10).unwrap();
+        assert_eq!(sweep(later(16)), Open { count: 2, oldest: Some(NOW), due: vec![object("a")] });
+        staging.driven(&object("a"), later(16)).unwrap();
+        assert_eq!(sweep(later(17)).due, []);
+        assert_eq!(sweep(later(31)).due.len(), 2);
+        let e = staging.close(&Owner(Err(StoreError::Retryable("slow".into()))), &object("a")).unwrap_err();
+        assert_eq!(e.code, "Retryable.Store");
+        staging.close(&Owner(Err(StoreError::Fatal("denied".into()))), &object("a")).unwrap();
+        staging.close(&Owner(Ok(())), &object("b")).unwrap();
+        assert_eq!(sweep(later(99)), Open::default());
+        staging.driven(&object("a"), NOW).unwrap();
+        assert_eq!(store.list(OPEN).unwrap(), ["open/somebody-elses"]);
+    }
+
+    #[test]
+    fn a_batch_is_what_fits() {
+        let object =
+            |key: &str, bytes| RawObject { bucket: "b".into(), key: key.into(), version: None, bytes };
+        let (batches, large) = batches(vec![
+            object("a.gz", 3 << 20),
+            object("b", 28 << 20),
+            object("c.json.gz", 6 << 20),
+            object("d", 65 << 20),
+            object("e", 1),
+        ]);
+        let keys: Vec<Vec<&str>> =
+            batches.iter().map(|b| b.objects.iter().map(|o| o.key.as_str()).collect()).collect();
+        assert_eq!(keys, [vec!["a.gz", "b"], vec!["e"]]);
+        assert_eq!(large.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), ["c.json.gz", "d"]);
+        assert_eq!(batches[0].batch.len(), 32);
+        let many = (0..2_500).map(|n| object(&n.to_string(), 0)).collect();
+        assert_eq!(
+            super::batches(many).0.iter().map(|b| b.objects.len()).collect::<Vec<_>>(),
+            [1_000, 1_000, 500]
+        );
+    }
+}
