@@ -9,6 +9,7 @@
 //! before is answered with 409 and is there once. Rows that `renormalize` or `withhold` changed take the place of
 //! those before them.
 
+mod ahead;
 mod cursor;
 mod dead_letter;
 mod documents;

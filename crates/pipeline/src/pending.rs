@@ -10,16 +10,19 @@
 //! two writes is finished by the next sealer: a batch stays pending until all of it is done.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keytrail_archive::{Projection, Selection};
 use keytrail_ledger::Checkpoint;
 use keytrail_model::manifest::ManifestKind;
-use keytrail_model::{Counts, Day, Detail, Fatal, Hash, Manifest, Partition, Uid};
-use keytrail_ports::ObjectName;
+use keytrail_model::{Counts, Day, Detail, Fatal, Hash, Manifest, Partition, Timestamp, Uid};
+use keytrail_ports::{ObjectName, RawObjects};
 use serde::{Deserialize, Serialize};
 
 use crate::archiver::Archiver;
+use crate::compact::Compacted;
+use crate::config::{DeclaredSource, claim};
 use crate::dedup::{Dedup, Verdict};
 use crate::ingest::{Reading, Step, ingest};
 use crate::input::{Input, STOPPED};
@@ -29,7 +32,7 @@ use crate::rewrite::Rewriter;
 use crate::run::Options;
 use crate::seal::MOVED;
 use crate::trail::Trail;
-use crate::{objects, tagged, taken};
+use crate::{compact, concurrent, objects, tagged, taken};
 
 /// Where pending batches are, in the order in which they are sealed.
 pub const PENDING: &str = "state/pending/";
@@ -157,6 +160,39 @@ impl Sealed {
         self.head = Some(head);
         Ok(())
     }
+}
+
+/// The objects of a batch, opened, with the sources that declare them.
+///
+/// # Errors
+/// `Retryable.Store`; `Config.Location`.
+pub fn inputs(
+    raw: &dyn RawObjects,
+    batch: &Batch,
+    sources: &[Arc<DeclaredSource>],
+) -> Result<Vec<Input>, Fatal> {
+    let mut inputs = concurrent::each(&batch.objects, |object| {
+        let name = object.name();
+        Ok(Input::object(&name, raw.open(&name)?))
+    })?;
+    claim(&mut inputs, sources)?;
+    Ok(inputs)
+}
+
+/// The archive objects of a pending batch; `None`: it is sealed.
+pub fn objects(trail: &Trail<'_>, key: &str) -> Result<Option<Vec<SealedObject>>, Fatal> {
+    let Some(pending) = Pending::load(trail, key)? else { return Ok(None) };
+    let of = |m: Manifest| {
+        Some(SealedObject { leaf: 0, object: m.object?, rows: m.rows?, archived: m.archived, rewrite: None })
+    };
+    Ok(Some(pending.manifests.into_iter().filter_map(of).collect()))
+}
+
+/// Batches that wait, and when the oldest was archived.
+pub fn waiting(trail: &Trail<'_>) -> Result<(u64, Option<Timestamp>), Fatal> {
+    let keys = trail.store.list(PENDING)?;
+    let oldest = keys.first().and_then(|key| key.strip_prefix(PENDING)?.get(..20)?.parse().ok());
+    Ok((keys.len() as u64, oldest.map(Timestamp)))
 }
 
 /// What became of a batch.
@@ -292,6 +328,25 @@ pub fn seal(
             }
         }
     }
+}
+
+/// Compacts what is sealed, where it pays, and as far as time suffices.
+///
+/// # Errors
+/// `Retryable.LogMoved`: a sealer went on meanwhile.
+pub fn compact(
+    trail: &Trail<'_>,
+    sealed: &mut Sealed,
+    options: &Options,
+    stop: &AtomicBool,
+) -> Result<Compacted, Fatal> {
+    let mut known = std::mem::take(sealed);
+    known.extend(trail, trail.log().recover()?)?;
+    let threads = options.ingest.threads;
+    let done = compact::when_it_pays(trail, &mut known.readable, options.object_bytes, threads, stop)?;
+    known.extend(trail, trail.log().recover()?)?;
+    *sealed = known;
+    Ok(done)
 }
 
 struct Sealing<'a> {

@@ -52,6 +52,11 @@ impl<'a> Cursor<'a> {
         Ok(Self { store, masker, cluster, place, next })
     }
 
+    /// Where it is kept, and of which cluster it is.
+    pub(super) fn place(&self) -> (&'a dyn BlobStore, Option<&'a Masker>, String, &str) {
+        (self.store, self.masker, self.cluster.to_owned(), &self.place)
+    }
+
     /// Moves it on.
     pub fn advance(&mut self, next: u64) -> Result<(), Fatal> {
         if next <= self.next {

@@ -10,17 +10,18 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use keytrail_archive::Projection;
-use keytrail_index::{Bulk, Event, Writer};
+use keytrail_index::{Bulk, Event, Op, Writer};
 use keytrail_model::{Column, Day, Fatal, Timestamp};
 use keytrail_ports::BlobStore;
 
+use super::ahead::Marks;
 use super::cursor::Cursor;
-use super::plan::{self, Pending};
+use super::plan::{self, Pending, Rows};
 use super::sender::{Counts, Halt, Sender, Wait};
 use super::setup::{self, Server};
 use super::{Indexed, Indexing};
 use crate::objects;
-use crate::readable::Readable;
+use crate::readable::{Readable, SealedObject};
 
 /// A body, and how far the log is in it and those before it.
 struct Part {
@@ -74,10 +75,42 @@ impl Indexer {
             }
         };
         let mut cursor = Cursor::read(with.store, with.masker, &ready.server.cluster, namespace)?;
-        let plan = |readable: &Readable, cursor: &Cursor<'_>| plan::pending(readable, cursor.next);
+        let marks = Marks::read(&cursor)?;
+        let ahead = marks.objects();
+        let plan = |readable: &Readable, cursor: &Cursor<'_>| {
+            let mut pending = plan::pending(readable, cursor.next);
+            pending.retain(|p| p.op != Op::Create || !ahead.contains(&p.object.object.sha256));
+            pending
+        };
         let indexed = self.send(with, &ready, stop, &mut cursor, plan)?;
+        marks.forget(&self.readable, cursor.next, with.now)?;
         self.readable.forget_history(cursor.next);
         Ok(Indexed { cursor: cursor.next, ..indexed })
+    }
+
+    /// Indexes archive objects that are not sealed yet, and marks them for [`index`](Self::index) to skip.
+    ///
+    /// # Errors
+    /// As [`index`](Self::index).
+    pub fn index_ahead(
+        &mut self,
+        with: &Indexing<'_>,
+        objects: &[SealedObject],
+        stop: &AtomicBool,
+    ) -> Result<Indexed, Fatal> {
+        let ready = match self.prepare(with, stop) {
+            Ok(ready) => ready,
+            Err(fatal) => return unprepared(fatal),
+        };
+        let all = |object: &SealedObject| Pending { object: object.clone(), op: Op::Create, rows: Rows::All };
+        let indexed = self.write(with, &ready, stop, |_| objects.iter().map(all).collect())?;
+        if indexed.pending == 0 {
+            let namespace = with.settings.namespace.as_str();
+            let cursor = Cursor::read(with.store, with.masker, &ready.server.cluster, namespace)?;
+            let marks = Marks::read(&cursor)?;
+            objects.iter().try_for_each(|object| marks.put(object.object.sha256, with.now))?;
+        }
+        Ok(indexed)
     }
 
     /// Indexes archived events between two times again, in place of what is there; without times all of them, those
