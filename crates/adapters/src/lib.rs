@@ -2,7 +2,8 @@
 //!
 //! What it is: `local` (a folder of this machine), `memory` (doubles for tests, one of which fails on
 //! request), receivers of alerts, `command` (a program) and `webhook` (a web server), `elasticsearch` (a server of a
-//! search index), and `aws` (Kinesis and S3). What it is not: it decides nothing; stages do not know which one they talk to.
+//! search index), `aws` (services of AWS), and `keys` (a trail's private keys). What it is not: it decides nothing; stages
+//! do not know which one they talk to.
 //! In: calls of `keytrail-ports`' traits. Out: their effects, or an error of the port.
 
 #[cfg(feature = "aws")]
@@ -13,6 +14,8 @@ pub mod command;
 pub mod conformance;
 #[cfg(feature = "elasticsearch")]
 pub mod elasticsearch;
+#[cfg(feature = "keys")]
+pub mod keys;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "memory")]

@@ -4,25 +4,15 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signer as _, SigningKey};
-use keytrail_model::Hash;
 use keytrail_ports::{Put, Signer, StoreError};
 
 use super::files::{at, make_folder, move_new, new_temporary, parent, read};
+use crate::keys::PrivateKey;
 
 /// An Ed25519 key whose file is readable by its owner alone.
 ///
-/// The file is one line, `PRIVATE+KEY+<name>+<key id>+<base64(0x01 || seed)>`, as
-/// golang.org/x/mod/sumdb/note writes private keys: the seed has 32 bytes (RFC 8032), the key id is
-/// `SHA-256(name || 0x0A || 0x01 || public key)[..4]` in hex.
-///
-/// Whoever reads the file signs as the log: it does not belong into the data folder.
-pub struct KeyFile {
-    name: String,
-    key: SigningKey,
-}
+/// The file is the line of a [`PrivateKey`]. Whoever reads it signs as the log: it does not belong into the data folder.
+pub struct KeyFile(PrivateKey);
 
 impl KeyFile {
     /// Reads the key of that name; makes a new one (0600, its folder 0700) if the file is not there.
@@ -40,7 +30,7 @@ impl KeyFile {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|e| StoreError::Fatal(format!("the system gives no random bytes: {e}")))?;
-        let made = Self { name: name.into(), key: SigningKey::from_bytes(&seed) };
+        let made = Self(PrivateKey::new(name, seed));
         let folder = parent(path);
         if !folder.is_dir() {
             make_folder(parent(folder))?;
@@ -52,7 +42,7 @@ impl KeyFile {
             super::files::sync_folder(parent(folder))?;
         }
         let (temporary, mut file) = new_temporary(folder, 0o600)?;
-        file.write_all(made.line().as_bytes())
+        file.write_all(format!("{}\n", made.0.line()).as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(|e| at("write", &temporary, &e))?;
         match move_new(&temporary, path)? {
@@ -77,56 +67,40 @@ impl KeyFile {
                 path = path.display()
             )));
         }
-        let found = std::str::from_utf8(&text).ok().and_then(Self::parse).ok_or_else(|| {
+        let found = std::str::from_utf8(&text).ok().and_then(PrivateKey::parse).ok_or_else(|| {
             StoreError::Fatal(format!(
                 "the key file `{}` is not one line `PRIVATE+KEY+NAME+KEYID+BASE64` with an Ed25519 key",
                 path.display()
             ))
         })?;
-        if found.name != name {
+        if found.name() != name {
             return Err(StoreError::Fatal(format!(
                 "the key file `{}` is of `{}`, expected one of `{}`",
                 path.display(),
-                found.name.escape_debug(),
+                found.name().escape_debug(),
                 name.escape_debug()
             )));
         }
-        Ok(Some(found))
+        Ok(Some(Self(found)))
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_suffix('\n').unwrap_or(text).strip_prefix("PRIVATE+KEY+")?;
-        let (name, rest) = rest.split_once('+')?;
-        let (_, key) = rest.split_once('+')?;
-        let bytes = STANDARD.decode(key).ok()?;
-        let seed: [u8; 32] = bytes.strip_prefix(&[1])?.try_into().ok()?;
-        let found = Self { name: name.into(), key: SigningKey::from_bytes(&seed) };
-        // Also checks the key id.
-        (found.line().trim_end() == text.trim_end()).then_some(found)
-    }
-
-    fn line(&self) -> String {
-        let mut id = self.name.clone().into_bytes();
-        id.extend([b'\n', 1]);
-        id.extend(self.public_key());
-        let id = Hash::of(&id).to_hex();
-        let mut key = vec![1];
-        key.extend(self.key.to_bytes());
-        format!("PRIVATE+KEY+{}+{}+{}\n", self.name, &id[..8], STANDARD.encode(key))
+    /// The key, to be kept elsewhere.
+    pub fn into_key(self) -> PrivateKey {
+        self.0
     }
 }
 
 impl Signer for KeyFile {
     fn name(&self) -> &str {
-        &self.name
+        self.0.name()
     }
 
     fn public_key(&self) -> [u8; 32] {
-        self.key.verifying_key().to_bytes()
+        self.0.public_key()
     }
 
     fn sign(&self, message: &[u8]) -> Result<[u8; 64], StoreError> {
-        Ok(self.key.sign(message).to_bytes())
+        self.0.sign(message)
     }
 }
 
@@ -173,7 +147,7 @@ mod tests {
         write(line);
         let (key, new) = KeyFile::open_or_create(&path, "PeterNeumann").unwrap();
         assert!(!new);
-        assert_eq!(key.line().trim_end(), line);
+        assert_eq!(key.0.line(), line);
         for bad in [
             line.replace("c74f20a3", "c74f20a4"),
             line.replace("PRIVATE", "PUBLIC"),
