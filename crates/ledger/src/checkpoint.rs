@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keytrail_model::Hash;
 
-use crate::note::{Note, SignatureLine, VerifierKey};
+use crate::note::{Note, VerifierKey};
 
 /// A log's head.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,12 +55,7 @@ impl Checkpoint {
 
     /// The checkpoint file: the text and a line for each signature over [`body`](Self::body).
     pub fn to_note(&self, signatures: &[(&VerifierKey, [u8; 64])]) -> Note {
-        let line = |(key, signature): &(&VerifierKey, [u8; 64])| SignatureLine {
-            name: key.name().into(),
-            key_id: key.id(),
-            signature: signature.to_vec(),
-        };
-        Note { text: self.body(), signatures: signatures.iter().map(line).collect() }
+        Note::signed(self.body(), signatures)
     }
 
     /// Reads a checkpoint file that at least one of `keys` signed (none wrongly) under its own name.

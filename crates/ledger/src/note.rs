@@ -113,6 +113,16 @@ pub struct Note {
 }
 
 impl Note {
+    /// A text (lines, each with its line feed) with the signatures of these keys.
+    pub fn signed(text: String, signatures: &[(&VerifierKey, [u8; 64])]) -> Self {
+        let line = |(key, signature): &(&VerifierKey, [u8; 64])| SignatureLine {
+            name: key.name().into(),
+            key_id: key.id(),
+            signature: signature.to_vec(),
+        };
+        Self { text, signatures: signatures.iter().map(line).collect() }
+    }
+
     /// Reads a note; refuses any other spelling of the same.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let all = std::str::from_utf8(bytes).map_err(|_| "the note is not UTF-8".to_owned())?;

@@ -32,6 +32,7 @@ use keytrail_model::{Day, Fatal, Timestamp};
 use keytrail_normalize::Masker;
 use keytrail_ports::{BlobStore, EventIndex};
 
+pub use cursor::backlog;
 pub use expire::expire;
 pub use flow::Indexer;
 pub use hour::Hour;

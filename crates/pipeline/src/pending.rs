@@ -204,6 +204,8 @@ pub struct Archived {
     pub sources: BTreeMap<String, Counts>,
     /// Where it waits to be sealed.
     pub pending: String,
+    /// The newest time of its new events.
+    pub newest: Option<Timestamp>,
     /// What time did not suffice for.
     pub next: Option<Batch>,
 }
@@ -270,10 +272,11 @@ pub fn archive(
         objects: rest.to_vec(),
         from: if objects.is_empty() { offset.max(batch.from) } else { offset },
     });
+    let newest = manifests.iter().filter_map(|m| m.rows.as_ref()?.time_max).max().map(Timestamp);
     let pending = Pending { version: 1, batch: batch.batch.clone(), objects, manifests }.put(trail)?;
     // What is pending will be sealed: its inputs and refused records need no second name.
     *sealed = Sealed { head, readable, taken, taken_to, remembered };
-    Ok(Archived { counts, sources, pending, next })
+    Ok(Archived { counts, sources, pending, newest, next })
 }
 
 /// What a seal did.

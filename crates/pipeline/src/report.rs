@@ -16,6 +16,7 @@ mod names;
 mod queries;
 mod sealed;
 mod shelf;
+pub mod steps;
 mod summary;
 mod tables;
 mod week;
@@ -131,6 +132,24 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
         }
     }
     let ranges: Vec<(i64, i64)> = due.iter().map(|week| (week.from().0, week.to().0)).collect();
+    let found = found(with, &ranges)?;
+    for (week, found) in due.into_iter().zip(&found) {
+        let basis = new_basis(with, &shelf, week, found)?;
+        if basis.status == Status::Provisional {
+            let inventory = with.inventory(week);
+            let report = build::build(&basis, inventory.as_ref(), week, &sealed, &mut weeks, &[])?;
+            let report = shelf.put_provisional(&basis, &report)?;
+            made.push(of(report, basis.status, true, !basis.integrity.good));
+        } else {
+            shelf.begin(&basis)?;
+            made.push(finish(with, &mut shelf, &sealed, &mut weeks, &basis)?);
+        }
+    }
+    Ok(made)
+}
+
+/// What `verify` finds in each of these ranges.
+fn found(with: &Reporting<'_>, ranges: &[(i64, i64)]) -> Result<Vec<verify::Report>, Fatal> {
     let options = verify::Options {
         keys: with.keys.clone(),
         pinned: false,
@@ -146,20 +165,7 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
         receipts: Vec::new(),
         writing: true,
     };
-    let found = verify::by_range(with.store, &options, &ranges, with.verified)?;
-    for (week, found) in due.into_iter().zip(&found) {
-        let basis = new_basis(with, &shelf, week, found)?;
-        if basis.status == Status::Provisional {
-            let inventory = with.inventory(week);
-            let report = build::build(&basis, inventory.as_ref(), week, &sealed, &mut weeks, &[])?;
-            let report = shelf.put_provisional(&basis, &report)?;
-            made.push(of(report, basis.status, true, !basis.integrity.good));
-        } else {
-            shelf.begin(&basis)?;
-            made.push(finish(with, &mut shelf, &sealed, &mut weeks, &basis)?);
-        }
-    }
-    Ok(made)
+    verify::by_range(with.store, &options, ranges, with.verified)
 }
 
 /// Whether a week has no report, or events that were sealed after its last one.
@@ -253,6 +259,15 @@ fn week_of(name: &str) -> Result<Week, Fatal> {
     Week::parse(name).ok_or_else(|| Fatal::new("Fatal.Reports", format!("`{name}` is not an ISO week")))
 }
 
+/// What the next report of a week is.
+fn next(with: &Reporting<'_>, shelf: &Shelf<'_>, week: Week) -> (Status, Option<u32>) {
+    match shelf.of_week(&week.to_string()).last() {
+        None if !week.is_settled(with.now) => (Status::Provisional, None),
+        None => (Status::Final, None),
+        Some(last) => (Status::Amendment, Some(last.amendment.unwrap_or_default() + 1)),
+    }
+}
+
 fn new_basis(
     with: &Reporting<'_>,
     shelf: &Shelf<'_>,
@@ -260,11 +275,7 @@ fn new_basis(
     found: &verify::Report,
 ) -> Result<Basis, Fatal> {
     let earlier = shelf.of_week(&week.to_string());
-    let (status, amendment) = match earlier.last() {
-        None if !week.is_settled(with.now) => (Status::Provisional, None),
-        None => (Status::Final, None),
-        Some(last) => (Status::Amendment, Some(last.amendment.unwrap_or_default() + 1)),
-    };
+    let (status, amendment) = next(with, shelf, week);
     let (duplicates, since) = crate::sources::counted_duplicates(with.store)?;
     Ok(Basis {
         version: Basis::VERSION,

@@ -266,6 +266,21 @@ pub fn plan(objects: &dyn RawObjects, bucket: &str, prefix: &str) -> Result<Plan
     Ok(plan)
 }
 
+/// Bytes of an event, inflated, as a rule.
+const EVENT_BYTES: u64 = 1_600;
+
+/// What a million events cost to archive, seal and index by functions, in USD (`infra/aws/COSTS.md`).
+const USD_PER_MILLION: f64 = 2.0;
+
+/// What it costs to read an object, whatever its size: a request, and its share of calls, in USD.
+const USD_PER_OBJECT: f64 = 0.000_02;
+
+/// Events of so many objects, and what they cost to back-fill in USD, estimated.
+pub fn cost_usd(objects: u64, inflated_bytes: u64) -> (u64, f64) {
+    let events = inflated_bytes / EVENT_BYTES;
+    (events, events as f64 / 1e6 * USD_PER_MILLION + objects as f64 * USD_PER_OBJECT)
+}
+
 /// What an object of that name and size inflates to, estimated.
 fn inflated_bytes(key: &str, bytes: u64) -> u64 {
     let is_compressed = [".gz", ".zst", ".gzip"].iter().any(|suffix| key.ends_with(suffix));

@@ -35,6 +35,8 @@ impl Workflow for StateMachines {
             return Err(StoreError::Fatal(format!("cannot {what}: its input is larger than 256 KiB")));
         }
         let request = self.client.start_execution().state_machine_arn(machine).name(name).input(input);
+        // What a Lambda function was called with (X-Ray).
+        let request = request.set_trace_header(std::env::var("_X_AMZN_TRACE_ID").ok());
         match self.runtime.block_on(request.send()) {
             Ok(_) => Ok(Started::New),
             Err(e) => match answered(&e) {

@@ -10,6 +10,7 @@ use keytrail_ports::BlobStore;
 use serde::{Deserialize, Serialize};
 
 use crate::tagged;
+use crate::trail::Trail;
 
 const TAG_DOMAIN: &[u8] = b"keytrail/index-cursor/1\n";
 
@@ -22,6 +23,23 @@ struct Kept {
     /// All entries of the log before this one are indexed.
     next: u64,
 }
+
+/// Entries of a log of that size that the index of the namespace has not; of several servers, the one that is behind.
+pub fn backlog(trail: &Trail<'_>, namespace: &str, size: u64) -> Result<u64, Fatal> {
+    let mut next = None;
+    for place in trail.store.list(FOLDER)? {
+        if !place.ends_with(&format!("-{namespace}")) {
+            continue;
+        }
+        let Some(bytes) = trail.store.get(&place)? else { continue };
+        let kept = tagged::read::<Kept>(trail.masker, TAG_DOMAIN, &bytes).map_or(0, |kept| kept.next);
+        next = Some(next.map_or(kept, |next: u64| next.min(kept)));
+    }
+    Ok(size.saturating_sub(next.unwrap_or_default()))
+}
+
+/// Where cursors are.
+const FOLDER: &str = "state/index/";
 
 /// The cursor of one index.
 pub struct Cursor<'a> {
@@ -43,7 +61,7 @@ impl<'a> Cursor<'a> {
     ) -> Result<Self, Fatal> {
         // A cluster may call itself anything.
         let server = &Hash::of(cluster.as_bytes()).to_hex()[..16];
-        let place = format!("state/index/{server}-{namespace}");
+        let place = format!("{FOLDER}{server}-{namespace}");
         let kept = match (masker, store.get(&place)?) {
             (Some(masker), Some(bytes)) => tagged::read::<Kept>(masker, TAG_DOMAIN, &bytes).ok(),
             _ => None,

@@ -1,0 +1,145 @@
+//! `index-events`: archive objects to the search index, ahead of sealing or as its cursor says.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use keytrail_adapters::aws::Aws;
+use keytrail_adapters::elasticsearch::{Credentials, Elasticsearch};
+use keytrail_model::Fatal;
+use keytrail_pipeline::index::{Indexed, Indexer, Indexing, Told};
+use keytrail_pipeline::{Config, Trail, pending};
+use serde::{Deserialize, Serialize};
+
+use crate::trail::Fetch;
+use crate::{Call, Environment, Handler, Line, TrailPorts};
+
+/// The function.
+pub struct IndexEvents {
+    trail: TrailPorts,
+    server: Option<String>,
+    secret: Box<Fetch>,
+    indexer: Mutex<Indexer>,
+}
+
+/// What it is called with.
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    /// A batch that is not sealed yet; without it, what the cursor says.
+    #[serde(default)]
+    pending: Option<String>,
+}
+
+/// What became of rows.
+#[derive(Debug, Default, Serialize)]
+pub struct Answer {
+    created: u64,
+    duplicates: u64,
+    replaced: u64,
+    dead_letters: u64,
+    pending: u64,
+    more: bool,
+}
+
+/// Credentials of the search index, as its secret has them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Secret {
+    Key { api_key: String },
+    User { username: String, password: String },
+}
+
+struct Quiet;
+
+impl Told for Quiet {
+    fn at(&self, _: u64, _: u64) {}
+}
+
+impl IndexEvents {
+    /// Of the environment.
+    pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
+        let aws = Aws::from_environment()?;
+        let trail = TrailPorts::of(environment, &aws, false);
+        let server = environment.optional("KEYTRAIL_ELASTICSEARCH");
+        let secret = environment.optional("KEYTRAIL_ELASTICSEARCH_SECRET");
+        let fetch = move || secret.as_ref().map_or(Ok(None), |id| aws.secret(id));
+        Ok(Self::new(trail, server, Box::new(fetch)))
+    }
+
+    /// Of these ports.
+    pub fn new(trail: TrailPorts, server: Option<String>, secret: Box<Fetch>) -> Self {
+        Self { trail, server, secret, indexer: Mutex::default() }
+    }
+
+    fn server(&self, url: &str, config: &Config) -> Result<Elasticsearch, Fatal> {
+        let wrong = |e: String| Fatal::new("Fatal.Config", format!("the search index: {e}"));
+        let credentials = match (self.secret)()? {
+            None => Credentials::None,
+            Some(text) => match serde_json::from_str(&text) {
+                Ok(Secret::Key { api_key }) => Credentials::ApiKey(api_key),
+                Ok(Secret::User { username: user, password }) => Credentials::Basic { user, password },
+                Err(_) => {
+                    return Err(wrong(
+                        "expected a secret with `api_key`, or `username` and `password`".into(),
+                    ));
+                }
+            },
+        };
+        Elasticsearch::new(url, &credentials, None, config.index.timeout).map_err(wrong)
+    }
+
+    fn index(
+        &self,
+        (trail, config): (&Trail<'_>, &Config),
+        url: &str,
+        wanted: &Wanted,
+        stop: &AtomicBool,
+    ) -> Result<Indexed, Fatal> {
+        let size = || Ok(trail.log().published()?.map_or(0, |head| head.size));
+        let server = self.server(url, config)?;
+        let with = Indexing {
+            store: trail.store,
+            masker: Some(trail.masker),
+            index: &server,
+            settings: &config.index.settings,
+            now: trail.clock.now(),
+            size: &size,
+            told: &Quiet,
+        };
+        let mut indexer = self.indexer.lock().unwrap_or_else(PoisonError::into_inner);
+        match &wanted.pending {
+            None => indexer.index(&with, stop),
+            Some(key) => match pending::objects(trail, key)? {
+                Some(objects) => indexer.index_ahead(&with, &objects, stop),
+                // It is sealed: the cursor comes to it.
+                None => Ok(Indexed::default()),
+            },
+        }
+    }
+}
+
+impl Handler for IndexEvents {
+    type Event = Wanted;
+    type Answer = Answer;
+
+    fn handle(&self, wanted: Wanted, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
+        let Some(url) = &self.server else { return Ok(Answer::default()) };
+        let stop = call.stop();
+        let done = self.trail.with(|trail, config| self.index((trail, config), url, &wanted, stop.flag()))?;
+        let answer = Answer {
+            created: done.created,
+            duplicates: done.duplicates,
+            replaced: done.replaced,
+            dead_letters: done.dead_letters.values().sum(),
+            pending: done.pending,
+            more: done.pending > 0,
+        };
+        line.count("DocumentsCreated", answer.created);
+        line.count("DocumentsDuplicate", answer.duplicates);
+        line.count("DocumentsRefused", answer.dead_letters);
+        line.count("DocumentsPending", answer.pending);
+        match done.parked {
+            Some((code, why)) => Err(Fatal::new(code, why)),
+            None => Ok(answer),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `sweep-raw`: raw objects that are open for too long are given again, and what waits is counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keytrail_adapters::aws::Aws;
+use keytrail_model::Fatal;
+use keytrail_pipeline::staging::{Open, batches, named};
+use keytrail_pipeline::{index, pending};
+use keytrail_ports::Workflow;
+use serde::Serialize;
+
+use super::{Nothing, RawStore, to_json};
+use crate::line::Unit;
+use crate::{Call, Environment, Handler, Line, TrailPorts};
+
+/// Objects that one call gives again, at most.
+const MOST: usize = 10_000;
+
+/// The function.
+pub struct SweepRaw {
+    trail: TrailPorts,
+    raw: RawStore,
+    workflow: Arc<dyn Workflow>,
+    ingest: String,
+    after: Duration,
+    indexed: bool,
+}
+
+/// What waits.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    /// Raw objects that no sealed manifest names.
+    open: u64,
+    /// Those that were given again.
+    redriven: u64,
+    /// For how long the oldest is open.
+    oldest_seconds: u64,
+    /// Entries of the log that are not indexed.
+    index_backlog: u64,
+    /// Batches that wait to be sealed.
+    unsealed: u64,
+}
+
+impl SweepRaw {
+    /// Of the environment.
+    pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
+        let aws = Aws::from_environment()?;
+        let ingest = environment.text("KEYTRAIL_INGEST", "the ARN of the state machine ingest");
+        let after = Duration::from_secs(60 * environment.number("KEYTRAIL_OPEN_MINUTES", 15));
+        let indexed = environment.optional("KEYTRAIL_ELASTICSEARCH").is_some();
+        let trail = TrailPorts::of(environment, &aws, false);
+        let raw = RawStore::of(environment, &aws);
+        Ok(Self::new(trail, raw, Arc::new(aws.workflow()), ingest, after, indexed))
+    }
+
+    /// Of these ports.
+    pub fn new(
+        trail: TrailPorts,
+        raw: RawStore,
+        workflow: Arc<dyn Workflow>,
+        ingest: String,
+        after: Duration,
+        indexed: bool,
+    ) -> Self {
+        Self { trail, raw, workflow, ingest, after, indexed }
+    }
+}
+
+impl Handler for SweepRaw {
+    type Event = Nothing;
+    type Answer = Answer;
+
+    fn handle(&self, _: Nothing, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
+        let now = self.trail.clock.now();
+        let staging = self.raw.staging();
+        let Open { count, oldest, due } = staging.sweep(now, self.after, MOST)?;
+        let (mut all, large) = batches(due);
+        // Large ones, too: what does not end in one call goes on in the next.
+        all.extend(large.into_iter().map(|object| named(vec![object])));
+        let mut redriven = 0;
+        for batch in all {
+            // Each attempt has a name of its own.
+            let name = format!(
+                "{}-{}",
+                batch.batch,
+                &call.request_id.replace('-', "")[..call.request_id.len().min(16)]
+            );
+            self.workflow
+                .start(&self.ingest, &name, &to_json(&batch)?)
+                .map_err(|e| Fatal::new("Retryable.Workflow", e.to_string()))?;
+            for object in &batch.objects {
+                staging.driven(object, now)?;
+                redriven += 1;
+            }
+        }
+        let (unsealed, index_backlog, archived) = self.trail.with(|trail, config| {
+            let (unsealed, archived) = pending::waiting(trail)?;
+            let size = trail.log().published()?.map_or(0, |head| head.size);
+            let namespace = config.index.settings.namespace.as_str();
+            let backlog = if self.indexed { index::backlog(trail, namespace, size)? } else { 0 };
+            Ok((unsealed, backlog, archived))
+        })?;
+        let oldest_seconds = oldest.map_or(0, |t| now.0.saturating_sub(t.0).max(0) as u64 / 1_000_000);
+        line.count("OpenObjects", count);
+        line.metric("OpenOldestSeconds", Unit::Seconds, oldest_seconds as f64);
+        line.count("Redriven", redriven);
+        line.count("IndexBacklogEntries", index_backlog);
+        line.since("UnsealedAgeSeconds", archived.map_or(now.0, |t| t.0), now.0);
+        Ok(Answer { open: count, redriven, oldest_seconds, index_backlog, unsealed })
+    }
+}
