@@ -516,13 +516,7 @@ impl Environment {
         status: Status,
     ) -> (Result<Bytes, Bytes>, Status) {
         self.observe();
-        let peak = self
-            .runtime
-            .as_ref()
-            .filter(|r| !r.ended())
-            .and_then(Process::memory)
-            .map_or(0, |m| m.peak_bytes);
-        if !self.alive || peak <= self.function.memory_bytes() {
+        if !self.alive || self.peak_bytes <= self.function.memory_bytes() {
             return (answer, status);
         }
         use std::os::unix::process::ExitStatusExt as _;

@@ -15,9 +15,11 @@ mod faults;
 mod front;
 mod function;
 mod harness;
+mod kinesis;
 pub mod limits;
 mod process;
 mod report;
+mod sqs;
 
 pub use deployed::Past;
 pub use destination::{Collected, Destination};
@@ -25,3 +27,5 @@ pub use error::{HarnessError, InvokeError, PlatformError};
 pub use faults::{Fault, Faults};
 pub use function::{AsyncPolicy, Function};
 pub use harness::{Call, Harness, Invocation, Invoker, Settings};
+pub use kinesis::{KinesisMapping, KinesisSource, StartingPosition, Stream, StreamRecord, shard_id};
+pub use sqs::{Message, Queue, QueueMapping, QueueSource};
