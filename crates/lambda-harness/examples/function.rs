@@ -21,14 +21,16 @@ fn main() -> Result<(), Error> {
         "exit" => std::process::exit(3),
         "hang" => std::thread::sleep(Duration::from_secs(3600)),
         // The first environment that gets here fails, the second does not.
-        "once" => {
-            if fs::File::create_new(std::env::var("ONCE")?).is_ok() {
-                std::process::exit(4);
-            }
-        }
+        "once" if fs::File::create_new(std::env::var("ONCE")?).is_ok() => std::process::exit(4),
         _ => {}
     }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(service_fn(handle)))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        if let Ok(path) = std::env::var("GRACEFUL") {
+            let goodbye = async move || drop(append(Path::new(&path), "goodbye"));
+            lambda_runtime::spawn_graceful_shutdown_handler(goodbye).await;
+        }
+        run(service_fn(handle)).await
+    })
 }
 
 async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
@@ -136,7 +138,10 @@ fn records(event: &Value) -> Result<Value, Error> {
     match std::env::var("ANSWER").unwrap_or_default().as_str() {
         "report" => Ok(json!({"batchItemFailures": failures})),
         "fixed" => Ok(serde_json::from_str(&std::env::var("FIXED")?)?),
-        "all" => Err("all of it failed".into()),
+        "hang" => {
+            std::thread::sleep(Duration::from_secs(3600));
+            Ok(Value::Null)
+        }
         _ if poisoned => Err("there is poison in it".into()),
         _ => Ok(Value::Null),
     }

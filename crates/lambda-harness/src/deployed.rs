@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::environment::{Environment, InitFailure, Outcome, Reason, Request, Strike};
 use crate::error::PlatformError;
 use crate::faults::Fault;
+use crate::harness::Settings;
 use crate::report;
-use crate::{Faults, Function, Invocation, InvokeError, Settings, limits};
+use crate::{Faults, Function, Invocation, InvokeError, limits};
 
 /// A function's log is kept to this size.
 const LOG_BYTES: usize = 4 << 20;
@@ -300,10 +302,10 @@ impl Deployed {
         }))
     }
 
-    /// Takes an event into the queue. Requires the runtime of the harness.
-    pub fn enqueue(self: Arc<Self>, request: Request) {
+    /// Takes an event into the queue.
+    pub fn enqueue(self: Arc<Self>, request: Request, runtime: &Handle) {
         self.queued.send_modify(|n| *n += 1);
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             self.work_off(request).await;
             self.queued.send_modify(|n| *n -= 1);
         });

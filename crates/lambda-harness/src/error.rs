@@ -3,8 +3,6 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use serde::Serialize;
-
 /// Why a function was not invoked, as the Invoke API says it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvokeError {
@@ -79,13 +77,12 @@ impl InvokeError {
 }
 
 /// What Lambda answers in a function's place when the function cannot.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlatformError {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PlatformError {
     /// For example `Sandbox.Timedout`.
-    pub error_type: String,
+    error_type: String,
     /// What a caller reads.
-    pub error_message: String,
+    error_message: String,
 }
 
 impl PlatformError {

@@ -99,7 +99,7 @@ async fn answer(
             *response.body_mut() = Body::from(invocation.payload);
         }
         "Event" => {
-            invoker.invoke_async(name, call).await?;
+            invoker.invoke_async(name, call)?;
             *response.status_mut() = StatusCode::ACCEPTED;
         }
         "DryRun" => {

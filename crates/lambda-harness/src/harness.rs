@@ -16,7 +16,7 @@ use crate::{Faults, Function, HarnessError, InvokeError, front, limits};
 
 /// Where functions are said to run.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// For example `eu-central-1`.
     pub region: String,
     /// Twelve digits.
@@ -110,9 +110,12 @@ pub struct Call {
     pub trace_id: Option<String>,
 }
 
-/// Invokes functions from asynchronous code.
+/// Invokes functions from asynchronous code, of whichever runtime.
 #[derive(Clone)]
-pub struct Invoker(Arc<Account>);
+pub struct Invoker {
+    account: Arc<Account>,
+    runtime: Handle,
+}
 
 pub(crate) struct Account {
     pub settings: Arc<Settings>,
@@ -151,32 +154,34 @@ impl Account {
 impl Invoker {
     /// A synchronous invocation, type `RequestResponse`. It goes on when the future is dropped.
     pub async fn invoke(&self, name: &str, call: Call) -> Result<Invocation, InvokeError> {
-        let function = self.0.find(name)?;
-        let request = self.0.request(call, limits::SYNC_PAYLOAD_BYTES, "RequestResponse")?;
-        let running = tokio::spawn(async move { function.invoke(request).await });
+        let function = self.account.find(name)?;
+        let request = self.account.request(call, limits::SYNC_PAYLOAD_BYTES, "RequestResponse")?;
+        let running = self.runtime.spawn(async move { function.invoke(request).await });
         running.await.unwrap_or_else(|error| Err(InvokeError::Service(error.to_string())))
     }
 
     /// An asynchronous one, type `Event`: the request id.
-    pub async fn invoke_async(&self, name: &str, call: Call) -> Result<String, InvokeError> {
-        let function = self.0.find(name)?;
-        let request = self.0.request(call, limits::ASYNC_PAYLOAD_BYTES, "Event")?;
+    pub fn invoke_async(&self, name: &str, call: Call) -> Result<String, InvokeError> {
+        let function = self.account.find(name)?;
+        let request = self.account.request(call, limits::ASYNC_PAYLOAD_BYTES, "Event")?;
         let id = request.id.clone();
-        function.enqueue(request);
+        function.enqueue(request, &self.runtime);
         Ok(id)
     }
 
     /// Whether it could be invoked, type `DryRun`.
     pub fn dry_run(&self, name: &str) -> Result<(), InvokeError> {
-        self.0.find(name).map(drop)
+        self.account.find(name).map(drop)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        &self.0.settings
+        &self.account.settings
     }
 }
 
 /// An account with functions. Dropped, it kills all environments.
+///
+/// Its calls block: they panic inside of asynchronous code, which has [`Harness::invoker`].
 pub struct Harness {
     account: Arc<Account>,
     front: Mutex<Option<SocketAddr>>,
@@ -227,11 +232,10 @@ impl Harness {
 
     /// For code that is asynchronous itself.
     pub fn invoker(&self) -> Invoker {
-        Invoker(Arc::clone(&self.account))
+        Invoker { account: Arc::clone(&self.account), runtime: self.runtime.handle().clone() }
     }
 
-    /// Where the harness runs.
-    pub fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         self.runtime.handle()
     }
 
@@ -250,7 +254,7 @@ impl Harness {
     /// Leaves an event to Lambda: its request id.
     pub fn invoke_async(&self, name: &str, payload: impl Into<Bytes>) -> Result<String, InvokeError> {
         let call = Call { payload: payload.into(), ..Call::default() };
-        self.runtime.block_on(self.invoker().invoke_async(name, call))
+        self.invoker().invoke_async(name, call)
     }
 
     /// Waits until a function has no asynchronous events left.

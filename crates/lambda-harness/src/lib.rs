@@ -23,9 +23,9 @@ mod sqs;
 
 pub use deployed::Past;
 pub use destination::{Collected, Destination};
-pub use error::{HarnessError, InvokeError, PlatformError};
+pub use error::{HarnessError, InvokeError};
 pub use faults::{Fault, Faults};
 pub use function::{AsyncPolicy, Function};
-pub use harness::{Call, Harness, Invocation, Invoker, Settings};
+pub use harness::{Call, Harness, Invocation, Invoker};
 pub use kinesis::{KinesisMapping, KinesisSource, StartingPosition, Stream, StreamRecord, shard_id};
 pub use sqs::{Message, Queue, QueueMapping, QueueSource};

@@ -1,5 +1,7 @@
 //! External extensions: the order of phases, shutdown and its reasons.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not know as such")]
+
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -96,4 +98,17 @@ fn a_crash_and_a_timeout_have_their_reasons() {
     let late = test.harness.invoke("f", r#"{"op":"hang"}"#).unwrap();
     assert_eq!(late.error_type().unwrap(), "Sandbox.Timedout");
     assert_eq!(test.lines(8)[7], "shutdown timeout");
+}
+
+#[test]
+fn an_internal_extension_gives_the_runtime_time_to_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("goodbye");
+    let harness = harness(function("f").variable("GRACEFUL", path.display().to_string()));
+    harness.invoke("f", "{}").unwrap();
+    assert!(!harness.invoke("f", "{}").unwrap().is_cold());
+    let begun = std::time::Instant::now();
+    harness.retire("f").unwrap();
+    assert_eq!(lines(&path), ["goodbye"]);
+    assert!(begun.elapsed() < Duration::from_secs(1));
 }

@@ -1,5 +1,7 @@
 //! The Invoke API over HTTP.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not know as such")]
+
 mod common;
 
 use base64::Engine as _;

@@ -1,5 +1,7 @@
 //! Synchronous invokes: environments, errors, limits, logs.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not know as such")]
+
 mod common;
 
 use std::fs;

@@ -247,7 +247,7 @@ impl Lane {
         for (index, record) in (from..).zip(records) {
             if self.has(&record.partition_key) {
                 let json = record.in_event(self.shard, &self.shared.envelope);
-                let room = bytes + json.len() + 1 <= limits::SYNC_PAYLOAD_BYTES;
+                let room = bytes + json.len() < limits::SYNC_PAYLOAD_BYTES;
                 if batch.len() >= self.shared.mapping.batch_size.max(1) || (!room && !batch.is_empty()) {
                     return (batch, true);
                 }

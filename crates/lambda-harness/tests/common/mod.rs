@@ -1,5 +1,9 @@
 //! What the tests of the harness share.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "not every test needs all of it; these are helpers of tests"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
