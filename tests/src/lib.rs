@@ -6,6 +6,7 @@
 //! In: options. Out: log files, figures.
 
 pub mod bench;
+pub mod cloud;
 pub mod digests;
 pub mod fault_proxy;
 pub mod forge;

@@ -138,6 +138,33 @@ impl LocalStack {
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
     }
 
+    /// The environment of a process that uses all of its services: S3 at this address.
+    #[must_use]
+    pub fn whole_environment(&self, s3: &str) -> Vec<(String, String)> {
+        let mut environment = Self::environment(&self.url(), s3);
+        environment.push(("AWS_ENDPOINT_URL".to_owned(), self.url()));
+        environment
+    }
+
+    /// Calls a service of the JSON protocol: `secretsmanager.CreateSecret`, `AmazonSQS.SendMessage`.
+    ///
+    /// # Panics
+    /// When it does not answer with 200.
+    pub fn call(&self, service: &str, target: &str, body: &Value) -> Value {
+        let version = if matches!(service, "sqs" | "states") { "1.0" } else { "1.1" };
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("{}/", self.url()))
+            .header("content-type", format!("application/x-amz-json-{version}"))
+            .header("x-amz-target", target)
+            .header("authorization", authorization(service));
+        let request = request.body(body.to_string()).expect("a request");
+        let mut answer = self.agent.run(request).unwrap_or_else(|e| panic!("LocalStack: {target}: {e}"));
+        let text = answer.body_mut().with_config().limit(256 << 20).read_to_string().expect("a text");
+        assert_eq!(answer.status().as_u16(), 200, "{target} {body}: {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
     /// Makes a stream of so many shards; its name.
     #[must_use]
     pub fn stream(&self, shards: u32) -> String {
@@ -207,14 +234,52 @@ impl LocalStack {
         name
     }
 
+    /// Makes a bucket whose objects can be locked; its name.
+    #[must_use]
+    pub fn locking_bucket(&self) -> String {
+        let name = name();
+        let request = Request::builder()
+            .method("PUT")
+            .uri(format!("{}/{name}", self.url()))
+            .header("x-amz-bucket-object-lock-enabled", "true")
+            .header("authorization", authorization("s3"));
+        let answer = self.agent.run(request.body(()).expect("a request")).expect("an answer");
+        assert_eq!(answer.status().as_u16(), 200);
+        name
+    }
+
+    /// Puts an object.
+    pub fn put_object(&self, bucket: &str, key: &str, bytes: &[u8]) {
+        let request = Request::builder()
+            .method("PUT")
+            .uri(format!("{}/{bucket}/{key}", self.url()))
+            .header("authorization", authorization("s3"));
+        let answer = self.agent.run(request.body(bytes).expect("a request")).expect("an answer");
+        assert_eq!(answer.status().as_u16(), 200, "{key}");
+    }
+
+    /// Keys of all objects of a bucket.
+    #[must_use]
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let (mut keys, mut after) = (Vec::new(), String::new());
+        loop {
+            let (status, list) = self.s3("GET", &format!("{bucket}?list-type=2&start-after={after}"), "");
+            let list = String::from_utf8(list).expect("XML");
+            assert_eq!(status, 200, "{list}");
+            let found = list.split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap_or_default());
+            keys.extend(found.map(str::to_owned));
+            if !list.contains("<IsTruncated>true") {
+                return keys;
+            }
+            after = keys.last().cloned().unwrap_or_default();
+        }
+    }
+
     /// Key and bytes of all objects of a bucket.
     #[must_use]
     pub fn objects(&self, bucket: &str) -> BTreeMap<String, Vec<u8>> {
-        let (status, list) = self.s3("GET", &format!("{bucket}?list-type=2"), "");
-        let list = String::from_utf8(list).expect("XML");
-        assert!(status == 200 && list.contains("<IsTruncated>false"), "{status} {list}");
-        let keys = list.split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap_or_default());
-        keys.map(|key| (key.to_owned(), self.object(bucket, key))).collect()
+        let keys = self.keys(bucket);
+        keys.into_iter().map(|key| (key.clone(), self.object(bucket, &key))).collect()
     }
 
     /// An object.

@@ -38,6 +38,13 @@ pub fn audit_sidecar() -> PathBuf {
     path
 }
 
+/// The release build of a Lambda function, beside that of `keytrail`.
+pub fn lambda(name: &str) -> PathBuf {
+    let path = keytrail().with_file_name(name);
+    assert!(path.exists(), "`{}` is not there: run `tests/run build` first", path.display());
+    path
+}
+
 /// A build of `keytrail` that has SQL (`KEYTRAIL_SQL_BIN`): the debug build, which comes with the tests.
 pub fn keytrail_sql() -> PathBuf {
     path("KEYTRAIL_SQL_BIN", || target().join("debug/keytrail"), "tests/run test")

@@ -1,0 +1,5 @@
+//! The Lambda functions as Lambda runs them: the real binaries in the harness, over emulated services of AWS.
+
+mod faults;
+mod path;
+mod stream;
