@@ -8,6 +8,9 @@ use lambda_extension::{Error, Extension, LambdaEvent, NextEvent, service_fn};
 fn main() -> Result<(), Error> {
     println!("init of the extension");
     append(&format!("extension {}", std::env::var("_HANDLER").is_err()))?;
+    if std::env::var("GO").is_ok() {
+        std::process::exit(7);
+    }
     let events = std::env::var("EVENTS").unwrap_or_else(|_| "INVOKE,SHUTDOWN".to_owned());
     let events: Vec<&str> = events.split(',').collect();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

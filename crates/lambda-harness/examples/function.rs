@@ -19,6 +19,11 @@ fn main() -> Result<(), Error> {
     }
     match std::env::var("INIT").unwrap_or_default().as_str() {
         "exit" => std::process::exit(3),
+        "report" => {
+            let body = r#"{"errorType":"Fatal.Config","errorMessage":"no key","stackTrace":[]}"#;
+            misuse(&json!({"path": "/2018-06-01/runtime/init/error", "body": body}))?;
+            std::process::exit(1);
+        }
         "hang" => std::thread::sleep(Duration::from_secs(3600)),
         // The first environment that gets here fails, the second does not.
         "once" if fs::File::create_new(std::env::var("ONCE")?).is_ok() => std::process::exit(4),
@@ -36,7 +41,7 @@ fn main() -> Result<(), Error> {
 async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
     let LambdaEvent { payload, context } = event;
     let calls = CALLS.fetch_add(1, Ordering::SeqCst) + 1;
-    if payload["Records"].is_array() {
+    if payload["Records"].is_array() && std::env::var("RECORDS").is_ok() {
         return records(&payload);
     }
     let number = |name: &str| payload[name].as_u64().unwrap_or(0);
@@ -46,6 +51,7 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
     }
     match text("op").as_str() {
         "echo" => Ok(payload),
+        "" => Ok(Value::Null),
         "calls" => Ok(json!(calls)),
         "log" => {
             println!("{}", text("text"));

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use keytrail_lambda_harness::{Function, Harness};
+use keytrail_lambda_harness::{Function, Harness, KinesisMapping, Stream};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let function = std::env::current_exe()?.with_file_name("function");
@@ -38,6 +38,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         init.extend(invocation.init);
     }
     println!("cold: waited {}; of that init {}", summary(cold), summary(init));
+    let stream = Stream::new("events", 2);
+    let data = "x".repeat(1024);
+    const RECORDS: usize = 50_000;
+    for n in 0..RECORDS {
+        stream.put(format!("key-{}", n % 100), data.clone());
+    }
+    let begun = Instant::now();
+    let mapping = KinesisMapping { batch_size: 500, ..KinesisMapping::default() };
+    harness.map_kinesis(&stream, "running", mapping)?.wait(Duration::from_secs(60))?;
+    let each = f64::from(u32::try_from(RECORDS)?) / begun.elapsed().as_secs_f64();
+    println!("stream: {each:.0} records of 1 KiB a second, 500 a batch, two shards");
     Ok(())
 }
 

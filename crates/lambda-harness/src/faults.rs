@@ -31,7 +31,7 @@ pub enum Fault {
 }
 
 /// Which faults come at which invocation of a function. Invocations count from 1, those that are throttled and those
-/// of event sources and retries too.
+/// of event sources and retries too; a duplicate has no number of its own.
 #[derive(Clone, Default, Debug)]
 pub struct Faults {
     at: BTreeMap<u64, Vec<Fault>>,

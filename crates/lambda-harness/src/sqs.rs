@@ -257,9 +257,11 @@ impl Poller {
                 continue;
             }
             let end = Instant::now() + self.mapping.batching_window;
-            while batch.len() < self.mapping.batch_size
-                && matches!(timeout_at(end, changed.changed()).await, Ok(Ok(())))
-            {
+            while batch.len() < self.mapping.batch_size && !*stop.borrow() {
+                tokio::select! {
+                    changed = timeout_at(end, changed.changed()) => if !matches!(changed, Ok(Ok(()))) { break },
+                    changed = stop.changed() => if changed.is_err() { return },
+                }
                 batch.extend(self.queue.receive(self.mapping.batch_size - batch.len()).0);
             }
             self.work_off(&batch).await;

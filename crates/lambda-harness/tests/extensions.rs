@@ -112,3 +112,12 @@ fn an_internal_extension_gives_the_runtime_time_to_go() {
     assert_eq!(lines(&path), ["goodbye"]);
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
+
+#[test]
+fn an_extension_that_ends_fails_the_init_phase() {
+    let test = test(|f| f.variable("GO", "yes"));
+    let failed = test.harness.invoke("f", "{}").unwrap();
+    assert_eq!(failed.error_type().unwrap(), "Extension.Crash");
+    let message = format!("RequestId: {} Error: exit status 7", failed.request_id);
+    assert_eq!(failed.json()["errorMessage"], message);
+}

@@ -302,6 +302,17 @@ fn an_init_phase_that_fails_twice_fails_the_invocation() {
 }
 
 #[test]
+fn an_init_phase_that_says_why_it_fails_is_heard() {
+    let harness = harness(function("f").variable("INIT", "report"));
+    let failed = harness.invoke("f", "{}").unwrap();
+    assert_eq!(
+        error(&failed),
+        json!({"errorType": "Fatal.Config", "errorMessage": "no key", "stackTrace": []})
+    );
+    assert!(failed.log.contains("Phase: init\tStatus: error\tError Type: Fatal.Config\n"), "{}", failed.log);
+}
+
+#[test]
 fn an_init_phase_ends() {
     let limit = Duration::from_millis(50);
     let slow = Function { init_limit: limit, ..function("f").variable("INIT", "hang").timeout(limit) };

@@ -255,6 +255,23 @@ fn bisecting_finds_the_poison_and_delivers_all_else() {
 }
 
 #[test]
+fn a_report_of_the_first_record_may_leave_the_batch_whole() {
+    let test = test(1, |f| f.variable("ANSWER", "report"));
+    let (on_failure, discarded) = Destination::collect();
+    test.put("aPbc");
+    let whole = KinesisMapping {
+        bisect: true,
+        bisect_reported_first: false,
+        report_batch_item_failures: true,
+        maximum_retry_attempts: Some(1),
+        on_failure: Some(on_failure),
+        ..mapping()
+    };
+    assert_eq!(test.read(whole).0, ["aPbc", "Pbc", "Pbc"]);
+    assert_eq!(discarded.all()[0]["KinesisBatchInfo"]["batchSize"], 3);
+}
+
+#[test]
 fn an_answer_that_cannot_be_read_fails_the_batch() {
     for fixed in
         [r#"{"batchItemFailures":[{"itemIdentifier":"1"}]}"#, r#"{"batchItemFailures":[{"id":"1"}]}"#, "[]"]

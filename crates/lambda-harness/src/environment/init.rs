@@ -89,7 +89,8 @@ impl Environment {
             process.signal_group(Signal::KILL);
         }
         self.runtime = Some(process);
-        while !self.ready() {
+        // One that is to crash may have been quicker than the signal.
+        while crash || !self.ready() {
             self.init_event(request_id).await?;
         }
         Ok(())

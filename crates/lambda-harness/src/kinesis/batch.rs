@@ -7,16 +7,14 @@ use serde_json::Value;
 pub(super) enum Verdict {
     /// All records are done.
     Success,
-    /// Those before this one are.
+    /// Those before this one are; at 0, none.
     From(usize),
-    /// None is.
+    /// None is, or nobody knows.
     Failure,
 }
 
 /// Reads an answer of a function whose mapping has `ReportBatchItemFailures`; `index` finds a sequence number in the
 /// batch.
-///
-/// A failure of the first record leaves nothing that succeeded: it is a failure of the batch.
 pub(super) fn verdict(answer: &[u8], index: impl Fn(&str) -> Option<usize>) -> Verdict {
     let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return Verdict::Failure };
     let failures = match &answer {
@@ -38,7 +36,6 @@ pub(super) fn verdict(answer: &[u8], index: impl Fn(&str) -> Option<usize>) -> V
     }
     match lowest {
         None => Verdict::Success,
-        Some(0) => Verdict::Failure,
         Some(at) => Verdict::From(at),
     }
 }
@@ -63,6 +60,8 @@ mod tests {
     fn the_lowest_number_counts() {
         let answer = r#"{"batchItemFailures":[{"itemIdentifier":"12"},{"itemIdentifier":"11"}]}"#;
         assert_eq!(judged(answer), Verdict::From(1));
+        let answer = r#"{"batchItemFailures":[{"itemIdentifier":"10"}]}"#;
+        assert_eq!(judged(answer), Verdict::From(0));
     }
 
     #[test]
@@ -76,7 +75,6 @@ mod tests {
             r#"{"batchItemFailures":[{"itemIdentifier":null}]}"#,
             r#"{"batchItemFailures":[{"identifier":"11"}]}"#,
             r#"{"batchItemFailures":[{"itemIdentifier":"11"},{"itemIdentifier":"99"}]}"#,
-            r#"{"batchItemFailures":[{"itemIdentifier":"10"}]}"#,
         ] {
             assert_eq!(judged(answer), Verdict::Failure, "{answer}");
         }

@@ -28,6 +28,9 @@ pub struct KinesisMapping {
     pub parallelization_factor: usize,
     /// `BisectBatchOnFunctionError`: splits a failed batch, which is no retry.
     pub bisect: bool,
+    /// Whether a report whose lowest failure is the first record of its batch splits the batch in two, or leaves it as it
+    /// is to be tried again. The documentation can be read both ways; it does not matter without `bisect`.
+    pub bisect_reported_first: bool,
     /// `MaximumRetryAttempts`; unset: for ever.
     pub maximum_retry_attempts: Option<u32>,
     /// `MaximumRecordAgeInSeconds`; unset: for ever.
@@ -49,6 +52,7 @@ impl Default for KinesisMapping {
             batching_window: Duration::ZERO,
             parallelization_factor: 1,
             bisect: false,
+            bisect_reported_first: true,
             maximum_retry_attempts: None,
             maximum_record_age: None,
             report_batch_item_failures: false,
@@ -217,8 +221,15 @@ impl Lane {
             let (mut batch, mut full) = self.read();
             if !batch.is_empty() && !full && !self.shared.mapping.batching_window.is_zero() {
                 let end = Instant::now() + self.shared.mapping.batching_window;
-                while !full && !*stop.borrow() && matches!(timeout_at(end, put.changed()).await, Ok(Ok(()))) {
+                while !full && !*stop.borrow() {
+                    tokio::select! {
+                        changed = timeout_at(end, put.changed()) => if !matches!(changed, Ok(Ok(()))) { break },
+                        changed = stop.changed() => if changed.is_err() { return },
+                    }
                     (batch, full) = self.read();
+                }
+                if *stop.borrow() {
+                    return;
                 }
             }
             if batch.is_empty() {
@@ -300,6 +311,7 @@ impl Lane {
             }
             let invocation = match self.invoke(&batch).await {
                 Ok(invocation) => invocation,
+                Err(_) if *stop.borrow() => return,
                 // Throttling is no attempt; it ends with the records' age alone.
                 Err(_) => {
                     sleep(mapping.retry_delay).await;
@@ -315,24 +327,28 @@ impl Lane {
             } else {
                 Verdict::Success
             };
-            match verdict {
-                Verdict::Success => {}
+            let split = match verdict {
+                Verdict::Success => continue,
                 // The checkpoint moves, and what is left is a batch that was not tried from its first record on.
-                Verdict::From(at) => parts.push_front((batch.split_off(at), 0)),
-                Verdict::Failure if mapping.bisect && batch.len() > 1 => {
-                    let second = batch.split_off(batch.len() / 2);
-                    parts.push_front((second, tries));
-                    parts.push_front((batch, tries));
+                Verdict::From(at) if at > 0 => {
+                    parts.push_front((batch.split_off(at), 0));
+                    continue;
                 }
-                Verdict::Failure => {
-                    tries += 1;
-                    if mapping.maximum_retry_attempts.is_some_and(|most| tries > most) {
-                        self.discard(&batch, "RetryAttemptsExhausted", tries, Some(&invocation));
-                    } else {
-                        sleep(mapping.retry_delay).await;
-                        parts.push_front((batch, tries));
-                    }
-                }
+                Verdict::From(_) => mapping.bisect_reported_first,
+                Verdict::Failure => true,
+            };
+            if mapping.bisect && split && batch.len() > 1 {
+                let second = batch.split_off(batch.len() / 2);
+                parts.push_front((second, tries));
+                parts.push_front((batch, tries));
+                continue;
+            }
+            tries += 1;
+            if mapping.maximum_retry_attempts.is_some_and(|most| tries > most) {
+                self.discard(&batch, "RetryAttemptsExhausted", tries, Some(&invocation));
+            } else {
+                sleep(mapping.retry_delay).await;
+                parts.push_front((batch, tries));
             }
         }
         self.move_to(end);

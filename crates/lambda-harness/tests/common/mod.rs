@@ -2,7 +2,7 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
-    reason = "not every test needs all of it; these are helpers of tests"
+    reason = "not every test needs all of it; these are helpers of tests, which clippy does not know as such"
 )]
 
 use std::fs;
