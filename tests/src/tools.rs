@@ -82,6 +82,11 @@ pub fn localstack() -> PathBuf {
     path("KEYTRAIL_LOCALSTACK", || tools().join("localstack"), "tests/run tools")
 }
 
+/// The AWS SAM CLI with its Python, checkov, and the validator of state machines, which `tests/aws/lint` runs.
+pub fn aws() -> PathBuf {
+    path("KEYTRAIL_AWS", || tools().join("aws"), "tests/run tools")
+}
+
 /// Chromium, to open pages with.
 pub fn chromium() -> PathBuf {
     path("KEYTRAIL_CHROMIUM", || PathBuf::from("/usr/bin/chromium"), "tests/run tools")
