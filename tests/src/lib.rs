@@ -13,6 +13,7 @@ pub mod forge;
 pub mod indexed;
 pub mod load;
 pub mod localstack;
+pub mod minio;
 pub mod mmdb;
 pub mod openbao;
 pub mod oracle;

@@ -1,4 +1,4 @@
-//! A live LocalStack, with Kinesis and S3, for tests, and a client for them.
+//! A live LocalStack for tests, and a client for its Kinesis, its S3, and what else they need of it.
 //!
 //! What it is: one server for all tests of a run, which `tests/localstack/serve` runs: the first test that needs it
 //! starts it, and it ends with the run; tests keep apart by [`name`]. What it is not: what keytrail talks to AWS with.
@@ -120,6 +120,7 @@ impl LocalStack {
     #[must_use]
     pub fn childs_environment(&self) -> Vec<(String, String)> {
         let mut environment = Self::environment(&self.url(), &self.url());
+        environment.push(("AWS_ENDPOINT_URL".to_owned(), self.url()));
         environment.push(("KEYTRAIL_LOCALSTACK_PORT".to_owned(), self.port.to_string()));
         environment
     }
@@ -213,15 +214,53 @@ impl LocalStack {
     }
 
     fn try_kinesis(&self, action: &str, body: &Value) -> Result<(u16, Value), ureq::Error> {
+        let target = format!("Kinesis_20131202.{action}");
+        self.try_json("kinesis", "application/x-amz-json-1.1", &target, body)
+    }
+
+    fn try_json(
+        &self,
+        service: &str,
+        content: &str,
+        target: &str,
+        body: &Value,
+    ) -> Result<(u16, Value), ureq::Error> {
         let request = Request::builder()
             .method("POST")
             .uri(format!("{}/", self.url()))
-            .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("Kinesis_20131202.{action}"))
-            .header("authorization", authorization("kinesis"));
+            .header("content-type", content)
+            .header("x-amz-target", target)
+            .header("authorization", authorization(service));
         let mut answer = self.agent.run(request.body(body.to_string())?)?;
         let text = answer.body_mut().with_config().limit(256 << 20).read_to_string()?;
         Ok((answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// An answer of a service whose protocol is JSON: `AWSStepFunctions.ListExecutions`, `AmazonSQS.CreateQueue`,
+    /// `secretsmanager.CreateSecret`.
+    #[must_use]
+    pub fn json(&self, service: &str, target: &str, body: &Value) -> Value {
+        let version = if service == "secretsmanager" { "1.1" } else { "1.0" };
+        let (status, answer) = self
+            .try_json(service, &format!("application/x-amz-json-{version}"), target, body)
+            .unwrap_or_else(|e| panic!("LocalStack: {target}: {e}"));
+        assert_eq!(status, 200, "{target} {body}: {answer}");
+        answer
+    }
+
+    /// An answer of SNS, as XML.
+    #[must_use]
+    pub fn sns(&self, form: &str) -> String {
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("{}/", self.url()))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", authorization("sns"));
+        let request = request.body(form.to_owned()).expect("a request");
+        let mut answer = self.agent.run(request).unwrap_or_else(|e| panic!("LocalStack: {form}: {e}"));
+        let text = answer.body_mut().read_to_string().expect("text");
+        assert_eq!(answer.status().as_u16(), 200, "{form}: {text}");
+        text
     }
 
     /// Makes a bucket that keeps versions; its name.

@@ -87,6 +87,11 @@ pub fn aws() -> PathBuf {
     path("KEYTRAIL_AWS", || tools().join("aws"), "tests/run tools")
 }
 
+/// MinIO, which `tests/minio/serve` runs.
+pub fn minio() -> PathBuf {
+    path("KEYTRAIL_MINIO", || tools().join("minio"), "tests/run tools")
+}
+
 /// Chromium, to open pages with.
 pub fn chromium() -> PathBuf {
     path("KEYTRAIL_CHROMIUM", || PathBuf::from("/usr/bin/chromium"), "tests/run tools")

@@ -125,6 +125,24 @@ impl Aws {
         made.map(|_| ()).map_err(|e| failure(&format!("make the bucket `{name}`"), &e))
     }
 
+    /// Puts an object under any key, with tags as a query string.
+    #[cfg(feature = "conformance")]
+    pub fn put_any(&self, bucket: &str, key: &str, bytes: &[u8], tags: &str) -> Result<(), StoreError> {
+        let request =
+            self.s3().put_object().bucket(bucket).key(key).tagging(tags).body(bytes.to_vec().into());
+        self.runtime.block_on(request.send()).map(|_| ()).map_err(|e| failure("put", &e))
+    }
+
+    /// Tags of an object, in the order of their names.
+    #[cfg(feature = "conformance")]
+    pub fn tags(&self, bucket: &str, key: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let request = self.s3().get_object_tagging().bucket(bucket).key(key);
+        let tags = self.runtime.block_on(request.send()).map_err(|e| failure("read tags", &e))?.tag_set;
+        let mut tags: Vec<_> = tags.into_iter().map(|tag| (tag.key, tag.value)).collect();
+        tags.sort();
+        Ok(tags)
+    }
+
     fn s3(&self) -> aws_sdk_s3::Client {
         self.s3.get_or_init(|| s3::client(self)).clone()
     }

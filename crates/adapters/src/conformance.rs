@@ -7,7 +7,14 @@ use std::collections::BTreeSet;
 
 use keytrail_model::Timestamp;
 use keytrail_ports::{
-    BlobStore, CheckpointStore, MAX_STREAM_RECORD_BYTES, Notice, Notifier, Put, StoreError, Stream, Swap,
+    BlobStore, CheckpointStore, MAX_STREAM_RECORD_BYTES, Notice, Notifier, ObjectName, Put, RawObjects,
+    StoreError, Stream, Swap,
+};
+#[cfg(feature = "aws")]
+use {
+    crate::aws::{Lock, LockMode, Removal, S3Store},
+    keytrail_ports::Clock,
+    std::sync::Arc,
 };
 
 /// Threads in a race.
@@ -85,6 +92,22 @@ fn ranges(store: &dyn BlobStore) {
     open.read_at(3, &mut buf).unwrap();
     assert_eq!(&buf, b"3456");
     open.read_at(10, &mut []).unwrap();
+    // Large enough for what reads ahead: forwards, backwards, and anywhere.
+    let large: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
+    store.put_if_absent("r/large", &large).unwrap();
+    let read = store.open("r/large").unwrap().unwrap();
+    let check = |offset: usize, len: usize| {
+        let mut part = vec![0; len];
+        read.read_at(offset as u64, &mut part).unwrap();
+        assert!(part == large[offset..offset + len], "{len} bytes from {offset}");
+    };
+    (0..6).for_each(|n| check(n * 1_000_000, 1_000_000));
+    (0..40).for_each(|n| check(n * 131_072, 131_072));
+    (1..40).for_each(|n| check(large.len() - n * 40_000, 40_000));
+    for (offset, len) in [(0, 1), (262_143, 2), (5_999_999, 1), (100_000, 3_000_000), (0, 6_000_000), (7, 0)]
+    {
+        check(offset, len);
+    }
     for offset in [7, 10, u64::MAX >> 1] {
         assert!(matches!(open.read_at(offset, &mut buf), Err(StoreError::Fatal(_))), "{offset}");
     }
@@ -173,6 +196,142 @@ pub fn checkpoint_store(open: &(dyn Fn() -> Box<dyn CheckpointStore> + Sync)) {
     let all: BTreeSet<u32> = steps.into_iter().flatten().collect();
     assert!(all.into_iter().eq(0..20 * THREADS));
     assert_eq!(store.read().unwrap().unwrap(), (20 * THREADS).to_string().as_bytes());
+}
+
+/// The contract of [`RawObjects`], on an empty bucket and one that is not there. `put` puts an object.
+pub fn raw_objects(objects: &dyn RawObjects, bucket: &str, missing: &str, put: &dyn Fn(&str, &[u8])) {
+    let name = |key: &str| ObjectName { bucket: bucket.to_owned(), key: key.to_owned(), version: None };
+    let keys = |prefix: &str| {
+        let mut keys = Vec::new();
+        objects
+            .list(bucket, prefix, &mut |object| {
+                keys.push((object.key, object.bytes));
+                Ok(())
+            })
+            .unwrap();
+        keys
+    };
+    assert_eq!(keys(""), []);
+    assert!(objects.open(&name("a")).unwrap().is_none());
+    // Keys that are none of ours.
+    let all = ["a b/\u{fc}+x%20.gz", "a b/c&d=e", "empty"];
+    for key in all {
+        put(key, if key == "empty" { b"" } else { key.as_bytes() });
+    }
+    for key in &all[..2] {
+        let open = objects.open(&name(key)).unwrap().unwrap();
+        let mut bytes = vec![0; open.len() as usize];
+        open.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, key.as_bytes());
+    }
+    assert!(objects.open(&name("empty")).unwrap().unwrap().is_empty());
+    assert_eq!(
+        keys("a b/").iter().map(|k| k.0.as_str()).collect::<BTreeSet<_>>(),
+        all[..2].iter().copied().collect()
+    );
+    assert!(keys("").is_sorted() && keys("").len() == 3 && keys("e") == [("empty".to_owned(), 0)]);
+    let mut seen = 0;
+    let stop = StoreError::Fatal("enough".into());
+    let stopped = objects.list(bucket, "", &mut |_| {
+        seen += 1;
+        Err(stop.clone())
+    });
+    assert_eq!((stopped, seen), (Err(stop), 1));
+    for _ in 0..2 {
+        objects.mark_taken(&name(all[0])).unwrap();
+    }
+    objects.mark_taken(&name("there/is/none")).unwrap();
+    let elsewhere = ObjectName { bucket: missing.to_owned(), key: "a".into(), version: None };
+    assert!(matches!(objects.open(&elsewhere), Err(StoreError::Fatal(_))));
+    assert!(objects.list(missing, "", &mut |_| Ok(())).is_err());
+}
+
+/// What locks are to keep, on a store of a bucket that was made with Object Lock; `clock` shows the time.
+#[cfg(feature = "aws")]
+pub fn object_lock(store: &S3Store, clock: &Arc<dyn Clock>, folder: &std::path::Path) {
+    const DAY: i64 = 86_400_000_000;
+    let lock = |mode, days| Lock { mode, days };
+    let locked = store.clone().with_lock(lock(LockMode::Governance, 1), Arc::clone(clock));
+    let until = |key: &str| store.retention(key).unwrap().map(|r| (r.mode, r.until.0 - clock.now().0));
+    let is_kept = |key: &str, mode, days: i64| {
+        let (found, left) = until(key).unwrap_or_else(|| panic!("`{key}` is not locked"));
+        assert!(found == mode && (left - days * DAY).abs() < DAY / 12, "{key}: {found:?} for {left}");
+    };
+
+    // What has to stay is locked by its put, in the ways that it is put.
+    assert_eq!(locked.put_if_absent("archive/a", b"one").unwrap(), Put::Created);
+    is_kept("archive/a", LockMode::Governance, 1);
+    for (key, bytes) in [("archive/small", 10), ("archive/large", (64 << 20) + 1)] {
+        for put in [Put::Created, Put::Exists] {
+            let file = folder.join("conformance-file");
+            std::fs::write(&file, vec![7; bytes]).unwrap();
+            assert_eq!(locked.put_file_if_absent(key, &file).unwrap(), put);
+            assert!(!file.exists());
+            assert_eq!(store.open(key).unwrap().unwrap().len(), bytes as u64);
+            is_kept(key, LockMode::Governance, 1);
+        }
+    }
+    for key in ["detail/a", "quarantine/a", "log/tile/0/000", "reports/2026-W01/report.checkpoint"] {
+        locked.replace(key, b"x").unwrap();
+        is_kept(key, LockMode::Governance, 1);
+    }
+    for key in [
+        "log/checkpoint",
+        "log/tile/0/001.p/7",
+        "log-staging/x",
+        "state/archive/x",
+        "reports/2026-W01/report.json",
+    ] {
+        assert_eq!(locked.put_if_absent(key, b"x").unwrap(), Put::Created);
+        assert_eq!(until(key), None, "{key}");
+    }
+    // What was there without a lock, or with a shorter one, is locked as if it were put.
+    assert_eq!(store.put_if_absent("archive/b", b"one").unwrap(), Put::Created);
+    assert_eq!(until("archive/b"), None);
+    assert_eq!(locked.put_if_absent("archive/b", b"one").unwrap(), Put::Exists);
+    is_kept("archive/b", LockMode::Governance, 1);
+    let longer = store.clone().with_lock(lock(LockMode::Compliance, 3), Arc::clone(clock));
+    assert_eq!(longer.put_if_absent("archive/c", b"one").unwrap(), Put::Created);
+    is_kept("archive/c", LockMode::Compliance, 3);
+
+    // A lock is extended, and neither shortened nor loosened.
+    store.extend_lock("archive/a", lock(LockMode::Governance, 5), clock.as_ref()).unwrap();
+    is_kept("archive/a", LockMode::Governance, 5);
+    for (key, mode) in [("archive/a", LockMode::Governance), ("archive/c", LockMode::Compliance)] {
+        let before = until(key).unwrap().1;
+        store.extend_lock(key, lock(LockMode::Governance, 1), clock.as_ref()).unwrap();
+        assert!((until(key).unwrap().1 - before).abs() < DAY / 12 && until(key).unwrap().0 == mode);
+    }
+    store.extend_lock("archive/c", lock(LockMode::Governance, 7), clock.as_ref()).unwrap();
+    is_kept("archive/c", LockMode::Compliance, 7);
+    assert!(store.extend_lock("archive/none", lock(LockMode::Governance, 1), clock.as_ref()).is_err());
+    assert!(store.retention("archive/none").is_err());
+
+    // Deleting hides an object, and keeps it.
+    for key in ["archive/a", "archive/c"] {
+        store.delete(key).unwrap();
+        assert_eq!(store.get(key).unwrap(), None);
+        let versions = store.versions(key).unwrap();
+        assert!(versions.len() == 2 && versions[0].is_marker && versions[0].is_latest, "{versions:?}");
+        assert_eq!(store.delete_version(key, &versions[1].id).unwrap(), Removal::Kept);
+        assert_eq!(store.delete_version(key, &versions[0].id).unwrap(), Removal::Done);
+        assert_eq!(store.get(key).unwrap().unwrap(), b"one");
+    }
+    // Putting in place of it leaves it there, too.
+    store.replace("archive/c", b"two").unwrap();
+    let versions = store.versions("archive/c").unwrap();
+    assert_eq!((versions.len(), store.get("archive/c").unwrap().unwrap()), (2, b"two".to_vec()));
+    assert_eq!(store.delete_version("archive/c", &versions[1].id).unwrap(), Removal::Kept);
+
+    // A hold keeps what no retention does.
+    assert!(!store.is_held("state/archive/x").unwrap());
+    store.legal_hold("state/archive/x", true).unwrap();
+    assert!(store.is_held("state/archive/x").unwrap());
+    let id = store.versions("state/archive/x").unwrap()[0].id.clone();
+    assert_eq!(store.delete_version("state/archive/x", &id).unwrap(), Removal::Kept);
+    store.legal_hold("state/archive/x", false).unwrap();
+    assert_eq!(store.delete_version("state/archive/x", &id).unwrap(), Removal::Done);
+    assert_eq!(store.versions("state/archive/x").unwrap(), []);
 }
 
 /// The contract of [`Stream`], on an empty one that takes everything. `held` gives key and bytes of each record that it

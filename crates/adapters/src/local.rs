@@ -35,6 +35,7 @@ const TEMPORARY: &str = "state/tmp";
 ///
 /// Whoever can write to the folder can do what the port's comment says of an attacker. Names that are
 /// listed may be no valid keys, where someone put such files: they are shown, and no call opens them.
+#[derive(Clone)]
 pub struct LocalStore {
     root: PathBuf,
 }

@@ -5,10 +5,13 @@ pub mod value;
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::expire::ExpireArgs;
 use crate::help;
+use crate::moving::MoveArgs;
+use crate::place::Place;
 use crate::query::QueryArgs;
 use crate::report::ReportArgs;
 use crate::rewrite::{CompactArgs, RenormalizeArgs, WithholdArgs};
@@ -55,6 +58,8 @@ pub enum Command {
     Query(QueryArgs),
     /// Write the report of a week, as a page and as JSON
     Report(ReportArgs),
+    /// Move a trail to S3, where it goes on as the same log
+    Move(MoveArgs),
     /// Write a bundle that verifies on a machine that has this binary alone
     #[command(after_help = help::EXPORT)]
     Export(ExportArgs),
@@ -82,9 +87,14 @@ pub enum Command {
 /// The data folder.
 #[derive(Args, Debug, Clone)]
 pub struct DataArgs {
-    /// Data folder of the trail
-    #[arg(long, value_name = "DIR", default_value = "trail", env = "KEYTRAIL_DATA")]
-    pub data: PathBuf,
+    /// Data folder of the trail, or s3://BUCKET[/PREFIX] for commands that read
+    #[arg(long, value_name = "DIR", default_value = "trail", env = "KEYTRAIL_DATA", value_parser = place())]
+    pub data: Place,
+}
+
+/// Reads where a trail is.
+pub fn place() -> impl TypedValueParser<Value = Place> {
+    OsStringValueParser::new().try_map(Place::parse)
 }
 
 /// Where private keys are.
@@ -129,8 +139,8 @@ pub struct EnrichCheckArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Count which events of this data folder the tables know
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", value_parser = place())]
+    pub data: Option<Place>,
     /// Show what the tables say of an archived event, by enough of its uid's first digits
     #[arg(long, value_name = "UID", requires = "data")]
     pub event: Option<String>,

@@ -5,17 +5,28 @@
 //! checkpoint that this machine signed: a data folder behind it was rolled back, and is not written to.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use keytrail_adapters::keys::TrailKeys;
 use keytrail_adapters::local::{FolderLock, KeyFile, LocalCheckpoint, LocalStore, SystemClock, secret};
 use keytrail_model::{Fatal, Hash};
 use keytrail_pipeline::readable::Readable;
+use keytrail_pipeline::seal::LOCK;
 use keytrail_pipeline::{Checkpoint, LogKeys, Masker, Tables, Trail, VerifierKey};
-use keytrail_ports::{BlobStore, Clock, Signer};
+use keytrail_ports::{BlobStore, CheckpointStore, Clock, Signer};
+
+use crate::place::Place;
+use crate::s3;
 
 const KEYS: &str = "keys/log.keys";
 const CHECKPOINT: &str = "log/checkpoint";
-const LOCK: &str = "log-staging/lock";
 const HEAD: &str = "head";
+
+/// Says where the trail went: below `state/`, and beside the keys, where nobody deletes it to free room.
+const MOVED: &str = "moved";
+
+/// What functions of AWS have archived and not yet sealed.
+const PENDING: &str = "state/pending/";
 
 /// How often a reader starts again because of a writer.
 const READ_ATTEMPTS: u32 = 10;
@@ -24,8 +35,10 @@ const MASK: &str = "mask.key";
 /// An opened data folder.
 pub struct Folder {
     root: PathBuf,
-    store: LocalStore,
-    checkpoint: LocalCheckpoint,
+    store: Arc<dyn BlobStore>,
+    checkpoint: Box<dyn CheckpointStore>,
+    // Where it is a folder of this machine.
+    local: Option<LocalStore>,
     writing: Option<Writing>,
     // Of who writes and signs nothing; held until the folder is dropped.
     _lock: Option<FolderLock>,
@@ -46,7 +59,31 @@ struct Writing {
 
 impl Folder {
     /// Opens a folder for `run`: takes its lock, makes what a new trail needs.
-    pub fn open_for_writing(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+    pub fn open_for_writing(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        let folder = Self::open_with_keys(place, key_dir)?;
+        match folder.moved_to()? {
+            None => Ok(folder),
+            Some(to) => Err(Fatal::new(
+                "Usage.Moved",
+                format!(
+                    "`{place}` was moved to `{to}`, where the log goes on: what is written here would fork it; read it \
+                     with --data {to}"
+                ),
+            )),
+        }
+    }
+
+    /// As [`open_for_writing`](Self::open_for_writing), also where the trail was moved.
+    pub fn open_with_keys(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        let Place::Folder(root) = place else {
+            return Err(Fatal::new(
+                "Usage.Data",
+                format!(
+                    "`{place}` is written to by the functions that keytrail has on AWS: this command takes a data \
+                     folder"
+                ),
+            ));
+        };
         let store = LocalStore::open(root)?;
         let lock = FolderLock::acquire(&store, &command(), SystemClock.now())?;
         store.clear_temporary()?;
@@ -71,9 +108,10 @@ impl Folder {
         })?;
         let scratch = store.temporary()?;
         Ok(Self {
-            checkpoint: LocalCheckpoint::new(&store, LOCK)?,
+            checkpoint: Box::new(LocalCheckpoint::new(&store, LOCK)?),
             root: root.to_owned(),
-            store,
+            store: Arc::new(store.clone()),
+            local: Some(store),
             writing: Some(Writing { _lock: lock, keys, secrets, signers, masker, scratch }),
             _lock: None,
             key_dir: Some(key_dir),
@@ -82,23 +120,49 @@ impl Folder {
     }
 
     /// As [`open_for_writing`](Self::open_for_writing), of a trail that is there.
-    pub fn open_for_writing_to(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
-        if !root.join(KEYS).exists() {
-            return Err(Fatal::new("Usage.Data", format!("`{}` holds no trail", root.display())));
+    pub fn open_for_writing_to(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        is_trail(place)?;
+        Self::open_for_writing(place, key_dir)
+    }
+
+    /// Opens a folder to be moved: takes its lock.
+    pub fn open_for_moving(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        is_trail(place)?;
+        Self::open_with_keys(place, key_dir)
+    }
+
+    /// Opens a trail to index it: a folder as [`open_for_writing`](Self::open_for_writing).
+    pub fn open_for_indexing(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        match place {
+            Place::Folder(_) => Self::open_for_writing(place, key_dir),
+            Place::S3 { .. } => Self::open_for_reading(place, key_dir),
         }
-        Self::open_for_writing(root, key_dir)
     }
 
     /// Opens a folder or bundle that is only read; nothing in it changes.
-    pub fn open_for_reading(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
-        if !root.is_dir() {
-            return Err(Fatal::new("Usage.Data", format!("there is no data folder `{}`", root.display())));
-        }
-        let store = LocalStore::open(root)?;
+    pub fn open_for_reading(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        let (store, checkpoint, local): (Arc<dyn BlobStore>, Box<dyn CheckpointStore>, _) = match place {
+            Place::Folder(root) if !root.is_dir() => {
+                return Err(Fatal::new(
+                    "Usage.Data",
+                    format!("there is no data folder `{}`", root.display()),
+                ));
+            }
+            Place::Folder(root) => {
+                let store = LocalStore::open(root)?;
+                let checkpoint = LocalCheckpoint::new(&store, LOCK)?;
+                (Arc::new(store.clone()), Box::new(checkpoint), Some(store))
+            }
+            Place::S3 { bucket, prefix } => {
+                let s3::Opened { store, lock } = s3::open(bucket, prefix, None)?;
+                (store, lock, None)
+            }
+        };
         Ok(Self {
-            root: root.to_owned(),
-            checkpoint: LocalCheckpoint::new(&store, LOCK)?,
+            root: place.path(),
+            checkpoint,
             store,
+            local,
             writing: None,
             _lock: None,
             key_dir: key_dir_or_default(key_dir).ok(),
@@ -108,11 +172,14 @@ impl Folder {
 
     /// Opens a folder for reports: takes its lock, and needs no private key; with the mask key it keeps what it
     /// read of days.
-    pub fn open_for_reports(root: &Path, key_dir: Option<&Path>) -> Result<Self, Fatal> {
-        let mut folder = Self::open_for_reading(root, key_dir)?;
+    pub fn open_for_reports(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
+        let mut folder = Self::open_for_reading(place, key_dir)?;
         folder.head()?;
-        folder._lock = Some(FolderLock::acquire(&folder.store, &command(), SystemClock.now())?);
-        folder.store.clear_temporary()?;
+        // In a bucket a report that is made twice has the same bytes.
+        if let Some(local) = &folder.local {
+            folder._lock = Some(FolderLock::acquire(local, &command(), SystemClock.now())?);
+            local.clear_temporary()?;
+        }
         Ok(folder)
     }
 
@@ -138,12 +205,51 @@ impl Folder {
 
     /// Its files.
     pub fn store(&self) -> &dyn BlobStore {
-        &self.store
+        &*self.store
     }
 
-    /// Whether another process is writing.
+    /// Its files, for threads that outlive a call.
+    #[cfg(feature = "sql")]
+    pub fn shared_store(&self) -> Arc<dyn BlobStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Whether another process is writing: in a bucket, whether there is something that is not sealed yet.
     pub fn in_use(&self) -> bool {
-        self.writing.is_none() && FolderLock::is_held(&self.store)
+        match &self.local {
+            Some(local) => self.writing.is_none() && FolderLock::is_held(local),
+            None => self.store.list(PENDING).is_ok_and(|pending| !pending.is_empty()),
+        }
+    }
+
+    /// Where the trail was moved to.
+    pub fn moved_to(&self) -> Result<Option<String>, Fatal> {
+        let beside =
+            self.writing.as_ref().map(|w| secret::read(&w.secrets.join(MOVED))).transpose()?.flatten();
+        let note = match beside {
+            Some(note) => Some(note),
+            None => self.store.get(&format!("state/{MOVED}"))?,
+        };
+        Ok(note.map(|note| String::from_utf8_lossy(&note).trim().to_owned()))
+    }
+
+    /// Notes where the trail is moved to: from here on nothing writes to the folder.
+    pub fn mark_moved(&self, to: &str) -> Result<(), Fatal> {
+        let note = format!("{to}\n");
+        if let Some(w) = &self.writing {
+            secret::replace(&w.secrets.join(MOVED), note.as_bytes())?;
+        }
+        Ok(self.store.replace(&format!("state/{MOVED}"), note.as_bytes())?)
+    }
+
+    /// The private keys, as a store of secrets is to have them.
+    pub fn private_keys(&self) -> Result<TrailKeys, Fatal> {
+        let wrong = |e: String| Fatal::new("Config.Keys", e);
+        let w =
+            self.writing.as_ref().ok_or_else(|| wrong("the folder was opened without its keys".into()))?;
+        let mask = mask_key(&w.secrets.join(MASK))?.ok_or_else(|| wrong("the mask key is missing".into()))?;
+        let signers = open_signers(&w.keys, &w.secrets)?.into_iter().map(KeyFile::into_key).collect();
+        TrailKeys::new(signers, mask).map_err(wrong)
     }
 
     /// The log's public keys, as the folder has them.
@@ -172,7 +278,7 @@ impl Folder {
 
     /// What is sealed at a checkpoint.
     pub fn readable(&self, checkpoint: &Checkpoint) -> Result<Readable, Fatal> {
-        Readable::load(&self.store, checkpoint.size)
+        Readable::load(&*self.store, checkpoint.size)
     }
 
     /// Reads what is sealed at the newest head: again, where a writer replaced meanwhile what was to be read.
@@ -205,8 +311,8 @@ impl Folder {
         let known = known_head(w)?;
         let signers: Vec<&dyn Signer> = w.signers.iter().map(|s| s as &dyn Signer).collect();
         with(&Trail {
-            store: &self.store,
-            lock: &self.checkpoint,
+            store: &*self.store,
+            lock: &*self.checkpoint,
             known: known.as_ref(),
             signers: &signers,
             origin: w.keys.origin(),
@@ -393,6 +499,10 @@ fn known_head(w: &Writing) -> Result<Option<Checkpoint>, Fatal> {
 }
 
 fn masker(path: &Path) -> Result<Option<Masker>, Fatal> {
+    Ok(mask_key(path)?.map(|key| Masker::new(&key)))
+}
+
+fn mask_key(path: &Path) -> Result<Option<[u8; 32]>, Fatal> {
     match secret::read(path)? {
         None => Ok(None),
         Some(text) => {
@@ -400,8 +510,17 @@ fn masker(path: &Path) -> Result<Option<Masker>, Fatal> {
             let key = key.ok_or_else(|| {
                 Fatal::new("Config.Keys", format!("`{}` is not 64 hex digits", path.display()))
             })?;
-            Ok(Some(Masker::new(&key.0)))
+            Ok(Some(key.0))
         }
+    }
+}
+
+fn is_trail(place: &Place) -> Result<(), Fatal> {
+    match place {
+        Place::Folder(root) if !root.join(KEYS).exists() => {
+            Err(Fatal::new("Usage.Data", format!("`{place}` holds no trail")))
+        }
+        _ => Ok(()),
     }
 }
 

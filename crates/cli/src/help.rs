@@ -52,6 +52,24 @@ made before it.
 Exit codes: 0 written, 70 verify has findings (the report is written and shows them) or fatal, 75 the folder is in use \
 (run --follow writes reports itself), 78 configuration, 64 usage.";
 
+pub const MOVE: &str = "\
+Examples:
+  keytrail move --data ./trail --to s3://BUCKET --dry-run
+  keytrail move --data ./trail --to s3://BUCKET --keys-out keys.json
+  keytrail move --data ./trail --to s3://BUCKET/trail --lock compliance --lock-days 400
+  keytrail verify --data s3://BUCKET --keys log.keys --known head
+
+The same log goes on in the bucket: no fork, and no new key to trust. All that the log names is copied, verified down to \
+the folder's head, and then the lock checkpoint is, which makes it the trail. From then on nothing writes to the folder. A \
+move that was killed is run again: what is there is compared, and other bytes are refused. Region, credentials and endpoint \
+are those of the AWS command line (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3). A lock in the mode `compliance` cannot be \
+taken back by anybody before its time, and until then the bucket cannot be deleted.
+
+Needs a build with the feature `aws`.
+
+Exit codes: 0 moved, or was before, 64 usage (also: the target holds something else), 70 fatal or findings in the copy, 75 \
+the folder is in use or S3 did not answer: run it again, 78 configuration.";
+
 pub const INDEX: &str = "\
 Examples:
   keytrail run logs/ --elasticsearch http://localhost:9200

@@ -99,7 +99,7 @@ pub fn with_progress<T>(name: &str, work: impl FnOnce(&dyn Told) -> T) -> T {
 fn catch_up(args: &IndexArgs) -> Result<ExitCode, Fatal> {
     let declared = config::load(&args.config)?.index;
     let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
-    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    let folder = Folder::open_for_indexing(&args.data.data, args.keys.key_dir.as_deref())?;
     let stop = stop_on_signals()?;
     let indexed = follow_once(&folder, (&server, &declared), &stop)?;
     Ok(end(&indexed, args.json))
@@ -109,7 +109,7 @@ fn catch_up(args: &IndexArgs) -> Result<ExitCode, Fatal> {
 pub fn reindex(args: &ReindexArgs) -> Result<ExitCode, Fatal> {
     let declared = config::load(&args.config)?.index;
     let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
-    let folder = Folder::open_for_writing(&args.data.data, args.keys.key_dir.as_deref())?;
+    let folder = Folder::open_for_indexing(&args.data.data, args.keys.key_dir.as_deref())?;
     let stop = stop_on_signals()?;
     let times = (args.from.map(Timestamp), args.to.map(Timestamp));
     let indexed = with_progress("reindex", |told| {

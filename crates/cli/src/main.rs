@@ -14,13 +14,16 @@ mod follow;
 mod help;
 mod index;
 mod log;
+mod moving;
 mod notify;
+mod place;
 mod quarantine;
 mod query;
 mod reconcile;
 mod report;
 mod rewrite;
 mod run;
+mod s3;
 mod search;
 mod sources;
 mod terminal;
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Quarantine(command) => quarantine::quarantine(command),
         Command::Query(args) => query::query(&args),
         Command::Report(args) => report::report(&args),
+        Command::Move(args) => moving::move_trail(&args),
         Command::Export(args) => verify::export(&args),
         Command::Log(command) => log::log(command),
         Command::Sources(args) => sources::sources(&args),

@@ -20,7 +20,7 @@ pub fn reconcile(args: &ReconcileArgs) -> Result<ExitCode, Fatal> {
     let server = server(&args.server, &declared)?.ok_or_else(no_server)?;
     let key_dir = args.keys.key_dir.as_deref();
     let folder = match args.repair {
-        true => Folder::open_for_writing(&args.data.data, key_dir)?,
+        true => Folder::open_for_indexing(&args.data.data, key_dir)?,
         false => Folder::open_for_reading(&args.data.data, key_dir)?,
     };
     let stop = stop_on_signals()?;

@@ -12,6 +12,7 @@ use keytrail_pipeline::{Code, Finding, LogKeys, VerifierKey};
 
 use crate::args::{ExportArgs, VerifyArgs};
 use crate::folder::{Folder, read_file};
+use crate::place::Place;
 use crate::terminal::{bytes, count, escape};
 use crate::{exit, print, print_bytes};
 
@@ -20,8 +21,8 @@ const INSTRUCTIONS: &str = include_str!("bundle.md");
 
 /// Verifies a data folder or a bundle.
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Fatal> {
-    let root = args.bundle.as_ref().unwrap_or(&args.data.data);
-    let folder = Folder::open_for_reading(root, args.key_dir.key_dir.as_deref())?;
+    let place = args.bundle.clone().map_or_else(|| args.data.data.clone(), Place::Folder);
+    let folder = Folder::open_for_reading(&place, args.key_dir.key_dir.as_deref())?;
     let keys = match &args.keys {
         Some(path) => LogKeys::parse(&text_file(path)?)
             .map_err(|e| Fatal::new("Config.Keys", format!("`{}`: {e}", path.display())))?,

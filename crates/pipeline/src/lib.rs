@@ -31,6 +31,7 @@ pub mod quarantine;
 pub mod query;
 pub mod readable;
 mod recover;
+pub mod relocate;
 pub mod renormalize;
 pub mod report;
 mod retention;

@@ -2,11 +2,9 @@
 
 use std::io::{IsTerminal, Read as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use keytrail_adapters::local::LocalStore;
 use keytrail_model::Fatal;
 use keytrail_pipeline::query::{self, Format, Options, Ran};
 use terminal_size::{Width, terminal_size_of};
@@ -75,7 +73,7 @@ pub fn query(args: &QueryArgs) -> Result<ExitCode, Fatal> {
     let began = Instant::now();
     let sql = statement(&args.sql)?;
     let folder = Folder::open_for_reading(&args.data.data, None)?;
-    let store = Arc::new(LocalStore::open(folder.root())?);
+    let store = folder.shared_store();
     let stdout = std::io::stdout();
     let terminal = stdout.is_terminal().then(|| terminal_size_of(&stdout)).flatten();
     let options = Options {
