@@ -166,6 +166,60 @@ impl LocalStack {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// Calls a service of the query protocol: `("sns", "Action=Subscribe&...")`; what it says, XML.
+    ///
+    /// # Panics
+    /// When it does not answer with 200.
+    pub fn query(&self, service: &str, query: &str) -> String {
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("{}/", self.url()))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", authorization(service));
+        let request = request.body(query.to_owned()).expect("a request");
+        let mut answer = self.agent.run(request).unwrap_or_else(|e| panic!("LocalStack: {query}: {e}"));
+        let text = answer.body_mut().read_to_string().expect("a text");
+        assert_eq!(answer.status().as_u16(), 200, "{query}: {text}");
+        text
+    }
+
+    /// Tags of an object, XML.
+    #[must_use]
+    pub fn tags(&self, bucket: &str, key: &str) -> String {
+        let (_, tags) = self.s3("GET", &format!("{bucket}/{key}?tagging"), "");
+        String::from_utf8_lossy(&tags).into_owned()
+    }
+
+    /// Calls a Lambda function; what it answered.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn invoke(&self, function: &str, event: &Value) -> Value {
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("{}/2015-03-31/functions/{function}/invocations", self.url()))
+            .header("authorization", authorization("lambda"));
+        let request = request.body(event.to_string()).expect("a request");
+        let mut answer = self.agent.run(request).unwrap_or_else(|e| panic!("LocalStack: {function}: {e}"));
+        let failed = answer.headers().get("x-amz-function-error").is_some();
+        let text = answer.body_mut().read_to_string().expect("a text");
+        assert!(answer.status().as_u16() == 200 && !failed, "{function}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Status and headers of an answer of S3 without a body.
+    pub fn s3_headers(&self, method: &str, path: &str) -> (u16, BTreeMap<String, String>) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/{path}", self.url()))
+            .header("authorization", authorization("s3"));
+        let answer = self.agent.run(request.body(()).expect("a request")).expect("an answer");
+        let text = |value: &ureq::http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), text(value)));
+        (answer.status().as_u16(), headers.collect())
+    }
+
     /// Makes a stream of so many shards; its name.
     #[must_use]
     pub fn stream(&self, shards: u32) -> String {

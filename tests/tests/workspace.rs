@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What each crate may depend on inside the workspace.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("normalize", &["model"]),
     ("enrich", &["model"]),
@@ -21,6 +21,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("cli", &["model", "pipeline", "adapters", "ports"]),
     ("audit-sidecar", &["model", "ledger", "adapters", "ports"]),
     ("sidecar-client", &["model"]),
+    ("lambdas", &["model", "pipeline", "adapters", "ports"]),
     ("lambda-harness", &[]),
 ];
 

@@ -144,7 +144,7 @@ fn a_busy_s3_costs_time_alone() {
     let inputs = staged(&cloud, BATCHES);
     let lock: &'static str = Box::leak(format!("{}/log-staging/lock", cloud.archive).into_boxed_str());
     let archive: &'static str = Box::leak(format!("{}/", cloud.archive).into_boxed_str());
-    let share = |percent, seed| When::Share(percent, Random::new(seed));
+    let share = |percent, seed| When::Share(percent, Random::of(seed, 0));
     proxy.set(vec![
         // The checkpoint's swap fails, and is done or not.
         fault_proxy::Fault::DoneWith(500).on(lock, share(25, 1)),

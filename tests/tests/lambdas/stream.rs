@@ -102,8 +102,8 @@ fn every_record_of_a_stream_is_archived_once_whatever_happens_to_the_calls() {
     assert_eq!(code, one.verify_json([""; 0]).0);
     let refused = trail.keytrail(["quarantine", "list"]).success();
     assert!(
-        refused.out.contains("no record of anybody") || refused.out.contains("json_broken"),
+        refused.stdout.contains("no record of anybody") || refused.stdout.contains("json_broken"),
         "{}",
-        refused.out
+        refused.stdout
     );
 }
