@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds what functions called on LocalStack against the rights that infra/aws/functions.yaml gives them.
 
-    tests/aws/rights.py CALLS NAMES      CALLS: calls.jsonl of tests/localstack/serve; NAMES: what tests/localstack/deploy printed
+    tests/aws/rights.py CALLS NAMES      calls.jsonl of tests/localstack/serve, and what tests/localstack/deploy printed
 
 Prints each call that no right covers, once; exit 1 if there is any. Runs in any Python with PyYAML.
 """
@@ -51,7 +51,9 @@ def needed(call, names):
     if service == "stepfunctions":
         name = call["stateMachineArn"].rsplit(":", 1)[1]
         return [(f"states:{operation}", f"states:stateMachine:{names['machines'].get(name, name)}")]
-    about = next((call[key] for key in ("QueueUrl", "TopicArn", "SecretId", "StreamName", "StreamARN") if key in call), "")
+    about = next(
+        (call[key] for key in ("QueueUrl", "TopicArn", "SecretId", "StreamName", "StreamARN") if key in call), ""
+    )
     return [(f"{service}:{operation}", names["others"].get(about, about))]
 
 
@@ -68,7 +70,9 @@ def logical(deployed):
     return {
         "environment": environment,
         "buckets": {physical: f"{camel(name)}Bucket" for name, physical in deployed["buckets"].items()},
-        "machines": {f"keytrail-{environment}-{name}": f"keytrail-${{Environment}}-{name}" for name in deployed["machines"]},
+        "machines": {
+            f"keytrail-{environment}-{name}": f"keytrail-${{Environment}}-{name}" for name in deployed["machines"]
+        },
         "others": others,
     }
 

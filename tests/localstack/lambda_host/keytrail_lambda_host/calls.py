@@ -1,7 +1,7 @@
 """Notes what functions call: LocalStack does not enforce IAM, so tests hold the calls against the rights that are declared.
 
-Each call of a function is a line of JSON in $KEYTRAIL_CALLS: function, service, operation, and the parameters that name what it
-is about. Functions are told apart by their credentials, which each environment has of its own.
+Each call of a function is a line of JSON in $KEYTRAIL_CALLS: function, service, operation, and the parameters that name
+what it is about. Functions are told apart by their credentials, which each environment has of its own.
 """
 
 import json

@@ -68,7 +68,10 @@ class HostExecutor(RuntimeExecutor):
                     try:
                         body, is_error = self.api.results.get_nowait()
                     except queue.Empty:
-                        body, is_error = failure("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited"), True
+                        body, is_error = (
+                            failure("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited"),
+                            True,
+                        )
                     break
                 if time.monotonic() - begin > timeout:
                     self.process.kill()
