@@ -14,7 +14,7 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parent / "COSTS.md"
 BEGIN, END = "<!-- made by infra/aws/costs.py -->\n", "<!-- end of what was made -->\n"
 
-# List prices of us-east-1 in US dollars, as published on 2025-06-01, without free tiers, discounts and taxes.
+# List prices of us-east-1 in US dollars as of June 2025, the first tier of each, without free tiers, discounts and taxes.
 PRICES = {
     "Lambda, x86_64: GB-second": 0.0000166667,
     "Lambda: million requests": 0.20,
