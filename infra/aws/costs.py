@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Computes the tables of COSTS.md from list prices and a model of the load.
 
-    infra/aws/costs.py [--check]      writes them; --check writes nothing, and fails where they differ
-    infra/aws/costs.py --events 2e8 --bytes 1500      prints one load of yours
+infra/aws/costs.py [--check]      writes them; --check writes nothing, and fails where they differ
+infra/aws/costs.py --events 2e8 --bytes 1500      prints one load of yours
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parent / "COSTS.md"
 BEGIN, END = "<!-- made by infra/aws/costs.py -->\n", "<!-- end of what was made -->\n"
 
-# List prices of us-east-1 in US dollars, as published on 2025-06-01, without free tiers, discounts and taxes.
+# List prices of us-east-1 in US dollars as of June 2025, the first tier of each, without free tiers, discounts and taxes.
 PRICES = {
     "Lambda, x86_64: GB-second": 0.0000166667,
     "Lambda: million requests": 0.20,
@@ -79,7 +79,9 @@ def price(name, amount):
 
 
 def lambda_cost(invocations, seconds, mib):
-    return price("Lambda: million requests", invocations / 1e6) + price("Lambda, x86_64: GB-second", invocations * seconds * mib / 1024)
+    return price("Lambda: million requests", invocations / 1e6) + price(
+        "Lambda, x86_64: GB-second", invocations * seconds * mib / 1024
+    )
 
 
 def compute(load):
@@ -91,7 +93,9 @@ def compute(load):
     functions += lambda_cost(load.batches, archive_seconds, 1769)
     # Of each minute: seal, index, alerts, compact. Compaction and alerts read what is new once more.
     rows = load.events / minutes / load.events_per_cpu_second
-    functions += lambda_cost(minutes, 0.5 + load.batches / minutes * 0.002, 512) + lambda_cost(minutes, 0.2 + rows, 1769)
+    functions += lambda_cost(minutes, 0.5 + load.batches / minutes * 0.002, 512) + lambda_cost(
+        minutes, 0.2 + rows, 1769
+    )
     functions += lambda_cost(minutes, 0.2 + rows, 256) + lambda_cost(minutes, 0.3 + 2 * rows, 1769)
     functions += lambda_cost(SECONDS / 300, 0.5, 256)
     # The weekly report: verify, a fold of each day, rendering.
@@ -104,20 +108,26 @@ def compute(load):
 
 
 def containers(load):
-    """The same work by `keytrail run --follow` in Fargate tasks that are sized for the busiest hour, at least one of half a vCPU."""
+    """The same work by `keytrail run --follow` in tasks that are sized for the busiest hour, at least half a vCPU."""
     cpus = max(0.5, 4 * load.events * load.peak / SECONDS / load.events_per_cpu_second)
     cpus = math.ceil(cpus * 2) / 2
     return HOURS * (price("Fargate, x86_64: vCPU-hour", cpus) + price("Fargate: GB-hour", 2 * cpus)), cpus
 
 
 def stream(load):
-    cost = price("Kinesis: shard-hour", load.shards * HOURS) + price("Kinesis: shard-hour of retention above 24 h", load.shards * HOURS)
-    return cost + price("Kinesis: million PUT payload units of 25 KB", load.events * math.ceil(load.event_bytes / 25e3) / 1e6)
+    cost = price("Kinesis: shard-hour", load.shards * HOURS) + price(
+        "Kinesis: shard-hour of retention above 24 h", load.shards * HOURS
+    )
+    return cost + price(
+        "Kinesis: million PUT payload units of 25 KB", load.events * math.ceil(load.event_bytes / 25e3) / 1e6
+    )
 
 
 def storage(load, batched=True):
     """The archive's first month, raw objects, requests. In containers there is one batch a minute."""
-    gigabytes = (load.events * load.archived_bytes + load.events * load.event_bytes * min(1, load.raw_days / 30.4)) / 1e9
+    gigabytes = (
+        load.events * load.archived_bytes + load.events * load.event_bytes * min(1, load.raw_days / 30.4)
+    ) / 1e9
     minutes = SECONDS / 60
     batches = load.batches if batched else minutes
     puts = batches * 10 + minutes * 12
@@ -168,7 +178,9 @@ def tables(loads):
     for row in found[0][0]:
         out.append(f"| {row} | {' | '.join(dollars(f[0][row]) for f in found)} |")
     out.append(f"| **all** | {' | '.join(dollars(f[1]) for f in found)} |")
-    out.append(f"| **a million events** | {' | '.join(dollars(f[1] / load.events * 1e6) for f, load in zip(found, loads))} |")
+    out.append(
+        f"| **a million events** | {' | '.join(dollars(f[1] / load.events * 1e6) for f, load in zip(found, loads))} |"
+    )
     full = [price("S3 Standard: GB-month", load.events * load.archived_bytes / 1e9 * 400 / 30.4) for load in loads]
     out.append(f"| besides, once the archive holds 400 days | {' | '.join(map(dollars, full))} |")
     out.append(f"| shards; batches a month | {' | '.join(f'{load.shards}; {load.batches:,.0f}' for load in loads)} |")
@@ -176,12 +188,16 @@ def tables(loads):
     out.append(f"| vCPU | {' | '.join(f'{f[3]:g}' for f in found)} |")
     out.append(f"| tasks, in place of functions and machines | {' | '.join(dollars(f[2]) for f in found)} |")
     out.append(f"| **all** | {' | '.join(dollars(f[4]) for f in found)} |")
-    out.append(f"| **a million events** | {' | '.join(dollars(f[4] / load.events * 1e6) for f, load in zip(found, loads))} |")
+    out.append(
+        f"| **a million events** | {' | '.join(dollars(f[4] / load.events * 1e6) for f, load in zip(found, loads))} |"
+    )
     return "\n".join(out) + "\n"
 
 
 def page():
-    prices = "| list price | dollars |\n| --- | ---: |\n" + "".join(f"| {name} | {value:.10g} |\n" for name, value in PRICES.items())
+    prices = "| list price | dollars |\n| --- | ---: |\n" + "".join(
+        f"| {name} | {value:.10g} |\n" for name, value in PRICES.items()
+    )
     return BEGIN + "\n" + tables([Load(events) for events in LOADS]) + "\n" + prices + "\n" + END
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds infra/aws, statemachines, the code and the runbook against each other; infra/aws/functions.yaml is what counts.
 
-    $KEYTRAIL_TOOLS/aws/sam/bin/python tests/aws/cross_check.py      prints what differs, a line each; exit 1 if anything does
+$KEYTRAIL_TOOLS/aws/sam/bin/python tests/aws/cross_check.py      prints what differs, a line each; exit 1 if anything does
 """
 
 import json
@@ -91,14 +91,19 @@ def functions():
     for name, function in FUNCTIONS["functions"].items():
         properties = found.get(camel(name), {}).get("Properties", {})
         expect(properties.get("CodeUri") == f".build/{name}.zip", f"{name}: CodeUri")
-        expect(properties.get("FunctionName") == {"Fn::Sub": f"keytrail-${{Environment}}-{name}"}, f"{name}: FunctionName")
+        expect(
+            properties.get("FunctionName") == {"Fn::Sub": f"keytrail-${{Environment}}-{name}"}, f"{name}: FunctionName"
+        )
         expect(properties.get("Timeout") == function["timeout_seconds"], f"{name}: Timeout")
         variables = properties.get("Environment", {}).get("Variables", {})
         same(f"environment of {name}", variables, function["environment"])
         alarms = properties.get("DeploymentPreference", {}).get("Alarms")
         expect(alarms == [{"Ref": f"{camel(name)}ErrorsAlarm"}], f"{name}: no alarm rolls it back")
         callers = {machine for machine, of in FUNCTIONS["machines"].items() if name in of["calls"]}
-        callers |= {listed(named(e["Properties"].get("Stream") or e["Properties"]["Queue"]))[0] for e in properties.get("Events", {}).values()}
+        callers |= {
+            listed(named(e["Properties"].get("Stream") or e["Properties"]["Queue"]))[0]
+            for e in properties.get("Events", {}).values()
+        }
         same(f"callers of {name}", callers, function["called_by"])
 
 
@@ -115,7 +120,11 @@ def permissions():
         trusts(f"{camel(name)}Role", roles, "lambda.amazonaws.com")
     for name, machine in FUNCTIONS["machines"].items():
         calls = {("lambda:InvokeFunction", f"{camel(called)}:live") for called in machine["calls"]}
-        same(f"rights of machine {name}", granted(roles[f"{camel(name)}MachineRole"]), declared(machine["permissions"]) | calls)
+        same(
+            f"rights of machine {name}",
+            granted(roles[f"{camel(name)}MachineRole"]),
+            declared(machine["permissions"]) | calls,
+        )
         trusts(f"{camel(name)}MachineRole", roles, "states.amazonaws.com")
     trusts("SchedulesRole", roles, "scheduler.amazonaws.com")
 
@@ -126,7 +135,9 @@ def granted(role):
 
 def trusts(name, roles, service):
     statements = roles[name]["AssumeRolePolicyDocument"]["Statement"]
-    expect([s["Principal"] for s in statements] == [{"Service": service}], f"{name}: who may be it is not {service} alone")
+    expect(
+        [s["Principal"] for s in statements] == [{"Service": service}], f"{name}: who may be it is not {service} alone"
+    )
 
 
 @check
@@ -155,14 +166,22 @@ def least_privilege():
 
 @check
 def machines():
-    same("state machines", [p.name.removesuffix(".asl.json") for p in (ROOT / "statemachines").iterdir()], FUNCTIONS["machines"])
+    same(
+        "state machines",
+        [p.name.removesuffix(".asl.json") for p in (ROOT / "statemachines").iterdir()],
+        FUNCTIONS["machines"],
+    )
     for name, machine in FUNCTIONS["machines"].items():
         resource = SOURCE["Resources"].get(f"{camel(name)}Machine", {}).get("Properties", {})
         expect(resource.get("Type") == machine["type"], f"{name}: Type")
         expect(resource.get("DefinitionUri") == f"../../statemachines/{name}.asl.json", f"{name}: DefinitionUri")
         used = set(re.findall(r"\$\{(\w+)\}", json.dumps(MACHINES[name])))
         same(f"substitutions of {name}", resource.get("DefinitionSubstitutions", {}), used)
-        same(f"functions of machine {name}", {called for _, _, called in tasks(MACHINES[name])}, map(camel, machine["calls"]))
+        same(
+            f"functions of machine {name}",
+            {called for _, _, called in tasks(MACHINES[name])},
+            map(camel, machine["calls"]),
+        )
         for called, arn in resource.get("DefinitionSubstitutions", {}).items():
             if called in map(camel, machine["calls"]):
                 expect(arn == {"Fn::Sub": f"${{{called}.Arn}}:live"}, f"{name}: {called} is not the alias")
@@ -198,7 +217,9 @@ def work_is_parked():
     """Whoever redrives finds machine, input, error, cause and execution; what cannot be archived is parked."""
     for machine in ("ingest", "backfill"):
         all_states = dict(states(MACHINES[machine]))
-        parking = {name: state for name, state in all_states.items() if state.get("Resource", "").endswith(":sqs:sendMessage")}
+        parking = {
+            name: state for name, state in all_states.items() if state.get("Resource", "").endswith(":sqs:sendMessage")
+        }
         for name, state in parking.items():
             body = state["Parameters"]["MessageBody"]
             same(f"what {machine}/{name} parks", body, ["machine", "input.$", "error.$", "cause.$", "execution.$"])
@@ -213,7 +234,9 @@ def work_is_parked():
 def express_machines_end_in_time():
     for machine in ("ingest", "seal"):
         total = longest(MACHINES[machine], lambda _, state: state.get("TimeoutSeconds", 0) if is_call(state) else 0)
-        expect(total < TASKS_SECONDS, f"{machine}: its functions may take {total} s, expected less than {TASKS_SECONDS}")
+        expect(
+            total < TASKS_SECONDS, f"{machine}: its functions may take {total} s, expected less than {TASKS_SECONDS}"
+        )
     for machine, of in FUNCTIONS["machines"].items():
         if of["type"] == "EXPRESS":
             total = longest(MACHINES[machine], lambda name, state: 0 if (machine, name) in MAY_BE_CUT else worst(state))
@@ -260,7 +283,9 @@ def kebab(name):
 
 @check
 def buckets():
-    policies = {named(p["Bucket"])[0]: p["PolicyDocument"]["Statement"] for p in of_type("AWS::S3::BucketPolicy").values()}
+    policies = {
+        named(p["Bucket"])[0]: p["PolicyDocument"]["Statement"] for p in of_type("AWS::S3::BucketPolicy").values()
+    }
     for name, bucket in of_type("AWS::S3::Bucket").items():
         closed = bucket["PublicAccessBlockConfiguration"]
         expect(len(closed) == 4 and all(closed.values()), f"{name}: public access")
@@ -269,7 +294,11 @@ def buckets():
         expect(rule["SSEAlgorithm"] == ("AES256" if name == "LogBucket" else "aws:kms"), f"{name}: encryption")
         expect(name == "LogBucket" or "LoggingConfiguration" in bucket, f"{name}: no access log")
         expect(RESOURCES[name].get("DeletionPolicy") == "Retain", f"{name}: goes with the stack")
-        tls = [s for s in policies.get(name, []) if s["Effect"] == "Deny" and s.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}]
+        tls = [
+            s
+            for s in policies.get(name, [])
+            if s["Effect"] == "Deny" and s.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+        ]
         expect(len(tls) == 1 and tls[0]["Principal"] == "*", f"{name}: not TLS alone")
         rules = bucket["LifecycleConfiguration"]["Rules"]
         expect(any("AbortIncompleteMultipartUpload" in rule for rule in rules), f"{name}: incomplete uploads stay")
@@ -288,7 +317,10 @@ def buckets():
 def streams_and_queues():
     mappings = of_type("AWS::Lambda::EventSourceMapping").values()
     for mapping in mappings:
-        expect(mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], f"{mapping['EventSourceArn']}: fails whole batches")
+        expect(
+            mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"],
+            f"{mapping['EventSourceArn']}: fails whole batches",
+        )
     records = [m for m in mappings if named(m["EventSourceArn"]) == ["RecordsStream"]]
     wanted = ("ParallelizationFactor", "MaximumRetryAttempts", "MaximumBatchingWindowInSeconds", "BatchSize")
     for mapping in records:
@@ -296,7 +328,10 @@ def streams_and_queues():
         expect("OnFailure" in mapping.get("DestinationConfig", {}), "RecordsStream: failures go nowhere")
         same("mapping of RecordsStream", [key for key in wanted if key in mapping], wanted)
     expect(len(records) == 1, "RecordsStream: expected one mapping")
-    expect(of_type("AWS::Kinesis::Stream")["RecordsStream"]["StreamEncryption"]["EncryptionType"] == "KMS", "RecordsStream: encryption")
+    expect(
+        of_type("AWS::Kinesis::Stream")["RecordsStream"]["StreamEncryption"]["EncryptionType"] == "KMS",
+        "RecordsStream: encryption",
+    )
     queues = of_type("AWS::SQS::Queue")
     for name, queue in queues.items():
         expect(named(queue.get("KmsMasterKeyId", "none")) == ["DataKey"], f"{name}: encryption")
@@ -308,8 +343,16 @@ def streams_and_queues():
     for name, topic in of_type("AWS::SNS::Topic").items():
         expect(named(topic.get("KmsMasterKeyId", "none")) == ["DataKey"], f"{name}: encryption")
     for name, group in of_type("AWS::Logs::LogGroup").items():
-        expect("RetentionInDays" in group and named(group.get("KmsKeyId", "none")) == ["DataKey"], f"{name}: retention or encryption")
-    same("log groups", of_type("AWS::Logs::LogGroup"), [f"{camel(f)}LogGroup" for f in FUNCTIONS["functions"]] + [f"{camel(m)}MachineLogGroup" for m in FUNCTIONS["machines"]])
+        expect(
+            "RetentionInDays" in group and named(group.get("KmsKeyId", "none")) == ["DataKey"],
+            f"{name}: retention or encryption",
+        )
+    same(
+        "log groups",
+        of_type("AWS::Logs::LogGroup"),
+        [f"{camel(f)}LogGroup" for f in FUNCTIONS["functions"]]
+        + [f"{camel(m)}MachineLogGroup" for m in FUNCTIONS["machines"]],
+    )
     for name, alias in of_type("AWS::Lambda::Alias").items():
         expect("UpdatePolicy" in RESOURCES[name] and alias["Name"] == "live", f"{name}: no gradual deployment")
 
@@ -325,7 +368,10 @@ def schedules():
     same("schedules", found, expected)
     for name, (expression, machine) in expected.items():
         schedule = found[name]
-        expect((schedule["ScheduleExpression"], named(schedule["Target"]["Arn"])) == (expression, [machine]), f"{name}: when or what")
+        expect(
+            (schedule["ScheduleExpression"], named(schedule["Target"]["Arn"])) == (expression, [machine]),
+            f"{name}: when or what",
+        )
         expect("AWS::StackName" in schedule["Name"]["Fn::Sub"], f"{name}: its name is not the stack's")
         expect("DeadLetterConfig" in schedule["Target"], f"{name}: what is not started is lost")
 
@@ -333,7 +379,9 @@ def schedules():
 @check
 def alarms():
     """Alarms are on metrics that functions emit, and told to the topic; each function has two of its own."""
-    emitted = {(f"{name}", metric) for name, function in FUNCTIONS["functions"].items() for metric in function["metrics"]}
+    emitted = {
+        (f"{name}", metric) for name, function in FUNCTIONS["functions"].items() for metric in function["metrics"]
+    }
     found = of_type("AWS::CloudWatch::Alarm")
     for name, alarm in found.items():
         expect([named(a) for a in alarm["AlarmActions"]] == [["AlarmsTopic"]], f"{name}: tells nobody")
@@ -398,14 +446,18 @@ def environments():
     config = tomllib.loads((ROOT / "infra/aws/samconfig.toml").read_text())
     for environment in ("dev", "test", "staging", "prod"):
         given = dict(p.split("=", 1) for p in config[environment]["deploy"]["parameters"]["parameter_overrides"])
-        expect(given.get("Environment") == environment, f"samconfig.toml: {environment} is `{given.get('Environment')}`")
+        expect(
+            given.get("Environment") == environment, f"samconfig.toml: {environment} is `{given.get('Environment')}`"
+        )
         for name, value in given.items():
             parameter = SOURCE["Parameters"].get(name)
             expect(parameter, f"samconfig.toml: {environment}: there is no `{name}`")
             allowed = [str(v) for v in (parameter or {}).get("AllowedValues", [value])]
             expect(value in allowed, f"samconfig.toml: {environment}: {name}={value}")
     prod = dict(p.split("=", 1) for p in config["prod"]["deploy"]["parameters"]["parameter_overrides"])
-    expect((prod["LockMode"], prod["LockDays"]) == ("COMPLIANCE", "400"), "samconfig.toml: prod does not lock for 400 days")
+    expect(
+        (prod["LockMode"], prod["LockDays"]) == ("COMPLIANCE", "400"), "samconfig.toml: prod does not lock for 400 days"
+    )
     expect(config["default"]["deploy"] == config["dev"]["deploy"], "samconfig.toml: the default is not dev")
 
 

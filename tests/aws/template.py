@@ -1,4 +1,4 @@
-"""infra/aws/template.yaml as CloudFormation gets it: after the SAM transformation, with functions of CloudFormation in place."""
+"""infra/aws/template.yaml as CloudFormation gets it: after the SAM transformation, its own functions not resolved."""
 
 import json
 import logging

@@ -102,7 +102,9 @@ class Deployment:
             told = [f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason')}" for e in reasons]
             sys.exit(f"{stack['StackStatus']}: {stack.get('StackStatusReason')} {told}")
         pretended = {
-            e["ResourceType"] for e in events if "deployed as a fallback" in (e.get("ResourceStatusReason") or "").lower()
+            e["ResourceType"]
+            for e in events
+            if "deployed as a fallback" in (e.get("ResourceStatusReason") or "").lower()
         }
         if pretended - PRETENDED:
             sys.exit(f"LocalStack only pretends to make {sorted(pretended - PRETENDED)}")
@@ -116,7 +118,9 @@ class Deployment:
 
     def complete(self):
         """Sets what LocalStack leaves out."""
-        body = self.client("cloudformation").get_template(StackName=self.stack, TemplateStage="Processed")["TemplateBody"]
+        body = self.client("cloudformation").get_template(StackName=self.stack, TemplateStage="Processed")[
+            "TemplateBody"
+        ]
         template = json.loads(body) if isinstance(body, str) else body
         for name, resource in template["Resources"].items():
             if name in self.resources:

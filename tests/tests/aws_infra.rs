@@ -129,3 +129,61 @@ fn what_differs_is_told() {
         fs::write(at(file), text).expect("written");
     }
 }
+
+/// What functions called in the emulation, which enforces no rights, is held against those that they have.
+#[test]
+fn calls_without_a_right_are_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let names = r#"{"stream": "keytrail-test-records", "buckets": {"archive": "a", "raw": "r"}, "queues": {"parked": "http://q/parked"},
+        "topics": {"alerts": "arn:t"}, "machines": {"ingest": "arn:m"}, "secret": "arn:s"}"#;
+    let call =
+        |function: &str, rest: &str| format!("{{\"function\": \"keytrail-test-{function}\", {rest}}}\n");
+    let covered = [
+        call(
+            "archive-events",
+            r#""service": "s3", "operation": "PutObject", "Bucket": "a", "Key": "archive/x", "ObjectLockMode": "GOVERNANCE""#,
+        ),
+        call(
+            "archive-events",
+            r#""service": "s3", "operation": "GetObject", "Bucket": "r", "Key": "staged/x", "VersionId": "1""#,
+        ),
+        call("archive-events", r#""service": "s3", "operation": "ListObjectsV2", "Bucket": "a""#),
+        call(
+            "archive-events",
+            r#""service": "s3", "operation": "GetObject", "Bucket": "another", "Key": "AWSLogs/x""#,
+        ),
+        call(
+            "redrive-batches",
+            r#""service": "stepfunctions", "operation": "StartExecution", "stateMachineArn": "arn:x:keytrail-test-ingest""#,
+        ),
+        call(
+            "redrive-batches",
+            r#""service": "sqs", "operation": "ReceiveMessage", "QueueUrl": "http://q/parked""#,
+        ),
+        call("publish-alerts", r#""service": "sns", "operation": "Publish", "TopicArn": "arn:t""#),
+    ];
+    let not_covered = [
+        call(
+            "stage-records",
+            r#""service": "s3", "operation": "PutObject", "Bucket": "a", "Key": "archive/x""#,
+        ),
+        call(
+            "archive-events",
+            r#""service": "s3", "operation": "DeleteObjects", "Bucket": "a", "Delete": {"Objects": [{"Key": "log/x"}]}"#,
+        ),
+        call("index-events", r#""service": "sns", "operation": "Publish", "TopicArn": "arn:t""#),
+    ];
+    let check = |calls: &str| {
+        fs::write(folder.path().join("calls"), calls).expect("written");
+        fs::write(folder.path().join("names"), names).expect("written");
+        let mut command = Command::new(tools::aws().join("sam/bin/python"));
+        command.arg(tools::root().join("tests/aws/rights.py")).args(["calls", "names"]);
+        said(command.current_dir(folder.path()))
+    };
+    assert_eq!(check(&covered.concat()), (true, "7 calls, 0 without a right\n".to_owned()));
+    let told = "archive-events: no right covers `s3:DeleteObject` on `ArchiveBucket/log/x`\n\
+                index-events: no right covers `sns:Publish` on `AlertsTopic`\n\
+                stage-records: no right covers `s3:PutObject` on `ArchiveBucket/archive/x`\n\
+                10 calls, 3 without a right\n";
+    assert_eq!(check(&[covered.concat(), not_covered.concat()].concat()), (false, told.to_owned()));
+}

@@ -4,6 +4,8 @@ What it is: the `bootstrap` of a function's zip as a process of this machine, se
 answers to crashes and timeouts that AWS gives. What it is not: a sandbox. In: invocations of LocalStack. Out: results.
 """
 
+import functools
+
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 
 
@@ -11,8 +13,16 @@ class HostPlugin(RuntimeExecutorPlugin):
     name = "host"
 
     def load(self, *_args, **_kwargs):
-        from keytrail_lambda_host import repairs
         from keytrail_lambda_host.executor import HostExecutor
 
-        repairs.apply()
+        change_localstack()
         return HostExecutor
+
+
+@functools.cache
+def change_localstack():
+    """Once, however often the plugin is loaded."""
+    from keytrail_lambda_host import calls, repairs
+
+    repairs.apply()
+    calls.apply()

@@ -11,6 +11,7 @@ import time
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
+from keytrail_lambda_host.calls import functions
 from keytrail_lambda_host.runtime_api import RuntimeApi
 
 # How long a process may take until it asks for its first invocation, as on AWS.
@@ -25,6 +26,7 @@ class HostExecutor(RuntimeExecutor):
         self.code = code
         self.environment = {name: str(value) for name, value in env_vars.items() if value is not None}
         self.environment |= {"LAMBDA_TASK_ROOT": str(code), "PATH": os.environ["PATH"]}
+        functions[env_vars["AWS_ACCESS_KEY_ID"]] = self.function_version.id.function_name
         self.process = None
         self._spawn()
 
@@ -66,7 +68,10 @@ class HostExecutor(RuntimeExecutor):
                     try:
                         body, is_error = self.api.results.get_nowait()
                     except queue.Empty:
-                        body, is_error = failure("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited"), True
+                        body, is_error = (
+                            failure("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited"),
+                            True,
+                        )
                     break
                 if time.monotonic() - begin > timeout:
                     self.process.kill()

@@ -26,7 +26,9 @@ def aliases_are_updated():
     def update(_self, request):
         new, old = request.desired_state, request.previous_state or {}
         names = ("FunctionName", "Name", "FunctionVersion", "Description")
-        updated = request.aws_client_factory.lambda_.update_alias(**{name: new[name] for name in names if new.get(name)})
+        updated = request.aws_client_factory.lambda_.update_alias(
+            **{name: new[name] for name in names if new.get(name)}
+        )
         new["Id"] = old.get("Id") or updated["AliasArn"]
         new["AliasArn"] = updated["AliasArn"]
         return ProgressEvent(OperationStatus.SUCCESS, resource_model=new, custom_context=request.custom_context)
