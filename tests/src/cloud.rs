@@ -66,7 +66,10 @@ impl Cloud {
         });
         let machine = aws.call("states", "AWSStepFunctions.CreateStateMachine", &machine);
         let machine = machine["stateMachineArn"].as_str().expect("an ARN").to_owned();
-        let secret = json!({"Name": name(), "SecretString": json!({"seed": SEED}).to_string()});
+        let token = format!("{:0>36}", name());
+        let secret = json!({
+            "Name": name(), "SecretString": json!({"seed": SEED}).to_string(), "ClientRequestToken": token,
+        });
         let secret = aws.call("secretsmanager", "secretsmanager.CreateSecret", &secret);
         let secret = secret["ARN"].as_str().expect("an ARN").to_owned();
         let environment = aws.whole_environment(s3);
@@ -94,7 +97,6 @@ impl Cloud {
         }
         let (data, raw) = (format!("s3://{}", self.archive), format!("s3://{}", self.raw));
         function
-            .variable("KEYTRAIL_ENVIRONMENT", "test")
             .variable("KEYTRAIL_DATA", data)
             .variable("KEYTRAIL_RAW", raw)
             .variable("KEYTRAIL_KEYS", &self.secret)

@@ -41,7 +41,7 @@ pub fn serve<H: Handler>(
     };
     let read = |name: &str| std::env::var(name).ok();
     let mut environment = Environment::new(&read);
-    let stage = environment.optional("KEYTRAIL_ENVIRONMENT").unwrap_or_default();
+    let stage = stage(&environment.optional("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default(), name);
     let made = make(&mut environment).and_then(|handler| environment.finish().map(|()| handler));
     let handler = match made {
         Ok(handler) => Arc::new(handler),
@@ -69,6 +69,13 @@ pub fn serve<H: Handler>(
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => ended(&Fatal::new("Fatal.Internal", format!("the runtime ended: {e}"))),
     }
+}
+
+/// The environment that a function's name on AWS has in it: `keytrail-dev-archive-events`.
+fn stage(function: &str, name: &str) -> String {
+    let stage =
+        function.strip_prefix("keytrail-").and_then(|rest| rest.strip_suffix(name)?.strip_suffix('-'));
+    stage.unwrap_or_default().to_owned()
 }
 
 fn call(context: &lambda_runtime::Context, cold: bool) -> Call {
@@ -109,4 +116,16 @@ fn handled<H: Handler>(
 
 fn internal(why: &str) -> Diagnostic {
     diagnostic(&Fatal::new("Fatal.Internal", why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stage;
+
+    #[test]
+    fn the_environment_is_that_of_the_name() {
+        assert_eq!(stage("keytrail-dev-archive-events", "archive-events"), "dev");
+        assert_eq!(stage("archive-events", "archive-events"), "");
+        assert_eq!(stage("keytrail-archive-events", "archive-events"), "");
+    }
 }

@@ -298,6 +298,8 @@ pub struct Done {
     pub waiting: u64,
     /// Batches that cannot be read, and why: they stay where they are.
     pub unreadable: Vec<String>,
+    /// How often it began again because another sealer went on.
+    pub retries: u32,
 }
 
 /// Seals what is pending, oldest first. `taken` is told of each object that the log names now, before its batch is
@@ -320,7 +322,8 @@ pub fn seal(
                 *sealed = known;
             }
             Err(fatal) => return Err(fatal),
-            Ok(done) => {
+            Ok(mut done) => {
+                done.retries = attempt - 1;
                 let size = done.head.size;
                 if taken::is_time(known.remembered, size) {
                     taken::store(trail, &done.head, &known.taken)?;
@@ -386,6 +389,7 @@ impl Sealing<'_> {
             archived: None,
             waiting: keys.len().saturating_sub(BATCHES_AT_ONCE) as u64,
             unreadable: Vec::new(),
+            retries: 0,
         };
         let mut batches = Vec::new();
         // What the batches list, until it is sealed.

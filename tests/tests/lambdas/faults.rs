@@ -106,7 +106,9 @@ fn two_sealers_at_once_seal_each_batch_once() {
         cloud.deploy(
             cloud.function("archive-events").faults(Faults::none().at(1, Fault::Duplicate { at_once: true })),
         );
-        pair.iter().for_each(|input| drop(persist(&cloud, "archive-events", input)));
+        for input in pair {
+            persist(&cloud, "archive-events", input);
+        }
         cloud.deploy(
             cloud.function("seal-archive").faults(Faults::none().at(1, Fault::Duplicate { at_once: true })),
         );
@@ -130,7 +132,9 @@ fn an_execution_that_vanishes_is_driven_again() {
     assert_eq!((number(&swept["open"]), number(&swept["redriven"])), (2, 2), "{swept}");
     let again = cloud.started(1);
     assert_eq!(again.iter().map(|i| i["objects"].as_array().map_or(0, Vec::len)).sum::<usize>(), 2);
-    again.iter().for_each(|input| drop(cloud.archive(input)));
+    for input in &again {
+        cloud.archive(input);
+    }
     cloud.seal();
     check(&cloud, 3);
 }

@@ -55,16 +55,18 @@ fn objects_of_a_bucket_become_the_events_that_one_machine_makes_of_them() {
 
     let one = Trail::new();
     let run = one.run_json([&examples]);
-    let inputs = cloud.started(3);
+    // An execution's name is that of what it holds: the message that came twice started it once.
+    let inputs = cloud.started(2);
+    assert_eq!(inputs.len(), 2);
     // Both calls know nothing of each other.
-    let answers: Vec<Value> = inputs[..2].iter().flat_map(|input| cloud.archive(input)).collect();
+    let answers: Vec<Value> = inputs.iter().flat_map(|input| cloud.archive(input)).collect();
     assert_eq!(sum(&answers, "read"), number(&run["read"]));
     assert_eq!(sum(&answers, "rejected"), number(&run["rejected"]));
     let sealed = cloud.seal();
     assert_eq!((number(&sealed["sealed"]), number(&sealed["waiting"])), (2, 0));
     assert_eq!(cloud.open(), 0, "what the log names is not open");
-    // The batch that came twice.
-    let again = cloud.archive(&inputs[2]);
+    // Delivered again.
+    let again = cloud.archive(&inputs[1]);
     assert_eq!(sum(&again, "accepted"), 0);
     assert_eq!(number(&cloud.seal()["entries"]), 0);
 
@@ -80,7 +82,7 @@ fn objects_of_a_bucket_become_the_events_that_one_machine_makes_of_them() {
     // Compacted, and delivered once more.
     let compacted = cloud.call("compact-archive", &json!({}));
     assert!(number(&compacted["replaced"]) > 0, "{compacted}");
-    for input in &inputs[..2] {
+    for input in &inputs {
         assert_eq!(sum(&cloud.archive(input), "accepted"), 0);
     }
     assert_eq!(number(&cloud.seal()["entries"]), 0);
@@ -100,7 +102,7 @@ fn a_function_says_what_it_did_in_one_line() {
     let done = cloud.try_call("archive-events", &json!({"batch": "one", "objects": [object]}));
     let lines: Vec<Value> = done.log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let [line] = lines.as_slice() else { panic!("{}", done.log) };
-    assert_eq!((&line["Function"], &line["Environment"]), (&json!("archive-events"), &json!("test")));
+    assert_eq!((&line["Function"], &line["Environment"]), (&json!("archive-events"), &json!("")));
     assert_eq!(
         (&line["RecordsRejected"], &line["ColdStart"], &line["batch"]),
         (&json!(1.0), &json!(1.0), &json!("one"))

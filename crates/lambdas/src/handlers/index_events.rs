@@ -93,7 +93,7 @@ impl IndexEvents {
         url: &str,
         wanted: &Wanted,
         stop: &AtomicBool,
-    ) -> Result<Indexed, Fatal> {
+    ) -> Result<(Indexed, Option<i64>), Fatal> {
         let size = || Ok(trail.log().published()?.map_or(0, |head| head.size));
         let server = self.server(url, config)?;
         let with = Indexing {
@@ -106,14 +106,15 @@ impl IndexEvents {
             told: &Quiet,
         };
         let mut indexer = self.indexer.lock().unwrap_or_else(PoisonError::into_inner);
-        match &wanted.pending {
-            None => indexer.index(&with, stop),
-            Some(key) => match pending::objects(trail, key)? {
-                Some(objects) => indexer.index_ahead(&with, &objects, stop),
-                // It is sealed: the cursor comes to it.
-                None => Ok(Indexed::default()),
-            },
-        }
+        let Some(key) = &wanted.pending else {
+            let indexed = indexer.index(&with, stop)?;
+            let oldest = indexer.oldest_waiting(&indexed);
+            return Ok((indexed, oldest));
+        };
+        // Once it is sealed the cursor comes to it.
+        let Some(objects) = pending::objects(trail, key)? else { return Ok(Default::default()) };
+        let oldest = objects.iter().map(|object| object.archived).min();
+        Ok((indexer.index_ahead(&with, &objects, stop)?, oldest))
     }
 }
 
@@ -124,7 +125,8 @@ impl Handler for IndexEvents {
     fn handle(&self, wanted: Wanted, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
         let Some(url) = &self.server else { return Ok(Answer::default()) };
         let stop = call.stop();
-        let done = self.trail.with(|trail, config| self.index((trail, config), url, &wanted, stop.flag()))?;
+        let (done, oldest) =
+            self.trail.with(|trail, config| self.index((trail, config), url, &wanted, stop.flag()))?;
         let answer = Answer {
             created: done.created,
             duplicates: done.duplicates,
@@ -137,6 +139,8 @@ impl Handler for IndexEvents {
         line.count("DocumentsDuplicate", answer.duplicates);
         line.count("DocumentsRefused", answer.dead_letters);
         line.count("DocumentsPending", answer.pending);
+        let now = self.trail.clock.now().0;
+        line.since("IndexLagSeconds", oldest.unwrap_or(now), now);
         match done.parked {
             Some((code, why)) => Err(Fatal::new(code, why)),
             None => Ok(answer),

@@ -13,7 +13,6 @@ use keytrail_ports::Notifier;
 use serde::Serialize;
 
 use super::Nothing;
-use crate::line::Unit;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// How long is waited for SNS.
@@ -58,17 +57,12 @@ impl Handler for PublishAlerts {
             if config.sources.iter().any(|source| source.longest_silence.is_some()) {
                 let readable = Readable::load(trail.store, head.size)?;
                 let now = trail.clock.now();
-                let mut silence = 0;
                 for account in Accounts::default().heard(trail.store, &readable, &config.sources)? {
-                    let last = account.last_heard.map(|t| t.0);
-                    if let Some(longest) = account.longest_silence {
-                        silence = silence.max(last.map_or(0, |last| now.0.saturating_sub(last)));
-                        if account.is_overdue(now) {
-                            engine.silent(trail, &account.name, last, &duration_text(longest))?;
-                        }
+                    if let Some(longest) = account.longest_silence.filter(|_| account.is_overdue(now)) {
+                        let last = account.last_heard.map(|t| t.0);
+                        engine.silent(trail, &account.name, last, &duration_text(longest))?;
                     }
                 }
-                line.metric("SourceSilenceSeconds", Unit::Seconds, silence as f64 / 1e6);
             }
             let undelivered = engine.deliver(trail, WAIT)?;
             let waiting = undelivered.iter().map(|u| u.alerts).sum();

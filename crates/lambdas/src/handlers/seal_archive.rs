@@ -61,6 +61,7 @@ impl Handler for SealArchive {
         line.count("BatchesSealed", done.batches);
         line.count("RowsSealed", done.rows);
         line.count("CopiesLeftOut", done.copies);
+        line.count("Retries", done.retries.into());
         line.count("BatchesUnreadable", done.unreadable.len() as u64);
         if let Some(why) = done.unreadable.first() {
             line.field("unreadable", why.as_str());

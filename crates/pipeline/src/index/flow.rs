@@ -131,6 +131,12 @@ impl Indexer {
         self.write(with, &ready, stop, |readable| plan::between(readable, from, to))
     }
 
+    /// When the oldest of what is not indexed was archived, microseconds since 1970, as of the last call.
+    pub fn oldest_waiting(&self, indexed: &Indexed) -> Option<i64> {
+        let waits = self.readable.objects().filter(|object| object.leaf >= indexed.cursor);
+        waits.map(|object| object.archived).min()
+    }
+
     /// What is known of the archive.
     pub(super) fn readable(&self) -> &Readable {
         &self.readable
