@@ -18,6 +18,7 @@ pub mod mmdb;
 pub mod openbao;
 pub mod oracle;
 pub mod projection;
+pub mod s3;
 pub mod search_server;
 pub mod service;
 pub mod sidecar;

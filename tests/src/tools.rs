@@ -45,7 +45,7 @@ pub fn lambda(name: &str) -> PathBuf {
     path
 }
 
-/// A build of `keytrail` that has SQL (`KEYTRAIL_SQL_BIN`): the debug build, which comes with the tests.
+/// A build of `keytrail` that has SQL and S3 (`KEYTRAIL_SQL_BIN`): the debug build, which comes with the tests.
 pub fn keytrail_sql() -> PathBuf {
     path("KEYTRAIL_SQL_BIN", || target().join("debug/keytrail"), "tests/run test")
 }

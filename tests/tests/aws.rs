@@ -1,7 +1,5 @@
 //! The adapters of AWS keep the contracts of their ports, against LocalStack, and those of S3 against MinIO, too.
 
-use std::env;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,38 +12,12 @@ use keytrail_ports::{
     Stream as _, Workflow as _,
 };
 use keytrail_tests::localstack::{LocalStack, name};
-use keytrail_tests::minio::Minio;
+use keytrail_tests::s3;
 use serde_json::{Value, json};
-
-/// Clients read the environment, which a process does not change for itself: the test of that name is run again in one
-/// that has it.
-fn run_again(test: &str, environment: Vec<(String, String)>) {
-    let again = Command::new(env::current_exe().expect("the test"))
-        .args([test, "--exact", "--nocapture"])
-        .envs(environment)
-        .status()
-        .expect("it starts");
-    assert!(again.success());
-}
-
-/// Gives what is shared with a process that has its environment, in it.
-fn in_its_environment(test: &str) -> Option<LocalStack> {
-    let aws = LocalStack::shared();
-    if env::var_os("KEYTRAIL_LOCALSTACK_PORT").is_some() {
-        return Some(aws);
-    }
-    run_again(test, aws.childs_environment());
-    None
-}
 
 /// The account of a test of an S3, once with each maker's, and a bucket of it.
 fn with_each_s3(test: &str) -> Option<(Aws, String)> {
-    let is_child = |variable: &str| env::var_os(variable).is_some();
-    if !is_child("KEYTRAIL_LOCALSTACK_PORT") && !is_child("KEYTRAIL_MINIO_PORT") {
-        run_again(test, LocalStack::shared().childs_environment());
-        run_again(test, Minio::shared().environment());
-        return None;
-    }
+    s3::with_each(test)?;
     let aws = Aws::from_environment().expect("a region");
     let bucket = name();
     aws.make_bucket(&bucket).expect("a bucket");
@@ -105,7 +77,7 @@ fn an_object_is_put_once_whatever_its_bytes() {
 
 #[test]
 fn a_stream_is_a_stream() {
-    let Some(aws) = in_its_environment("a_stream_is_a_stream") else { return };
+    let Some(aws) = s3::with_localstack("a_stream_is_a_stream") else { return };
     let clients = Aws::from_environment().expect("a region");
     let name = aws.stream(3);
     stream(&clients.stream(&name), &|| aws.records(&name));
@@ -115,7 +87,7 @@ fn a_stream_is_a_stream() {
 
 #[test]
 fn work_is_started_once() {
-    let Some(aws) = in_its_environment("work_is_started_once") else { return };
+    let Some(aws) = s3::with_localstack("work_is_started_once") else { return };
     let machine = aws.json(
         "states",
         "AWSStepFunctions.CreateStateMachine",
@@ -146,7 +118,7 @@ fn queue(aws: &LocalStack) -> String {
 
 #[test]
 fn a_message_is_taken_until_it_is_done() {
-    let Some(aws) = in_its_environment("a_message_is_taken_until_it_is_done") else { return };
+    let Some(aws) = s3::with_localstack("a_message_is_taken_until_it_is_done") else { return };
     let url = queue(&aws);
     let queue = Aws::from_environment().expect("a region").queue(&url);
     assert_eq!(queue.receive(10), Ok(vec![]));
@@ -171,7 +143,7 @@ fn a_message_is_taken_until_it_is_done() {
 
 #[test]
 fn subscribers_are_told() {
-    let Some(aws) = in_its_environment("subscribers_are_told") else { return };
+    let Some(aws) = s3::with_localstack("subscribers_are_told") else { return };
     let url = queue(&aws);
     let queue_name = url.rsplit('/').next().expect("a name");
     let topic = aws.sns(&format!("Action=CreateTopic&Name={}", name()));
@@ -207,7 +179,7 @@ fn subscribers_are_told() {
 
 #[test]
 fn a_secret_is_read() {
-    let Some(aws) = in_its_environment("a_secret_is_read") else { return };
+    let Some(aws) = s3::with_localstack("a_secret_is_read") else { return };
     let made = aws.json(
         "secretsmanager",
         "secretsmanager.CreateSecret",
@@ -221,7 +193,7 @@ fn a_secret_is_read() {
 /// What a function does before its first event is paid for by every cold start.
 #[test]
 fn clients_are_made_in_little_time() {
-    let Some(_aws) = in_its_environment("clients_are_made_in_little_time") else { return };
+    let Some(_aws) = s3::with_localstack("clients_are_made_in_little_time") else { return };
     let make = || {
         let begin = Instant::now();
         let aws = Aws::from_environment().expect("a region");

@@ -4,7 +4,7 @@
 //! [`KinesisStream`], a stream; [`StateMachines`], [`SqsQueue`] and [`SnsTopic`]; secrets. What it is not: it configures
 //! nothing by itself. Region, credentials and endpoints come from the environment, as with every program that uses these
 //! clients (`AWS_REGION`, `AWS_PROFILE`, `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL` ...). The clients are
-//! asynchronous, so the adapter has a thread that drives them: calls must not come from inside another runtime.
+//! asynchronous, so the adapter has a thread that drives them: a call blocks the thread that it comes from.
 
 mod kinesis;
 mod s3;
@@ -49,7 +49,7 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone)]
 pub struct Aws {
     config: SdkConfig,
-    runtime: Arc<Runtime>,
+    runtime: Driver,
     s3: Arc<OnceLock<aws_sdk_s3::Client>>,
 }
 
@@ -65,13 +65,14 @@ impl Aws {
             .enable_all()
             .build()
             .map_err(|e| StoreError::Fatal(format!("cannot start a thread: {e}")))?;
+        let runtime = Driver(Arc::new(runtime));
         let loading = aws_config::defaults(BehaviorVersion::latest()).http_client(connections()).load();
         let config = runtime.block_on(loading);
         if config.region().is_none() {
             let expected = "expected `AWS_REGION`, or a profile that names one";
             return Err(StoreError::Fatal(format!("the AWS region is not known: {expected}")));
         }
-        Ok(Self { config, runtime: Arc::new(runtime), s3: Arc::default() })
+        Ok(Self { config, runtime, s3: Arc::default() })
     }
 
     /// A stream of the account.
@@ -159,6 +160,27 @@ impl Aws {
             .with_initial_backoff(Duration::from_millis(100))
             .with_max_backoff(Duration::from_secs(2));
         (timeouts, retries)
+    }
+}
+
+/// What drives the clients.
+#[derive(Clone)]
+struct Driver(Arc<Runtime>);
+
+impl Driver {
+    /// Waits for what a client does.
+    fn block_on<F>(&self, call: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send,
+    {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return self.0.block_on(call);
+        }
+        // A thread of another runtime, as SQL has them, may not wait for this one.
+        std::thread::scope(|scope| match scope.spawn(|| self.0.block_on(call)).join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
     }
 }
 

@@ -45,9 +45,43 @@ pub(crate) fn each<T: Sync, R: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
+/// Results that are in memory at once.
+const HELD: usize = 32;
+
+/// As [`each`], for results that are used one after another, in the order of the items, and are too large or too many to
+/// be held together.
+pub(crate) fn in_order<T: Sync, R: Send>(
+    items: &[T],
+    call: impl Fn(&T) -> Result<R, Fatal> + Sync,
+    mut then: impl FnMut(&T, R) -> Result<(), Fatal>,
+) -> Result<(), Fatal> {
+    for part in items.chunks(HELD) {
+        for (item, result) in part.iter().zip(each(part, &call)?) {
+            then(item, result)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_are_used_in_order() {
+        let items: Vec<u32> = (0..100).collect();
+        let mut seen = Vec::new();
+        let used = in_order(
+            &items,
+            |n| Ok(n * 2),
+            |n, doubled| {
+                assert_eq!(doubled, n * 2);
+                seen.push(*n);
+                if *n == 70 { Err(Fatal::new("Fatal.Test", "seventy")) } else { Ok(()) }
+            },
+        );
+        assert!(used.is_err() && seen == items[..71]);
+    }
 
     #[test]
     fn results_are_in_order_and_an_error_ends_it() {

@@ -8,6 +8,7 @@ use keytrail_model::row::text;
 use keytrail_model::{Column, Fatal};
 use keytrail_ports::BlobStore;
 
+use crate::concurrent;
 use crate::objects::{self, StoredEvent};
 use crate::readable::{Readable, SealedObject};
 use crate::same_value::same_value;
@@ -42,8 +43,7 @@ pub fn find(
     each: &mut dyn FnMut(Conflict) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
     let objects: Vec<&SealedObject> = readable.objects().filter(|o| wanted(o)).collect();
-    let rows: u64 = objects.iter().map(|o| objects::rows_at_most(store, o)).sum();
-    let passes = rows.div_ceil(GROUPS_AT_ONCE).max(1);
+    let passes = objects::passes(store, &objects, GROUPS_AT_ONCE)?;
     for pass in 0..passes {
         let shared = shared_groups(store, &objects, pass, passes)?;
         for some in shared.chunks(SHARED_AT_ONCE) {
@@ -63,20 +63,23 @@ fn shared_groups(
     let projection = Projection::Columns(vec![Column::KeytrailGroup, Column::KeytrailScope]);
     // Two devices make two records of one call: groups are shared within a scope.
     let mut groups: Vec<Vec<u64>> = vec![Vec::new(); SCOPES];
-    for object in objects {
-        let key = &object.object.key;
-        let reader = objects::open(store, key)?;
-        for batch in reader.batches(&projection, Selection::All) {
-            for row in batch.map_err(|e| objects::at(key, e))?.rows() {
-                if let Some(group) = row.group
-                    && let Some(scope) = text(row.columns, Column::KeytrailScope)
-                    && group % passes == pass
-                {
-                    groups[place_of(scope)].push(group);
+    concurrent::in_order(
+        objects,
+        |object| objects::open(store, &object.object.key),
+        |object, reader| {
+            for batch in reader.batches(&projection, Selection::All) {
+                for row in batch.map_err(|e| objects::at(&object.object.key, e))?.rows() {
+                    if let Some(group) = row.group
+                        && let Some(scope) = text(row.columns, Column::KeytrailScope)
+                        && group % passes == pass
+                    {
+                        groups[place_of(scope)].push(group);
+                    }
                 }
             }
-        }
-    }
+            Ok(())
+        },
+    )?;
     let mut shared: Vec<u64> = Vec::new();
     for mut groups in groups {
         groups.sort_unstable();
@@ -104,22 +107,25 @@ pub(crate) fn judge(
     each: &mut dyn FnMut(Conflict) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
     let mut claims: BTreeMap<[String; 4], Vec<(String, StoredEvent)>> = BTreeMap::new();
-    for object in objects {
-        let key = &object.object.key;
-        let reader = objects::open(store, key)?;
-        objects::pick(&reader, &|_, group| shared.binary_search(&group).is_ok(), &mut |mut event| {
-            let claim = event.claim().map(|(d, s, i, p)| [d, s, i, p].map(str::to_owned));
-            if let Some(claim) = claim {
-                let events = claims.entry(claim).or_default();
-                if events.len() >= WHOLE_EVENTS {
-                    event.original = None;
-                    event.columns.clear();
+    concurrent::in_order(
+        objects,
+        |object| objects::open(store, &object.object.key),
+        |object, reader| {
+            let key = &object.object.key;
+            objects::pick(&reader, &|_, group| shared.binary_search(&group).is_ok(), &mut |mut event| {
+                let claim = event.claim().map(|(d, s, i, p)| [d, s, i, p].map(str::to_owned));
+                if let Some(claim) = claim {
+                    let events = claims.entry(claim).or_default();
+                    if events.len() >= WHOLE_EVENTS {
+                        event.original = None;
+                        event.columns.clear();
+                    }
+                    events.push((key.clone(), event));
                 }
-                events.push((key.clone(), event));
-            }
-        })
-        .map_err(|e| objects::at(key, e))?;
-    }
+            })
+            .map_err(|e| objects::at(key, e))
+        },
+    )?;
     for (_, events) in claims {
         let first = events[0].1.uid;
         if events.iter().any(|(_, e)| e.uid != first) {

@@ -11,6 +11,7 @@ use keytrail_model::{Column, Fatal, Hash, Uid};
 use keytrail_ports::{BlobRead, BlobStore, Put, StoreError};
 use sha2::{Digest, Sha256};
 
+use crate::concurrent;
 use crate::readable::SealedObject;
 use crate::sink::Staged;
 
@@ -146,6 +147,16 @@ pub(crate) fn put(store: &dyn BlobStore, staged: &Staged, withheld: &[u64]) -> R
 pub(crate) fn rows_at_most(store: &dyn BlobStore, object: &SealedObject) -> u64 {
     let bytes = store.open(&object.object.key).map_or(0, |b| b.map_or(0, |b| b.len()));
     object.rows.count.min(bytes)
+}
+
+/// How often objects have to be read to hold something of this many rows at once.
+pub(crate) fn passes(store: &dyn BlobStore, objects: &[&SealedObject], at_once: u64) -> Result<u64, Fatal> {
+    let claimed = objects.iter().map(|o| o.rows.count).fold(0, u64::saturating_add);
+    if claimed <= at_once {
+        return Ok(1);
+    }
+    let rows = concurrent::each(objects, |object| Ok(rows_at_most(store, object)))?;
+    Ok(rows.iter().sum::<u64>().div_ceil(at_once).max(1))
 }
 
 /// A read error with the object's name.

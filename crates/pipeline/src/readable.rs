@@ -7,6 +7,7 @@ use keytrail_model::manifest::{DetailRef, ManifestKind, ObjectRef, RowsRef, RunI
 use keytrail_model::{Day, Detail, Fatal, Hash, Manifest, Partition};
 use keytrail_ports::BlobStore;
 
+use crate::concurrent;
 use crate::seal;
 use crate::sequence::Sequences;
 use crate::tally::format_of;
@@ -216,12 +217,17 @@ impl Readable {
         leaf: u64,
         mut taken: TakenIn,
     ) -> Result<TakenIn, Fatal> {
-        for sealed in self.details_since(leaf).filter(|d| !self.rewrites.contains(&d.key)) {
-            let detail = sealed_detail(store, sealed)?;
-            taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
-            taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));
-            add_runs(&mut taken.sequences, &detail.runs);
-        }
+        let new: Vec<_> = self.details_since(leaf).filter(|d| !self.rewrites.contains(&d.key)).collect();
+        concurrent::in_order(
+            &new,
+            |sealed| sealed_detail(store, sealed),
+            |_, detail| {
+                taken.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
+                taken.quarantine.extend(detail.quarantine.into_iter().map(|q| q.key));
+                add_runs(&mut taken.sequences, &detail.runs);
+                Ok(())
+            },
+        )?;
         Ok(taken)
     }
 }

@@ -335,8 +335,8 @@ mod tests {
                     assert_eq!(there.get("log/checkpoint").unwrap().unwrap(), b"newer");
                 }
                 assert_eq!(state(from, to).unwrap(), State::Done);
-                assert_eq!(super::keys(&store).unwrap(), super::keys(&there).unwrap());
-                assert_eq!(there.list("").unwrap().len(), super::keys(&there).unwrap().len());
+                assert_eq!(keys(&store).unwrap(), keys(&there).unwrap());
+                assert_eq!(there.list("").unwrap().len(), keys(&there).unwrap().len());
                 assert!(there.get("archive/large").unwrap() == store.get("archive/large").unwrap());
             }
         }

@@ -23,6 +23,7 @@ use keytrail_normalize::{Format, Masker};
 use keytrail_ports::BlobStore;
 
 use crate::cloudtrail_digests::{self, DigestReport, Digests};
+use crate::concurrent;
 use crate::decisions::Withheld;
 use crate::object_check::{Checked, ObjectCheck};
 use crate::quarantine::Entry;
@@ -295,69 +296,81 @@ fn check_details(
     let before = report.findings.len();
     // Of a run's own verify, those that are new: who looks for files that nothing names needs all.
     let from = if options.writing { options.first_leaf } else { 0 };
-    for sealed in readable.details_since(from) {
-        let key = &sealed.key;
-        let mut wrong = |code, message: String| report.findings.push(Finding::new(code, key, message));
-        let Some(bytes) = store.get(key)? else {
-            wrong(Code::FileMissing, "it is not there, and the log names it".into());
-            continue;
-        };
-        if Hash::of(&bytes) != sealed.sha256 {
-            wrong(
-                Code::ObjectMismatch,
-                format!("its SHA-256 is {}, sealed was {}", Hash::of(&bytes), sealed.sha256),
-            );
-            continue;
-        }
-        match Detail::parse(&bytes) {
-            Err(e) => wrong(Code::ObjectMismatch, format!("no detail object: {e}")),
-            Ok(detail) => {
-                let is = detail.to_object().1;
-                if is != *sealed {
-                    wrong(
-                        Code::ObjectMismatch,
-                        "count or root of its items is not what the manifest says".into(),
-                    );
-                }
-                let (chained, numbered): (Vec<_>, Vec<_>) =
-                    detail.runs.into_iter().partition(|run| !run.first_prev.is_empty());
-                add_runs(&mut details.sealed, &numbered);
-                details.runs.extend(chained);
-                quarantine.extend(detail.quarantine.into_iter().map(|q| (q.key, q.sha256)));
+    let sealed: Vec<_> = readable.details_since(from).collect();
+    concurrent::in_order(
+        &sealed,
+        |sealed| Ok(store.get(&sealed.key)?),
+        |sealed, bytes| {
+            let key = &sealed.key;
+            let mut wrong = |code, message: String| report.findings.push(Finding::new(code, key, message));
+            let Some(bytes) = bytes else {
+                wrong(Code::FileMissing, "it is not there, and the log names it".into());
+                return Ok(());
+            };
+            if Hash::of(&bytes) != sealed.sha256 {
+                wrong(
+                    Code::ObjectMismatch,
+                    format!("its SHA-256 is {}, sealed was {}", Hash::of(&bytes), sealed.sha256),
+                );
+                return Ok(());
             }
-        }
-    }
+            match Detail::parse(&bytes) {
+                Err(e) => wrong(Code::ObjectMismatch, format!("no detail object: {e}")),
+                Ok(detail) => {
+                    let is = detail.to_object().1;
+                    if is != **sealed {
+                        wrong(
+                            Code::ObjectMismatch,
+                            "count or root of its items is not what the manifest says".into(),
+                        );
+                    }
+                    let (chained, numbered): (Vec<_>, Vec<_>) =
+                        detail.runs.into_iter().partition(|run| !run.first_prev.is_empty());
+                    add_runs(&mut details.sealed, &numbered);
+                    details.runs.extend(chained);
+                    quarantine.extend(detail.quarantine.into_iter().map(|q| (q.key, q.sha256)));
+                }
+            }
+            Ok(())
+        },
+    )?;
     details.all = report.findings.len() == before;
     if options.from.is_none() && options.to.is_none() && options.first_leaf == 0 {
-        for (key, sha256) in &quarantine {
-            let message = match store.get(key)? {
-                None => {
-                    report.findings.push(Finding::new(
-                        Code::FileMissing,
-                        key,
-                        format!("it is not there; sealed was one with the SHA-256 {sha256}"),
-                    ));
-                    continue;
-                }
-                Some(stored) if Hash::of(&stored) != *sha256 => {
-                    format!("its SHA-256 is {}, sealed was {sha256}", Hash::of(&stored))
-                }
-                Some(stored) => match Entry::parse(key, &stored) {
-                    Ok(entry) => {
-                        let hsm = entry.header.instance.as_deref();
-                        chains.refused(&entry);
-                        of_refused(&entry.original, hsm, &mut |p| {
-                            if p.format == Format::CloudHsm {
-                                details.refused.add(&p);
-                            }
-                        });
-                        continue;
+        let entries: Vec<_> = quarantine.iter().collect();
+        concurrent::in_order(
+            &entries,
+            |(key, _)| Ok(store.get(key)?),
+            |(key, sha256), stored| {
+                let message = match stored {
+                    None => {
+                        report.findings.push(Finding::new(
+                            Code::FileMissing,
+                            *key,
+                            format!("it is not there; sealed was one with the SHA-256 {sha256}"),
+                        ));
+                        return Ok(());
                     }
-                    Err(e) => e,
-                },
-            };
-            report.findings.push(Finding::new(Code::ObjectMismatch, key, message));
-        }
+                    Some(stored) if Hash::of(&stored) != **sha256 => {
+                        format!("its SHA-256 is {}, sealed was {sha256}", Hash::of(&stored))
+                    }
+                    Some(stored) => match Entry::parse(key, &stored) {
+                        Ok(entry) => {
+                            let hsm = entry.header.instance.as_deref();
+                            chains.refused(&entry);
+                            of_refused(&entry.original, hsm, &mut |p| {
+                                if p.format == Format::CloudHsm {
+                                    details.refused.add(&p);
+                                }
+                            });
+                            return Ok(());
+                        }
+                        Err(e) => e,
+                    },
+                };
+                report.findings.push(Finding::new(Code::ObjectMismatch, *key, message));
+                Ok(())
+            },
+        )?;
     } else if !quarantine.is_empty() {
         report.unchecked.push(format!("{} quarantine entries: a range was asked for", quarantine.len()));
     }

@@ -6,7 +6,6 @@
 //! calls have half as many records, down to one, and twice as many after each that succeeds: what is too much for a slow
 //! line or a shard is not sent for ever.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,9 +13,8 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use keytrail_ports::{MAX_STREAM_RECORD_BYTES, StoreError, Stream, Unput};
-use tokio::runtime::Runtime;
 
-use super::{Aws, failure, passes};
+use super::{Aws, Driver, failure, passes};
 
 /// Records of a call (PutRecords, API reference).
 const CALL_RECORDS: usize = 500;
@@ -36,7 +34,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// A stream. See [`Stream`] for the contract.
 pub struct KinesisStream {
     client: Client,
-    runtime: Arc<Runtime>,
+    runtime: Driver,
     name: String,
     /// Records that the next call may have.
     window: AtomicUsize,
@@ -52,7 +50,7 @@ impl KinesisStream {
             .build();
         Self {
             client: Client::from_conf(config),
-            runtime: Arc::clone(&aws.runtime),
+            runtime: aws.runtime.clone(),
             name: name.to_owned(),
             window: AtomicUsize::new(CALL_RECORDS),
         }

@@ -20,9 +20,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use keytrail_ports::{BlobRead, BlobStore, Clock, Put, StoreError};
-use tokio::runtime::Runtime;
 
-use super::{ATTEMPTS, Aws, answered, failure};
+use super::{ATTEMPTS, Aws, Driver, answered, failure};
 use crate::key_fault;
 use lock::Until;
 use read::S3Read;
@@ -58,13 +57,13 @@ pub(super) fn client(aws: &Aws) -> Client {
 #[derive(Clone)]
 struct Bucket {
     client: Client,
-    runtime: Arc<Runtime>,
+    runtime: Driver,
     name: String,
 }
 
 impl Bucket {
     fn new(aws: &Aws, name: &str) -> Self {
-        Self { client: aws.s3(), runtime: Arc::clone(&aws.runtime), name: name.to_owned() }
+        Self { client: aws.s3(), runtime: aws.runtime.clone(), name: name.to_owned() }
     }
 
     fn at(&self, verb: &str, key: &str) -> String {

@@ -1,12 +1,9 @@
 //! State machines of Step Functions.
 
-use std::sync::Arc;
-
 use aws_sdk_sfn::Client;
 use keytrail_ports::{Started, StoreError, Workflow};
-use tokio::runtime::Runtime;
 
-use super::{ATTEMPT, ATTEMPTS, Aws, answered, failure};
+use super::{ATTEMPT, ATTEMPTS, Aws, Driver, answered, failure};
 
 /// What an execution's input may have (Step Functions Developer Guide, "service quotas").
 const INPUT_BYTES: usize = 256 << 10;
@@ -14,7 +11,7 @@ const INPUT_BYTES: usize = 256 << 10;
 /// Starts executions. See [`Workflow`] for the contract.
 pub struct StateMachines {
     client: Client,
-    runtime: Arc<Runtime>,
+    runtime: Driver,
 }
 
 impl StateMachines {
@@ -24,7 +21,7 @@ impl StateMachines {
             .timeout_config(timeouts)
             .retry_config(retries)
             .build();
-        Self { client: Client::from_conf(config), runtime: Arc::clone(&aws.runtime) }
+        Self { client: Client::from_conf(config), runtime: aws.runtime.clone() }
     }
 }
 

@@ -1,14 +1,11 @@
 //! A topic of SNS.
 
-use std::sync::Arc;
-
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::MessageAttributeValue;
 use keytrail_ports::{Notice, Notifier, NotifyError, StoreError};
 use serde_json::Value;
-use tokio::runtime::Runtime;
 
-use super::{ATTEMPT, ATTEMPTS, Aws, failure};
+use super::{ATTEMPT, ATTEMPTS, Aws, Driver, failure};
 
 /// What a message may have (Publish, API reference), its attributes among it.
 const MESSAGE_BYTES: usize = 256 << 10;
@@ -20,7 +17,7 @@ const SUBJECT_BYTES: usize = 99;
 /// signs what it delivers.
 pub struct SnsTopic {
     client: Client,
-    runtime: Arc<Runtime>,
+    runtime: Driver,
     arn: String,
 }
 
@@ -31,7 +28,7 @@ impl SnsTopic {
             .timeout_config(timeouts)
             .retry_config(retries)
             .build();
-        Self { client: Client::from_conf(config), runtime: Arc::clone(&aws.runtime), arn: arn.to_owned() }
+        Self { client: Client::from_conf(config), runtime: aws.runtime.clone(), arn: arn.to_owned() }
     }
 
     /// Sends a message to the subscribers; its id.

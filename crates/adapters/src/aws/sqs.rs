@@ -1,12 +1,9 @@
 //! A queue of SQS.
 
-use std::sync::Arc;
-
 use aws_sdk_sqs::Client;
 use keytrail_ports::{Message, Queue, StoreError};
-use tokio::runtime::Runtime;
 
-use super::{ATTEMPT, ATTEMPTS, Aws, failure};
+use super::{ATTEMPT, ATTEMPTS, Aws, Driver, failure};
 
 /// Messages of a call (ReceiveMessage, API reference).
 const CALL_MESSAGES: usize = 10;
@@ -17,7 +14,7 @@ const WAIT_SECONDS: i32 = 1;
 /// A queue. See [`Queue`] for the contract.
 pub struct SqsQueue {
     client: Client,
-    runtime: Arc<Runtime>,
+    runtime: Driver,
     url: String,
 }
 
@@ -28,7 +25,7 @@ impl SqsQueue {
             .timeout_config(timeouts)
             .retry_config(retries)
             .build();
-        Self { client: Client::from_conf(config), runtime: Arc::clone(&aws.runtime), url: url.to_owned() }
+        Self { client: Client::from_conf(config), runtime: aws.runtime.clone(), url: url.to_owned() }
     }
 }
 

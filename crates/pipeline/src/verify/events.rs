@@ -8,6 +8,7 @@ use keytrail_model::{Fatal, Uid};
 use keytrail_ports::BlobStore;
 
 use super::{Options, Report, in_range};
+use crate::concurrent;
 use crate::conflicts::{self, Conflict};
 use crate::objects;
 use crate::readable::{Readable, SealedObject};
@@ -29,18 +30,19 @@ pub(super) fn check_copies(
         if objects.len() < 2 || !objects.iter().any(|o| in_range(o, options)) {
             continue;
         }
-        let rows: u64 = objects.iter().map(|o| objects::rows_at_most(store, o)).sum();
-        let passes = rows.div_ceil(UIDS_AT_ONCE).max(1);
+        let passes = objects::passes(store, &objects, UIDS_AT_ONCE)?;
         for pass in 0..passes {
             let mut uids: Vec<Uid> = Vec::new();
-            for object in &objects {
-                // Outside of the range that was asked for it may be damaged, too.
-                let Ok(reader) = objects::open(store, &object.object.key) else { continue };
+            // Outside of the range that was asked for it may be damaged, too.
+            let open = |object: &&SealedObject| Ok(objects::open(store, &object.object.key).ok());
+            concurrent::in_order(&objects, open, |_, reader| {
+                let Some(reader) = reader else { return Ok(()) };
                 for batch in reader.batches(&Projection::Columns(Vec::new()), Selection::All) {
                     let Ok(batch) = batch else { break };
                     uids.extend(batch.rows().map(|r| r.uid).filter(|u| pass_of(u, passes) == pass));
                 }
-            }
+                Ok(())
+            })?;
             uids.sort_unstable();
             let twice: BTreeSet<Uid> = uids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
             report.findings.extend(twice.iter().map(|uid| {
@@ -65,9 +67,12 @@ pub(super) fn check_conflicts(
 ) -> Result<(), Fatal> {
     let broken: HashSet<String> = report.failures().map(|f| f.element.clone()).collect();
     // One that is not there is a finding, or may have been replaced by what an entry that is lost says.
-    let wanted = |o: &SealedObject| {
-        in_range(o, options) && !broken.contains(&o.object.key) && objects::rows_at_most(store, o) > 0
-    };
+    let asked: Vec<&SealedObject> =
+        readable.objects().filter(|o| in_range(o, options) && !broken.contains(&o.object.key)).collect();
+    let rows = concurrent::each(&asked, |o| Ok(objects::rows_at_most(store, o)))?;
+    let there: HashSet<&str> =
+        asked.iter().zip(rows).filter(|(_, rows)| *rows > 0).map(|(o, _)| o.object.key.as_str()).collect();
+    let wanted = |o: &SealedObject| there.contains(o.object.key.as_str());
     let findings = &mut report.findings;
     let found = conflicts::find(store, readable, &wanted, &mut |conflict: Conflict| {
         findings.push(finding_of(&conflict));
