@@ -7,6 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use keytrail_model::Hash;
 use keytrail_tests::localstack::LocalStack;
 use keytrail_tests::openbao::OpenBao;
@@ -180,7 +182,9 @@ fn the_template_archives_indexes_proves_and_reports_what_producers_put() {
     sidecar.start();
     let bao = OpenBao::start(&[("http", &sidecar.http_device())]);
     for n in 0..20 {
-        assert!(bao.call("transit/encrypt/k", &json!({"plaintext": bao.data(&n.to_string())})).status < 500);
+        assert!(
+            bao.call("transit/encrypt/k", &json!({"plaintext": STANDARD.encode(n.to_string())})).status < 500
+        );
     }
     let begin = Instant::now();
     while sidecar.metric("keytrail_sidecar_unshipped_records") != Some(0.0) {

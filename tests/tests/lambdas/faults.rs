@@ -92,6 +92,21 @@ fn functions_killed_at_any_moment_lose_and_double_nothing() {
         }
     }
     persist(&cloud, "seal-archive", &json!({}));
+    check(&cloud, BATCHES);
+    // The same for compaction; behind it everything is delivered once more.
+    let mut faults = Faults::none();
+    for n in 0..8u64 {
+        faults = faults.at(n + 1, Fault::KillAfter(Duration::from_millis(10 + 25 * n)));
+    }
+    cloud.deploy(cloud.function("compact-archive").faults(faults));
+    let compact = persist(&cloud, "compact-archive", &json!({}));
+    assert!(compact >= 3, "killed {compact} times");
+    let objects = cloud.fetched().objects().len();
+    assert!(objects <= 3, "one object a day is left of {objects}");
+    for input in &inputs {
+        persist(&cloud, "archive-events", input);
+    }
+    assert_eq!(number(&cloud.seal()["entries"]), 0);
     assert!(archive >= 6 && seal >= 6, "killed {archive} and {seal} times");
     check(&cloud, BATCHES);
 }

@@ -79,16 +79,6 @@ fn objects_of_a_bucket_become_the_events_that_one_machine_makes_of_them() {
     assert_eq!((code, &report["trust"]), (Some(0), &json!("authentic by the given keys")), "{report}");
     assert_eq!(report["rows"], run["accepted"]);
 
-    // Compacted, and delivered once more.
-    let compacted = cloud.call("compact-archive", &json!({}));
-    assert!(number(&compacted["replaced"]) > 0, "{compacted}");
-    for input in &inputs {
-        assert_eq!(sum(&cloud.archive(input), "accepted"), 0);
-    }
-    assert_eq!(number(&cloud.seal()["entries"]), 0);
-    let trail = cloud.fetched();
-    assert_eq!(trail.events(), one.events());
-    assert_eq!(trail.verify_json([""; 0]).0, Some(0));
     // What waits is nothing.
     let swept = cloud.call("sweep-raw", &json!({}));
     assert_eq!((number(&swept["open"]), number(&swept["unsealed"])), (0, 0), "{swept}");
