@@ -145,6 +145,7 @@ fn a_trail_goes_on_in_a_bucket() {
         &["compact"],
         &["withhold", &uid, "--reason", "x"],
         &["log", "rotate-key"],
+        &["report", "--week", WEEK],
         &["index", "--elasticsearch", "http://127.0.0.1:1"],
     ] {
         let ran = at(&trail, &here, args).exits(64);
@@ -198,6 +199,17 @@ fn a_trail_goes_on_in_a_bucket() {
     assert_eq!(target.store.delete_version(&object, &versions[1].id), Ok(Removal::Kept));
     assert_eq!(target.store.delete_version(&object, &versions[0].id), Ok(Removal::Done));
     at(&trail, there, &["verify"]).success();
+
+    // What no entry names is found, unless it is in the making.
+    let unnamed = "archive/dataset=x/day=2024-01-01/x.parquet";
+    target.store.replace(unnamed, b"x").expect("put");
+    let verified = at(&trail, there, &["verify", "--json"]).exits(1).json();
+    assert!(found(&verified)[unnamed].contains("FILE_UNLISTED"), "{verified}");
+    target.store.replace("state/pending/batch", b"{}").expect("put");
+    let verified = at(&trail, there, &["verify", "--json"]).success().json();
+    assert!(verified["not_checked"].to_string().contains("a run is writing"), "{verified}");
+    target.store.delete("state/pending/batch").expect("deleted");
+    target.store.delete(unnamed).expect("deleted");
 
     // What is changed is named.
     let bytes = target.store.get(&object).expect("read").expect("there");

@@ -61,16 +61,8 @@ impl Folder {
     /// Opens a folder for `run`: takes its lock, makes what a new trail needs.
     pub fn open_for_writing(place: &Place, key_dir: Option<&Path>) -> Result<Self, Fatal> {
         let folder = Self::open_with_keys(place, key_dir)?;
-        match folder.moved_to()? {
-            None => Ok(folder),
-            Some(to) => Err(Fatal::new(
-                "Usage.Moved",
-                format!(
-                    "`{place}` was moved to `{to}`, where the log goes on: what is written here would fork it; read it \
-                     with --data {to}"
-                ),
-            )),
-        }
+        folder.is_not_moved()?;
+        Ok(folder)
     }
 
     /// As [`open_for_writing`](Self::open_for_writing), also where the trail was moved.
@@ -177,6 +169,7 @@ impl Folder {
         folder.head()?;
         // In a bucket a report that is made twice has the same bytes.
         if let Some(local) = &folder.local {
+            folder.is_not_moved()?;
             folder._lock = Some(FolderLock::acquire(local, &command(), SystemClock.now())?);
             local.clear_temporary()?;
         }
@@ -224,13 +217,25 @@ impl Folder {
 
     /// Where the trail was moved to.
     pub fn moved_to(&self) -> Result<Option<String>, Fatal> {
-        let beside =
-            self.writing.as_ref().map(|w| secret::read(&w.secrets.join(MOVED))).transpose()?.flatten();
-        let note = match beside {
+        let note = match self.store.get(&format!("state/{MOVED}"))? {
             Some(note) => Some(note),
-            None => self.store.get(&format!("state/{MOVED}"))?,
+            None => match &self.key_dir {
+                Some(dir) => secret::read(&secrets_of(dir, &self.log_keys()?).join(MOVED))?,
+                None => None,
+            },
         };
         Ok(note.map(|note| String::from_utf8_lossy(&note).trim().to_owned()))
+    }
+
+    fn is_not_moved(&self) -> Result<(), Fatal> {
+        let Some(to) = self.moved_to()? else { return Ok(()) };
+        Err(Fatal::new(
+            "Usage.Moved",
+            format!(
+                "`{}` was moved to `{to}`, where the log goes on: what is written here would fork it; use --data {to}",
+                self.root.display()
+            ),
+        ))
     }
 
     /// Notes where the trail is moved to: from here on nothing writes to the folder.

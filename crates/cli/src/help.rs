@@ -54,10 +54,10 @@ Exit codes: 0 written, 70 verify has findings (the report is written and shows t
 
 pub const MOVE: &str = "\
 Examples:
-  keytrail move --data ./trail --to s3://BUCKET --dry-run
-  keytrail move --data ./trail --to s3://BUCKET --keys-out keys.json
-  keytrail move --data ./trail --to s3://BUCKET/trail --lock compliance --lock-days 400
-  keytrail verify --data s3://BUCKET --keys log.keys --known head
+  keytrail move --data ./trail --to s3://example-audit/trail --dry-run
+  keytrail move --to s3://example-audit/trail --keys-out keys.json
+  keytrail move --to s3://example-audit/trail --lock compliance --lock-days 400
+  keytrail verify --data s3://example-audit/trail --keys log.keys --known head
 
 The same log goes on in the bucket: no fork, and no new key to trust. All that the log names is copied, verified down to \
 the folder's head, and then the lock checkpoint is, which makes it the trail. From then on nothing writes to the folder. A \
