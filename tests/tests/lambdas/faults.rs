@@ -106,6 +106,7 @@ fn functions_killed_at_any_moment_lose_and_double_nothing() {
     for input in &inputs {
         persist(&cloud, "archive-events", input);
     }
+    cloud.deploy(cloud.function("seal-archive"));
     assert_eq!(number(&cloud.seal()["entries"]), 0);
     assert!(archive >= 6 && seal >= 6, "killed {archive} and {seal} times");
     check(&cloud, BATCHES);
