@@ -35,7 +35,9 @@ impl Stack {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let mut deploy = Command::new(tools::root().join("tests/localstack/deploy"));
         deploy.args(["--endpoint", &aws.url(), "--zips"]).arg(zips.path());
-        parameters.iter().for_each(|parameter| drop(deploy.args(["--parameter", parameter.as_str()])));
+        for parameter in parameters {
+            deploy.args(["--parameter", parameter]);
+        }
         let deployed = deploy.env("KEYTRAIL_LOCALSTACK", tools::localstack()).output().expect("it runs");
         assert!(deployed.status.success(), "{}", String::from_utf8_lossy(&deployed.stderr));
         let names = serde_json::from_slice(&deployed.stdout).expect("names");
@@ -99,9 +101,21 @@ impl Stack {
             if count("open/") == 0 && number(&sealed["waiting"]) == 0 && tags() >= objects {
                 return;
             }
-            assert!(begin.elapsed() < LIMIT, "not all is sealed: {sealed} {keys:?}");
+            assert!(
+                begin.elapsed() < LIMIT,
+                "not all is sealed: {sealed}, {} open, {} taken of {objects}, parked: {}",
+                count("open/"),
+                tags(),
+                self.parked()
+            );
             thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// What is parked.
+    fn parked(&self) -> Value {
+        let url = self.name("queues", "parked");
+        self.aws.call("sqs", "AmazonSQS.ReceiveMessage", &json!({"QueueUrl": url, "MaxNumberOfMessages": 10}))
     }
 
     /// `keytrail ARGS...` on the trail in the bucket.

@@ -25,7 +25,9 @@ class HostExecutor(RuntimeExecutor):
         self.output = tempfile.NamedTemporaryFile(prefix="function-", suffix=".log", delete=False)
         self.code = code
         self.environment = {name: str(value) for name, value in env_vars.items() if value is not None}
-        self.environment |= {"LAMBDA_TASK_ROOT": str(code), "PATH": os.environ["PATH"]}
+        # Each environment has a /tmp of its own.
+        scratch = tempfile.mkdtemp(prefix="environment-")
+        self.environment |= {"LAMBDA_TASK_ROOT": str(code), "PATH": os.environ["PATH"], "TMPDIR": scratch}
         functions[env_vars["AWS_ACCESS_KEY_ID"]] = self.function_version.id.function_name
         self.process = None
         self._spawn()
