@@ -36,7 +36,12 @@ impl Call {
     /// A flag that is raised when a quarter of the time is left, or ten seconds: what was begun then has to be made
     /// durable, and answered.
     pub fn stop(&self) -> Stop {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.stop_within(Duration::MAX)
+    }
+
+    /// As [`stop`](Self::stop), for a caller who waits no longer than this.
+    pub fn stop_within(&self, patience: Duration) -> Stop {
+        let left = self.deadline.saturating_duration_since(Instant::now()).min(patience);
         let reserve = (left / 4).min(Duration::from_secs(10));
         let flag = Arc::new(AtomicBool::new(false));
         let (done, wait) = channel();

@@ -26,6 +26,17 @@ const OBJECT_BYTES: u64 = 128 << 20;
 /// Gives a text that is kept elsewhere: a secret, a file.
 pub type Fetch = dyn Fn() -> Result<Option<String>, StoreError> + Send + Sync;
 
+/// What a function locks of what it puts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Locks {
+    /// Nothing.
+    None,
+    /// New objects: those of the archive for as long as compaction may take.
+    New,
+    /// What stays: all of it for the whole time.
+    Kept,
+}
+
 /// The trail's ports.
 pub struct TrailPorts {
     /// The trail's objects.
@@ -57,7 +68,7 @@ pub struct Fetched {
 impl TrailPorts {
     /// Of the environment: `KEYTRAIL_DATA`, `KEYTRAIL_KEYS`, `KEYTRAIL_CONFIG`, and where it puts archive objects,
     /// `KEYTRAIL_LOCK` and `KEYTRAIL_LOCK_DAYS`.
-    pub fn of(environment: &mut Environment<'_>, aws: &Aws, locks: bool) -> Self {
+    pub fn of(environment: &mut Environment<'_>, aws: &Aws, locks: Locks) -> Self {
         let data = environment.s3("KEYTRAIL_DATA");
         let secret = environment.text("KEYTRAIL_KEYS", "the ARN of the secret of the trail's keys");
         let config = match environment.optional("KEYTRAIL_CONFIG") {
@@ -65,8 +76,11 @@ impl TrailPorts {
             Some(_) => environment.parsed("KEYTRAIL_CONFIG", "a file as s3://bucket/key", S3Url::parse),
         };
         let mut store = aws.store(&data.bucket, &data.key);
-        if locks && let Some(lock) = lock(environment) {
+        if let Some((lock, archive)) = if locks == Locks::None { None } else { lock(environment) } {
             store = store.with_lock(lock, Arc::new(SystemClock));
+            if locks == Locks::New {
+                store = store.with_archive_lock(archive);
+            }
         }
         let aws_of_secret = aws.clone();
         let config_store = config.map(|url| {
@@ -160,7 +174,13 @@ impl TrailPorts {
     pub fn log_keys(&self, trail: &Trail<'_>) -> Result<LogKeys, Fatal> {
         let wrong = |e: String| Fatal::new("Fatal.LogKey", format!("`{LOG_KEYS}`: {e}"));
         if let Some(text) = self.store.get(LOG_KEYS)? {
-            return LogKeys::parse(&String::from_utf8_lossy(&text)).map_err(wrong);
+            let keys = LogKeys::parse(&String::from_utf8_lossy(&text)).map_err(wrong)?;
+            // Whoever can write to the bucket cannot choose whose signatures count.
+            let is_ours = |s: &&dyn Signer| keys.keys().iter().any(|k| *k.key.public() == s.public_key());
+            return match trail.signers.iter().all(is_ours) {
+                true => Ok(keys),
+                false => Err(wrong("it does not name the keys of the secret".into())),
+            };
         }
         let mut keys = None;
         for signer in trail.signers {
@@ -195,12 +215,15 @@ fn package() -> PathBuf {
     std::env::var_os("LAMBDA_TASK_ROOT").map_or_else(PathBuf::new, PathBuf::from)
 }
 
-fn lock(environment: &mut Environment<'_>) -> Option<Lock> {
+/// The lock of what it puts, and of archive objects: compaction may replace these.
+pub fn lock(environment: &mut Environment<'_>) -> Option<(Lock, Lock)> {
     let mode = environment.parsed("KEYTRAIL_LOCK", "`GOVERNANCE`, `COMPLIANCE` or `none`", |text| {
         if text == "none" { Some(None) } else { LockMode::parse(text).map(Some) }
     })?;
     let days = environment.number("KEYTRAIL_LOCK_DAYS", 1);
-    mode.map(|mode| Lock { mode, days: u32::try_from(days).unwrap_or(u32::MAX) })
+    let archive = environment.number("KEYTRAIL_LOCK_ARCHIVE_DAYS", days);
+    let of = |mode, days| Lock { mode, days: u32::try_from(days).unwrap_or(u32::MAX) };
+    mode.map(|mode| (of(mode, days), of(mode, archive)))
 }
 
 fn clear(scratch: &Path) -> Result<(), Fatal> {

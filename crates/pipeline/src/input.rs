@@ -32,6 +32,7 @@ use keytrail_ports::{BlobRead, ObjectName};
 use crate::config::DeclaredSource;
 pub use blob::Blob;
 use blob::Interrupted;
+pub(crate) use compression::is_whole_gzip;
 use compression::{Compression, decoder, inflate_at_once};
 use raw::Raw;
 use stdin::Stdin;

@@ -17,7 +17,7 @@ use keytrail_archive::{Projection, Selection};
 use keytrail_ledger::Checkpoint;
 use keytrail_model::manifest::ManifestKind;
 use keytrail_model::{Counts, Day, Detail, Fatal, Hash, Manifest, Partition, Timestamp, Uid};
-use keytrail_ports::{ObjectName, RawObjects};
+use keytrail_ports::{ObjectName, RawObjects, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::archiver::Archiver;
@@ -162,21 +162,45 @@ impl Sealed {
     }
 }
 
-/// The objects of a batch, opened, with the sources that declare them.
+/// A batch whose objects are opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Those that could be opened.
+    pub batch: Batch,
+    /// They, with the sources that declare them.
+    pub inputs: Vec<Input>,
+    /// Those that are not there, or must not be read, and why: they stay open, and keep no others.
+    pub left_out: Vec<(RawObject, String)>,
+}
+
+/// Opens the objects of a batch.
 ///
 /// # Errors
 /// `Retryable.Store`; `Config.Location`.
-pub fn inputs(
-    raw: &dyn RawObjects,
-    batch: &Batch,
-    sources: &[Arc<DeclaredSource>],
-) -> Result<Vec<Input>, Fatal> {
-    let mut inputs = concurrent::each(&batch.objects, |object| {
+pub fn open(raw: &dyn RawObjects, batch: &Batch, sources: &[Arc<DeclaredSource>]) -> Result<Opened, Fatal> {
+    let opened = concurrent::each(&batch.objects, |object| {
         let name = object.name();
-        Ok(Input::object(&name, raw.open(&name)?))
+        match raw.open(&name) {
+            Ok(Some(blob)) => Ok(Ok(Input::object(&name, Some(blob)))),
+            Ok(None) => Ok(Err("there is no such object".to_owned())),
+            Err(StoreError::Fatal(why)) => Ok(Err(why)),
+            Err(e) => Err(e.into()),
+        }
     })?;
+    let (mut inputs, mut objects, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for (object, opened) in batch.objects.iter().zip(opened) {
+        match opened {
+            Ok(input) => {
+                inputs.push(input);
+                objects.push(object.clone());
+            }
+            Err(why) => left_out.push((object.clone(), why)),
+        }
+    }
     claim(&mut inputs, sources)?;
-    Ok(inputs)
+    let is_first = objects.first() == batch.objects.first();
+    let batch = Batch { batch: batch.batch.clone(), objects, from: if is_first { batch.from } else { 0 } };
+    Ok(Opened { batch, inputs, left_out })
 }
 
 /// The archive objects of a pending batch; `None`: it is sealed.
@@ -206,6 +230,8 @@ pub struct Archived {
     pub pending: String,
     /// The newest time of its new events.
     pub newest: Option<Timestamp>,
+    /// Objects that are wholly taken in.
+    pub objects: Vec<RawObject>,
     /// What time did not suffice for.
     pub next: Option<Batch>,
 }
@@ -214,12 +240,11 @@ pub struct Archived {
 /// After an error `sealed` knows nothing, and the same batch can be given again.
 ///
 /// # Errors
-/// `Retryable.Store`: an object could not be read, or nothing more be written.
+/// `Retryable.Store`: an object could not be read, or nothing more be written. [`REPLACED`].
 pub fn archive(
     trail: &Trail<'_>,
     sealed: &mut Sealed,
-    batch: &Batch,
-    inputs: &[Input],
+    Opened { batch, inputs, .. }: &Opened,
     options: &Options,
     stop: &AtomicBool,
 ) -> Result<Archived, Fatal> {
@@ -257,9 +282,9 @@ pub fn archive(
     });
     match read {
         Err(fatal) if fatal.code == STOPPED => {}
-        other => other?,
+        other => other.map_err(replaced)?,
     }
-    let manifests = archiver.stage()?;
+    let manifests = archiver.stage().map_err(replaced)?;
     let (counts, sources, readable, taken) = archiver.end();
     if let Some((source, lost)) = sources.iter().find(|(_, counts)| !counts.balanced()) {
         let why = format!("`{source}`: the outcomes of {} records do not add up: {lost:?}", lost.read);
@@ -273,11 +298,20 @@ pub fn archive(
         from: if objects.is_empty() { offset.max(batch.from) } else { offset },
     });
     let newest = manifests.iter().filter_map(|m| m.rows.as_ref()?.time_max).max().map(Timestamp);
-    let pending = Pending { version: 1, batch: batch.batch.clone(), objects, manifests }.put(trail)?;
+    let pending =
+        Pending { version: 1, batch: batch.batch.clone(), objects: objects.clone(), manifests }.put(trail)?;
     // What is pending will be sealed: its inputs and refused records need no second name.
     *sealed = Sealed { head, readable, taken, taken_to, remembered };
-    Ok(Archived { counts, sources, pending, newest, next })
+    Ok(Archived { counts, sources, pending, newest, objects, next })
 }
+
+/// A sealed object that is not there was replaced by a compaction meanwhile; one that was lost is found by `verify`.
+fn replaced(fatal: Fatal) -> Fatal {
+    if fatal.code == "Fatal.ObjectMissing" { Fatal::new(REPLACED, fatal.message) } else { fatal }
+}
+
+/// Code of the error where a compaction replaced what was to be read.
+pub const REPLACED: &str = "Retryable.Replaced";
 
 /// What a seal did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -302,22 +336,28 @@ pub struct Done {
     pub retries: u32,
 }
 
-/// Seals what is pending, oldest first. `taken` is told of each object that the log names now, before its batch is
-/// forgotten: it may be told again.
+/// Told of an object that the log names.
+pub type Taken<'a> = dyn Fn(&RawObject) -> Result<(), Fatal> + Sync + 'a;
+
+/// Seals what is pending, oldest first, as far as time suffices. `taken` is told of each object that the log names now,
+/// several at once, before its batch is forgotten: it may be told again.
 ///
 /// # Errors
 /// `Retryable.LogMoved`: other sealers went on each time. As [`Log::append`](crate::seal::Log::append).
 pub fn seal(
     trail: &Trail<'_>,
     sealed: &mut Sealed,
-    taken: &dyn Fn(&RawObject) -> Result<(), Fatal>,
+    taken: &Taken<'_>,
+    stop: &AtomicBool,
 ) -> Result<Done, Fatal> {
     let mut attempt = 1;
     loop {
         let mut known = std::mem::take(sealed);
         known.extend(trail, trail.log().recover()?)?;
-        match (Sealing { trail, dedup: Dedup::new(trail), named: HashSet::new() }).run(&mut known, taken) {
-            Err(moved) if moved.code == MOVED && attempt < ATTEMPTS => {
+        match (Sealing { trail, dedup: Dedup::new(trail), named: HashSet::new() })
+            .run(&mut known, taken, stop)
+        {
+            Err(moved) if matches!(moved.code, MOVED | REPLACED) && attempt < ATTEMPTS => {
                 attempt += 1;
                 *sealed = known;
             }
@@ -355,6 +395,42 @@ pub fn compact(
     Ok(done)
 }
 
+/// Up to which entry of the log objects are kept for the whole retention.
+const KEPT: &str = "state/kept";
+
+const KEPT_DOMAIN: &[u8] = b"keytrail/kept/1\n";
+
+/// Hands over the archive objects that were sealed before a time, and not replaced since: each once, as far as time
+/// suffices. Gives how many.
+pub fn keep(
+    trail: &Trail<'_>,
+    sealed: &Sealed,
+    before: Timestamp,
+    stop: &AtomicBool,
+    each: &dyn Fn(&str) -> Result<(), Fatal>,
+) -> Result<u64, Fatal> {
+    let kept = trail.store.get(KEPT)?;
+    let mut next =
+        kept.and_then(|bytes| tagged::read(trail.masker, KEPT_DOMAIN, &bytes).ok()).unwrap_or(0u64);
+    let begun = next;
+    let mut objects: Vec<&SealedObject> = sealed.readable.objects().filter(|o| o.leaf >= next).collect();
+    objects.sort_unstable_by_key(|object| object.leaf);
+    let mut count = 0;
+    for object in objects {
+        // The log's entries are in the order of their archiving, or nearly so.
+        if object.archived >= before.0 || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        each(&object.object.key)?;
+        next = object.leaf + 1;
+        count += 1;
+    }
+    if next > begun {
+        trail.store.replace(KEPT, &tagged::write(trail.masker, KEPT_DOMAIN, &next)?)?;
+    }
+    Ok(count)
+}
+
 struct Sealing<'a> {
     trail: &'a Trail<'a>,
     dedup: Dedup<'a>,
@@ -370,14 +446,16 @@ struct Judged {
     leftover: Vec<String>,
     rows: u64,
     copies: u64,
+    /// An archive object of it is not there.
+    incomplete: bool,
 }
 
+/// Codes of errors of a batch that cannot be sealed.
+const UNREADABLE: [&str; 4] =
+    ["Fatal.Archive", "Fatal.ArchiveDamaged", "Fatal.ObjectConflict", "Fatal.ObjectMissing"];
+
 impl Sealing<'_> {
-    fn run(
-        &mut self,
-        known: &mut Sealed,
-        taken: &dyn Fn(&RawObject) -> Result<(), Fatal>,
-    ) -> Result<Done, Fatal> {
+    fn run(&mut self, known: &mut Sealed, taken: &Taken<'_>, stop: &AtomicBool) -> Result<Done, Fatal> {
         let keys = self.trail.store.list(PENDING)?;
         let head = known.head.clone().ok_or_else(|| Fatal::new("Fatal.Internal", "the log has no head"))?;
         let mut done = Done {
@@ -387,7 +465,7 @@ impl Sealing<'_> {
             rows: 0,
             copies: 0,
             archived: None,
-            waiting: keys.len().saturating_sub(BATCHES_AT_ONCE) as u64,
+            waiting: keys.len() as u64,
             unreadable: Vec::new(),
             retries: 0,
         };
@@ -395,14 +473,24 @@ impl Sealing<'_> {
         // What the batches list, until it is sealed.
         let mut lists = Lists::default();
         let (mut manifests, mut leftover) = (Vec::new(), Vec::new());
-        for key in keys.into_iter().take(BATCHES_AT_ONCE) {
-            let pending = match Pending::load(self.trail, &key) {
+        for key in keys {
+            if batches.len() >= BATCHES_AT_ONCE || stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let judged = match Pending::load(self.trail, &key) {
                 // Another sealer was quicker.
-                Ok(None) => continue,
-                Ok(Some(pending)) => pending,
-                Err(e) if e.code == "Fatal.Archive" => {
+                Ok(None) => {
+                    done.waiting -= 1;
+                    continue;
+                }
+                Ok(Some(pending)) => self.judge(known, &pending, &mut lists).map(|judged| (pending, judged)),
+                Err(e) => Err(e),
+            };
+            let (pending, judged) = match judged {
+                Ok(judged) => judged,
+                // One that cannot be sealed keeps no others.
+                Err(e) if UNREADABLE.contains(&e.code) => {
                     done.unreadable.push(e.message);
-                    done.waiting += 1;
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -411,12 +499,11 @@ impl Sealing<'_> {
                 let (first, last) = done.archived.unwrap_or((manifest.archived, manifest.archived));
                 done.archived = Some((first.min(manifest.archived), last.max(manifest.archived)));
             }
-            let judged = self.judge(known, &pending, &mut lists)?;
             done.rows += judged.rows;
             done.copies += judged.copies;
             manifests.extend(judged.manifests);
             leftover.extend(judged.leftover);
-            batches.push((key, pending));
+            batches.push((key, pending, judged.incomplete));
         }
         if !manifests.is_empty() {
             let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
@@ -430,8 +517,12 @@ impl Sealing<'_> {
             self.trail.store.delete(key)?;
         }
         done.batches = batches.len() as u64;
-        for (key, pending) in batches {
-            pending.objects.iter().try_for_each(taken)?;
+        done.waiting = done.waiting.saturating_sub(done.batches);
+        for (key, pending, incomplete) in batches {
+            // What is not in the archive has to be given again.
+            if !incomplete {
+                concurrent::each(&pending.objects, taken)?;
+            }
             self.trail.store.delete(&key)?;
         }
         Ok(done)
@@ -490,11 +581,11 @@ impl Sealing<'_> {
             judged.copies += rows.count;
             return Ok(None);
         }
-        self.dedup.enter(&partition, &known.readable)?;
+        self.dedup.enter(&partition, &known.readable).map_err(replaced)?;
         let reader = match objects::open(self.trail.store, &object.key) {
-            // An earlier seal found that the archive holds all of it, and was killed before it forgot the batch.
+            // An earlier seal found that the archive holds all of it, and was killed before it forgot the batch; or it is lost.
             Err(e) if e.code == "Fatal.ObjectMissing" => {
-                judged.copies += rows.count;
+                judged.incomplete = true;
                 return Ok(None);
             }
             opened => opened?,

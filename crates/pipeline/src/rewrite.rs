@@ -30,6 +30,7 @@ use keytrail_normalize::Format;
 use crate::lineage::Lineage;
 use crate::readable::{Readable, SealedObject};
 use crate::recover::{Recovered, mark_clean, recover};
+use crate::seal::MOVED;
 use crate::sink::Staged;
 use crate::trail::{Trail, scratch_error};
 use crate::{dedup, object_check, objects};
@@ -341,7 +342,20 @@ pub(crate) fn is_damage(e: &Fatal) -> bool {
 /// Seals manifests that retire objects, and deletes these.
 fn seal(trail: &Trail<'_>, readable: &mut Readable, manifests: Vec<Manifest>) -> Result<(), Fatal> {
     let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
-    let first = trail.log().append(Some(readable.size), &entries)?.size - entries.len() as u64;
+    let head = loop {
+        match trail.log().append(Some(readable.size), &entries) {
+            // What others sealed meanwhile changes nothing about these, as long as what they replace is there.
+            Err(moved) if moved.code == MOVED => {
+                readable.extend(trail.store, trail.log().recover()?.size)?;
+                let there: HashSet<u64> = readable.objects().map(|object| object.leaf).collect();
+                if !manifests.iter().flat_map(|m| &m.replaces).all(|leaf| there.contains(leaf)) {
+                    return Err(moved);
+                }
+            }
+            other => break other?,
+        }
+    };
+    let first = head.size - entries.len() as u64;
     let mut retired: Vec<u64> = manifests.iter().flat_map(|m| &m.replaces).copied().collect();
     retired.sort_unstable();
     let is_retired = |o: &&SealedObject| retired.binary_search(&o.leaf).is_ok();

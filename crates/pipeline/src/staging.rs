@@ -15,16 +15,24 @@ use keytrail_model::{Fatal, Hash, Timestamp};
 use keytrail_ports::{BlobStore, ListedObject, RawObjects, StoreError};
 use serde::{Deserialize, Serialize};
 
+use crate::concurrent;
+use crate::input::is_whole_gzip;
 use crate::pending::{Batch, RawObject};
 
 /// Inflated bytes of a batch, as they are estimated.
 pub const BATCH_BYTES: u64 = 64 << 20;
 
-/// Objects of a batch.
-const BATCH_OBJECTS: usize = 1_000;
+/// Bytes of a batch as JSON, at most: a state machine carries it, and what is left of it, in 256 KiB.
+const BATCH_JSON_BYTES: usize = 90 << 10;
+
+/// What an object takes in it beside its names.
+const OBJECT_JSON_BYTES: usize = 64;
 
 /// What compressed logs inflate to, as a rule: CloudTrail's files 10 to 14 times.
 const RATIO: u64 = 12;
+
+/// How long an archived object can wait for a seal before it is given again.
+const SEALED_WITHIN_MICROS: i64 = 86_400_000_000;
 
 /// Where objects of streams are put.
 const STAGED: &str = "staged/";
@@ -61,7 +69,7 @@ struct Marker {
     object: RawObject,
     /// Microseconds since 1970.
     since: i64,
-    /// When it was given last.
+    /// When it was given last; of one that waits to be sealed, when it is looked at again.
     driven: i64,
 }
 
@@ -123,9 +131,16 @@ impl Staging<'_> {
         let referred = |data: &[u8]| -> Option<Reference> {
             data.starts_with(&REFERENCE_MAGIC).then(|| read_reference(data).ok().map(|(r, _)| r)).flatten()
         };
+        let mut groups: Vec<(Kind, Vec<&StreamRecord<'_>>)> = Vec::new();
         for kind in Kind::ALL {
             let of_kind = |r: &&StreamRecord<'_>| Kind::of(r.data) == kind && referred(r.data).is_none();
-            let of_kind: Vec<&StreamRecord<'_>> = records.iter().filter(of_kind).collect();
+            // Nothing can be read behind a member of a gzip file that is broken: such a record is an object by itself.
+            let (whole, broken): (Vec<_>, Vec<_>) =
+                records.iter().filter(of_kind).partition(|r| kind != Kind::Gzip || is_whole_gzip(r.data));
+            groups.push((kind, whole));
+            groups.extend(broken.into_iter().map(|record| (kind, vec![record])));
+        }
+        for (kind, of_kind) in groups {
             let Some(first) = of_kind.first() else { continue };
             let mut bytes = Vec::with_capacity(of_kind.iter().map(|r| r.data.len() + 1).sum());
             for record in &of_kind {
@@ -166,6 +181,12 @@ impl Staging<'_> {
         Ok(())
     }
 
+    /// An object is archived, and waits for a seal: for a day nobody gives it again.
+    pub fn archived(&self, objects: &[RawObject], now: Timestamp) -> Result<(), Fatal> {
+        let later = Timestamp(now.0.saturating_add(SEALED_WITHIN_MICROS));
+        concurrent::each(objects, |object| self.driven(object, later)).map(|_| ())
+    }
+
     /// An object is named by the sealed log: it may expire.
     pub fn close(&self, objects: &dyn RawObjects, object: &RawObject) -> Result<(), Fatal> {
         match objects.mark_taken(&object.name()) {
@@ -180,8 +201,9 @@ impl Staging<'_> {
     pub fn sweep(&self, now: Timestamp, after: Duration, most: usize) -> Result<Open, Fatal> {
         let mut open = Open::default();
         let after = i64::try_from(after.as_micros()).unwrap_or(i64::MAX);
-        for key in self.store.list(OPEN)? {
-            let Some(bytes) = self.store.get(&key)? else { continue };
+        let keys = self.store.list(OPEN)?;
+        for bytes in concurrent::each(&keys, |key| Ok(self.store.get(key)?))? {
+            let Some(bytes) = bytes else { continue };
             // What somebody else put there is no marker.
             let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else { continue };
             open.count += 1;
@@ -205,20 +227,24 @@ impl Staging<'_> {
 
 /// Objects in batches that fit into one call, and those that are too large for it by themselves.
 pub fn batches(objects: Vec<RawObject>) -> (Vec<Batch>, Vec<RawObject>) {
-    let (mut batches, mut large, mut bytes): (Vec<Vec<RawObject>>, _, _) = (Vec::new(), Vec::new(), 0);
+    let (mut batches, mut large): (Vec<Vec<RawObject>>, _) = (Vec::new(), Vec::new());
+    let (mut bytes, mut json) = (0, 0);
     for object in objects {
+        // Characters that JSON escapes take six bytes at most.
+        let text = 6 * object_name(&object).len() + OBJECT_JSON_BYTES;
         let inflated = inflated_bytes(&object.key, object.bytes);
         if inflated > BATCH_BYTES {
             large.push(object);
             continue;
         }
         match batches.last_mut() {
-            Some(last) if bytes + inflated <= BATCH_BYTES && last.len() < BATCH_OBJECTS => {
+            Some(last) if bytes + inflated <= BATCH_BYTES && json + text <= BATCH_JSON_BYTES => {
                 bytes += inflated;
+                json += text;
                 last.push(object);
             }
             _ => {
-                bytes = inflated;
+                (bytes, json) = (inflated, text);
                 batches.push(vec![object]);
             }
         }
@@ -348,7 +374,7 @@ mod tests {
             record("2", b"KTSEGMT1 one"),
             record("3", &reference),
             record("4", b"KTSEGMT1 two"),
-            record("5", b"\x1f\x8b one"),
+            record("5", b"\x1f\x8b broken"),
             record("6", b"{\"b\":2}\n"),
             record("7", b"KTSEGREF broken"),
         ];
@@ -358,7 +384,7 @@ mod tests {
             .map(|o| (o.key.clone(), store.get(o.key.strip_prefix("p/").unwrap()).unwrap().unwrap()))
             .collect();
         assert_eq!(texts[0].1, b"KTSEGMT1 oneKTSEGMT1 two");
-        assert_eq!(texts[1].1, b"\x1f\x8b one");
+        assert_eq!(texts[1].1, b"\x1f\x8b broken");
         assert_eq!(texts[2].1, b"{\"a\":1}\n{\"b\":2}\nKTSEGREF broken\n");
         let begin = "p/staged/2023/11/14/22/shardId-000_0-2-";
         assert!(texts[0].0.starts_with(begin) && texts[0].0.ends_with(".ktseg"), "{}", texts[0].0);
@@ -404,6 +430,10 @@ mod tests {
         staging.driven(&object("a"), later(16)).unwrap();
         assert_eq!(sweep(later(17)).due, []);
         assert_eq!(sweep(later(31)).due.len(), 2);
+        // One that waits for a seal is left alone for a day.
+        staging.archived(&[object("a"), object("gone")], later(31)).unwrap();
+        assert_eq!(sweep(later(60)).due, [object("b")]);
+        assert_eq!(sweep(later(31 + 1_440 + 15)).due.len(), 2);
         let e = staging.close(&Owner(Err(StoreError::Retryable("slow".into()))), &object("a")).unwrap_err();
         assert_eq!(e.code, "Retryable.Store");
         staging.close(&Owner(Err(StoreError::Fatal("denied".into()))), &object("a")).unwrap();
@@ -429,10 +459,10 @@ mod tests {
         assert_eq!(keys, [vec!["a.gz", "b"], vec!["e"]]);
         assert_eq!(large.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), ["c.json.gz", "d"]);
         assert_eq!(batches[0].batch.len(), 32);
-        let many = (0..2_500).map(|n| object(&n.to_string(), 0)).collect();
-        assert_eq!(
-            super::batches(many).0.iter().map(|b| b.objects.len()).collect::<Vec<_>>(),
-            [1_000, 1_000, 500]
-        );
+        let many = (0..2_500).map(|n| object(&format!("AWSLogs/\"{n}\""), 0)).collect();
+        let many = super::batches(many).0;
+        assert_eq!(many.iter().map(|b| b.objects.len()).sum::<usize>(), 2_500);
+        let json = many.iter().map(|b| serde_json::to_string(b).unwrap().len()).max().unwrap();
+        assert!(many.len() < 20 && json < 100 << 10, "{} batches of up to {json} bytes", many.len());
     }
 }

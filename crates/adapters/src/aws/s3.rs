@@ -14,12 +14,11 @@ mod parts;
 mod read;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
-use keytrail_ports::{BlobRead, BlobStore, Clock, Put, StoreError};
+use keytrail_ports::{BlobRead, BlobStore, Put, StoreError};
 
 use super::{ATTEMPTS, Aws, Driver, answered, failure};
 use crate::key_fault;
@@ -103,7 +102,7 @@ async fn collect(body: ByteStream, what: &str) -> Result<Vec<u8>, StoreError> {
 pub struct S3Store {
     bucket: Bucket,
     prefix: String,
-    locked: Option<(Lock, Arc<dyn Clock>)>,
+    locked: Option<lock::Locked>,
 }
 
 impl S3Store {

@@ -1,21 +1,40 @@
 //! `archive-events`: raw objects to archive objects, quarantine and a pending batch.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use keytrail_adapters::aws::Aws;
 use keytrail_model::{Counts, Fatal};
 use keytrail_pipeline::pending::{self, Batch, Sealed};
 use keytrail_ports::RawObjects;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::RawStore;
 use crate::line::Unit;
+use crate::trail::Locks;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// The function.
 pub struct ArchiveEvents {
     trail: TrailPorts,
-    raw: Arc<dyn RawObjects>,
+    raw: RawStore,
+    objects: Arc<dyn RawObjects>,
     sealed: Mutex<Sealed>,
+}
+
+/// What it is called with.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Wanted {
+    /// By a state machine, which gives it so much time.
+    Timed {
+        /// The batch.
+        input: Batch,
+        /// How long it waits.
+        seconds: u64,
+    },
+    /// A batch.
+    Batch(Batch),
 }
 
 /// What became of a batch.
@@ -34,29 +53,38 @@ impl ArchiveEvents {
     /// Of the environment.
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
-        Ok(Self::new(TrailPorts::of(environment, &aws, true), Arc::new(aws.objects())))
+        let raw = RawStore::of(environment, &aws);
+        Ok(Self::new(TrailPorts::of(environment, &aws, Locks::New), raw, Arc::new(aws.objects())))
     }
 
     /// Of these ports.
-    pub fn new(trail: TrailPorts, raw: Arc<dyn RawObjects>) -> Self {
-        Self { trail, raw, sealed: Mutex::default() }
+    pub fn new(trail: TrailPorts, raw: RawStore, objects: Arc<dyn RawObjects>) -> Self {
+        Self { trail, raw, objects, sealed: Mutex::default() }
     }
 }
 
 impl Handler for ArchiveEvents {
-    type Event = Batch;
+    type Event = Wanted;
     type Answer = Archived;
 
-    fn handle(&self, batch: Batch, call: &Call, line: &mut Line) -> Result<Archived, Fatal> {
+    fn handle(&self, wanted: Wanted, call: &Call, line: &mut Line) -> Result<Archived, Fatal> {
+        let (batch, stop) = match wanted {
+            Wanted::Timed { input, seconds } => (input, call.stop_within(Duration::from_secs(seconds))),
+            Wanted::Batch(batch) => (batch, call.stop()),
+        };
         line.field("batch", batch.batch.as_str());
         line.metric("BytesRead", Unit::Bytes, batch.objects.iter().map(|o| o.bytes).sum::<u64>() as f64);
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
-        let stop = call.stop();
         let done = self.trail.with(|trail, config| {
-            let inputs = pending::inputs(&*self.raw, &batch, &config.sources)?;
+            let opened = pending::open(&*self.objects, &batch, &config.sources)?;
+            line.count("ObjectsUnreadable", opened.left_out.len() as u64);
+            if let Some((object, why)) = opened.left_out.first() {
+                line.field("unreadable", format!("s3://{}/{}: {why}", object.bucket, object.key));
+            }
             let options = self.trail.options();
-            pending::archive(trail, &mut sealed, &batch, &inputs, &options, stop.flag())
+            pending::archive(trail, &mut sealed, &opened, &options, stop.flag())
         })?;
+        self.raw.staging().archived(&done.objects, self.trail.clock.now())?;
         let Counts { accepted, duplicates, rejected, .. } = done.counts;
         line.count("RecordsAccepted", accepted);
         line.count("RecordsDuplicate", duplicates);

@@ -6,6 +6,7 @@ use keytrail_pipeline::report::steps;
 use serde::{Deserialize, Serialize};
 
 use super::weekly::reporting;
+use crate::trail::Locks;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// The function.
@@ -30,7 +31,7 @@ impl AssessDay {
     /// Of the environment.
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
-        Ok(Self { trail: TrailPorts::of(environment, &aws, false) })
+        Ok(Self { trail: TrailPorts::of(environment, &aws, Locks::None) })
     }
 }
 

@@ -1,19 +1,30 @@
 //! `compact-archive`: small archive objects to large ones, which are locked for the whole retention.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use keytrail_adapters::aws::Aws;
-use keytrail_model::Fatal;
+use keytrail_adapters::local::SystemClock;
+use keytrail_model::{Fatal, Timestamp};
 use keytrail_pipeline::pending::{self, Sealed};
+use keytrail_ports::StoreError;
 use serde::Serialize;
 
 use super::Nothing;
+use crate::trail::{Locks, lock};
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// The function.
 pub struct CompactArchive {
     trail: TrailPorts,
     sealed: Mutex<Sealed>,
+    keep: Option<Keep>,
+}
+
+/// Objects that compaction leaves as they are: their lock is extended before it ends.
+struct Keep {
+    after: Duration,
+    extend: Box<dyn Fn(&str) -> Result<(), StoreError> + Send + Sync>,
 }
 
 /// What was compacted.
@@ -33,7 +44,15 @@ impl CompactArchive {
     /// Of the environment.
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
-        Ok(Self { trail: TrailPorts::of(environment, &aws, true), sealed: Mutex::default() })
+        let trail = TrailPorts::of(environment, &aws, Locks::Kept);
+        let data = environment.s3("KEYTRAIL_DATA");
+        let store = aws.store(&data.bucket, &data.key);
+        let keep = lock(environment).map(|(lock, archive)| Keep {
+            // Half of the time that new objects are locked for.
+            after: Duration::from_secs(u64::from(archive.days) * 86_400 / 2),
+            extend: Box::new(move |key| store.extend_lock(key, lock, &SystemClock)),
+        });
+        Ok(Self { trail, sealed: Mutex::default(), keep })
     }
 }
 
@@ -44,9 +63,14 @@ impl Handler for CompactArchive {
     fn handle(&self, _: Nothing, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
         let stop = call.stop();
-        let done = self
-            .trail
-            .with(|trail, _| pending::compact(trail, &mut sealed, &self.trail.options(), stop.flag()))?;
+        let (done, kept) = self.trail.with(|trail, _| {
+            let done = pending::compact(trail, &mut sealed, &self.trail.options(), stop.flag())?;
+            let Some(Keep { after, extend }) = &self.keep else { return Ok((done, 0)) };
+            let before = Timestamp(trail.clock.now().0 - after.as_micros() as i64);
+            let extend = |key: &str| Ok(extend(key)?);
+            Ok((done, pending::keep(trail, &sealed, before, stop.flag(), &extend)?))
+        })?;
+        line.count("LocksExtended", kept);
         line.count("ObjectsReplaced", done.replaced.0);
         line.count("RowsRewritten", done.rows);
         if !done.skipped.is_empty() {

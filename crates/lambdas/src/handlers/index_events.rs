@@ -10,7 +10,7 @@ use keytrail_pipeline::index::{Indexed, Indexer, Indexing, Told};
 use keytrail_pipeline::{Config, Trail, pending};
 use serde::{Deserialize, Serialize};
 
-use crate::trail::Fetch;
+use crate::trail::{Fetch, Locks};
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// The function.
@@ -58,7 +58,7 @@ impl IndexEvents {
     /// Of the environment.
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
-        let trail = TrailPorts::of(environment, &aws, false);
+        let trail = TrailPorts::of(environment, &aws, Locks::None);
         let server = environment.optional("KEYTRAIL_ELASTICSEARCH");
         let secret = environment.optional("KEYTRAIL_ELASTICSEARCH_SECRET");
         let fetch = move || secret.as_ref().map_or(Ok(None), |id| aws.secret(id));

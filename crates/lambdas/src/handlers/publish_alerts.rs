@@ -13,6 +13,7 @@ use keytrail_ports::Notifier;
 use serde::Serialize;
 
 use super::Nothing;
+use crate::trail::Locks;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// How long is waited for SNS.
@@ -38,7 +39,7 @@ impl PublishAlerts {
         let aws = Aws::from_environment()?;
         let topic = environment.text("KEYTRAIL_TOPIC", "the ARN of a topic");
         let notifier = Arc::new(aws.topic(&topic));
-        Ok(Self { trail: TrailPorts::of(environment, &aws, false), topic, notifier })
+        Ok(Self { trail: TrailPorts::of(environment, &aws, Locks::None), topic, notifier })
     }
 }
 
@@ -54,6 +55,8 @@ impl Handler for PublishAlerts {
             let mut receivers = vec![Receiver::new(&self.topic, "topic of SNS", Severity::Low, notifier)];
             let mut engine = Engine::open(trail, config.alerts.clone(), place, &mut receivers, head.size)?;
             engine.sealed(trail, head.size)?;
+            // To look for silence takes long where there is much: what is known is told first.
+            engine.deliver(trail, WAIT)?;
             if config.sources.iter().any(|source| source.longest_silence.is_some()) {
                 let readable = Readable::load(trail.store, head.size)?;
                 let now = trail.clock.now();

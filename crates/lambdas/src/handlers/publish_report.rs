@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use keytrail_adapters::aws::{Aws, SnsTopic};
 use keytrail_model::{Fatal, Hash};
+use keytrail_pipeline::report::steps;
 use keytrail_ports::BlobStore;
 use serde::Serialize;
 
@@ -88,6 +89,7 @@ impl Handler for PublishReport {
                 e.to_string(),
             )
         })?;
+        steps::published(&*self.trail, &report.json)?;
         line.field("week", report.week.as_str());
         line.field("message_id", message_id.as_str());
         Ok(Answer { week: report.week, message_id, copied })

@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use keytrail_adapters::aws::Aws;
 use keytrail_model::Fatal;
-use keytrail_pipeline::pending::{self, Sealed};
+use keytrail_pipeline::pending::{self, RawObject, Sealed};
 use keytrail_ports::RawObjects;
 use serde::Serialize;
 
 use super::{Nothing, RawStore};
+use crate::trail::Locks;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// The function.
@@ -38,7 +39,7 @@ impl SealArchive {
     /// Of the environment.
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
-        let trail = TrailPorts::of(environment, &aws, true);
+        let trail = TrailPorts::of(environment, &aws, Locks::New);
         Ok(Self::new(trail, RawStore::of(environment, &aws), Arc::new(aws.objects())))
     }
 
@@ -52,11 +53,13 @@ impl Handler for SealArchive {
     type Event = Nothing;
     type Answer = Answer;
 
-    fn handle(&self, _: Nothing, _: &Call, line: &mut Line) -> Result<Answer, Fatal> {
+    fn handle(&self, _: Nothing, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let stop = call.stop();
         let done = self.trail.with(|trail, _| {
             self.trail.log_keys(trail)?;
-            pending::seal(trail, &mut sealed, &|object| self.raw.staging().close(&*self.objects, object))
+            let close = |object: &RawObject| self.raw.staging().close(&*self.objects, object);
+            pending::seal(trail, &mut sealed, &close, stop.flag())
         })?;
         line.count("BatchesSealed", done.batches);
         line.count("RowsSealed", done.rows);

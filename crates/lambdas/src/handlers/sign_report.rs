@@ -6,6 +6,7 @@ use keytrail_pipeline::report::steps;
 
 use super::render_report::Rendered;
 use super::weekly::{reporting, week};
+use crate::trail::Locks;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// The function.
@@ -17,7 +18,7 @@ impl SignReport {
     /// Of the environment.
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
-        Ok(Self { trail: TrailPorts::of(environment, &aws, false) })
+        Ok(Self { trail: TrailPorts::of(environment, &aws, Locks::None) })
     }
 }
 

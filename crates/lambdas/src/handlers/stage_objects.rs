@@ -109,7 +109,7 @@ impl StageObjects {
             let (bucket, object) = (record.s3.bucket, record.s3.object);
             objects.push(RawObject {
                 bucket: bucket.name.unwrap_or_default(),
-                key: object.url_decoded_key.or(object.key).unwrap_or_default(),
+                key: decoded(&object.key.unwrap_or_default()),
                 version: object.version_id.filter(|v| !v.is_empty()),
                 bytes: object.size.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
             });
@@ -142,6 +142,18 @@ impl StageObjects {
         let (objects, bytes) = (*objects, *bytes);
         Ok(Answer::Planned { bucket, key, objects, bytes, batches, events_estimated, cost_usd, line })
     }
+}
+
+/// A key as S3 notifies of it: encoded as in a form (Amazon S3 User Guide, "Event message structure").
+fn decoded(key: &str) -> String {
+    let hex = |text: &[u8]| u8::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
+    let (mut bytes, mut rest) = (Vec::new(), key.as_bytes());
+    while let [first, others @ ..] = rest {
+        let code = if *first == b'%' { others.get(..2).and_then(hex) } else { None };
+        bytes.push(code.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if code.is_some() { &others[2..] } else { others };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Handler for StageObjects {
@@ -177,5 +189,23 @@ impl Handler for StageObjects {
             self.start(&self.backfill, &batch.batch, &to_json(&batch)?, line);
         }
         Ok(Answer::Messages(failures))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decoded;
+
+    #[test]
+    fn keys_are_decoded_as_s3_encodes_them() {
+        for (notified, key) in [
+            ("a/b-c.gz", "a/b-c.gz"),
+            ("red+flower.jpg", "red flower.jpg"),
+            ("gateway-1%3D2Fpartition-0/%C3%A9%2B%25", "gateway-1=2Fpartition-0/\u{e9}+%"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+        ] {
+            assert_eq!(decoded(notified), key);
+        }
     }
 }

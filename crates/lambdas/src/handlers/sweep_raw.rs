@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{Nothing, RawStore, to_json};
 use crate::line::Unit;
+use crate::trail::Locks;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// Objects that one call gives again, at most.
@@ -51,7 +52,7 @@ impl SweepRaw {
         let ingest = environment.text("KEYTRAIL_INGEST", "the ARN of the state machine ingest");
         let after = Duration::from_secs(60 * environment.number("KEYTRAIL_OPEN_MINUTES", 15));
         let indexed = environment.optional("KEYTRAIL_ELASTICSEARCH").is_some();
-        let trail = TrailPorts::of(environment, &aws, false);
+        let trail = TrailPorts::of(environment, &aws, Locks::None);
         let raw = RawStore::of(environment, &aws);
         Ok(Self::new(trail, raw, Arc::new(aws.workflow()), ingest, after, indexed))
     }
@@ -88,9 +89,12 @@ impl Handler for SweepRaw {
                 batch.batch,
                 &call.request_id.replace('-', "")[..call.request_id.len().min(16)]
             );
-            self.workflow
-                .start(&self.ingest, &name, &to_json(&batch)?)
-                .map_err(|e| Fatal::new("Retryable.Workflow", e.to_string()))?;
+            // One that cannot be started keeps no others; it is open, and comes again.
+            if let Err(e) = self.workflow.start(&self.ingest, &name, &to_json(&batch)?) {
+                line.field("not_started", e.to_string());
+                line.count("StartsLost", 1);
+                continue;
+            }
             for object in &batch.objects {
                 staging.driven(object, now)?;
                 redriven += 1;

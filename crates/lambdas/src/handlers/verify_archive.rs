@@ -6,6 +6,7 @@ use keytrail_pipeline::report::steps;
 use serde::{Deserialize, Serialize};
 
 use super::weekly::{reporting, week};
+use crate::trail::Locks;
 use crate::{Call, Environment, Handler, Line, TrailPorts};
 
 /// The function.
@@ -34,7 +35,7 @@ impl VerifyArchive {
     /// Of the environment.
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
-        Ok(Self { trail: TrailPorts::of(environment, &aws, false) })
+        Ok(Self { trail: TrailPorts::of(environment, &aws, Locks::None) })
     }
 }
 

@@ -70,6 +70,14 @@ fn layer<'a>(
     }
 }
 
+/// How far a record is inflated to see whether it is whole.
+const CHECKED_BYTES: u64 = 256 << 20;
+
+/// Whether bytes are members of a gzip file to their end, none of them broken.
+pub(crate) fn is_whole_gzip(bytes: &[u8]) -> bool {
+    io::copy(&mut flate2::read::MultiGzDecoder::new(bytes).take(CHECKED_BYTES), &mut io::sink()).is_ok()
+}
+
 /// What broke a stream, where it did.
 struct Broken(Option<io::Error>);
 

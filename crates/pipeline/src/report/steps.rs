@@ -7,7 +7,8 @@
 use keytrail_ledger::{Checkpoint, Note, VerifierKey};
 use keytrail_model::time::{day_name, day_number};
 use keytrail_model::{Day, Fatal};
-use keytrail_ports::Put;
+use keytrail_ports::{BlobStore, Put};
+use keytrail_report::model::ReportRef;
 
 use super::sealed::Sealed;
 use super::shelf::{Place, Shelf};
@@ -41,10 +42,19 @@ pub fn freeze(with: &Reporting<'_>, wanted: Option<Week>) -> Result<Option<Froze
     if let Some(basis) = shelf.begun()? {
         return Ok(Some(frozen(week_of(&basis.week)?, basis.checkpoint.size)));
     }
+    // One that was made, and not published.
+    for due in with.store.list("reports/")?.iter().filter(|key| key.ends_with(DUE)) {
+        let made = shelf.made().iter().find(|made| place_of(made).file("due") == *due);
+        if let Some(made) = made {
+            return Ok(Some(frozen(week_of(&made.week)?, made.size)));
+        }
+    }
     let settled = sealed.weeks().into_iter().filter(|week| week.is_settled(with.now));
     let due = settled.filter(|week| wanted.is_none_or(|wanted| wanted == *week));
     let Some(week) = due.into_iter().find(|week| is_due(&shelf, &sealed, *week)) else { return Ok(None) };
-    let key = place(with, &shelf, week).file("checkpoint");
+    let place = place(with, &shelf, week);
+    with.store.put_if_absent(&place.file("due"), b"")?;
+    let key = place.file("checkpoint");
     let size = match with.store.put_if_absent(&key, &with.note)? {
         Put::Created => with.checkpoint.size,
         Put::Exists => head(with, &key)?.0.size,
@@ -58,9 +68,14 @@ pub fn freeze(with: &Reporting<'_>, wanted: Option<Week>) -> Result<Option<Froze
 /// As [`make`](super::make); `Fatal.Reports`: the week is not frozen.
 pub fn verify(with: &Reporting<'_>, week: Week) -> Result<(bool, u64), Fatal> {
     let shelf = Shelf::open(with.store)?;
-    let basis = match shelf.begun()?.filter(|begun| begun.week == week.to_string()) {
-        Some(begun) => begun,
-        None => {
+    let sealed = Sealed::load(with.store, with.checkpoint.size)?;
+    let made = shelf.of_week(&week.to_string()).last().map(|made| (*made).clone());
+    let basis = match (shelf.begun()?.filter(|begun| begun.week == week.to_string()), made) {
+        (Some(begun), _) => begun,
+        (None, Some(made)) if !is_frozen(with, &shelf, week)? || !is_due(&shelf, &sealed, week) => {
+            shelf.basis(&made)?
+        }
+        (None, _) => {
             let key = place(with, &shelf, week).file("checkpoint");
             let (checkpoint, note) = head(with, &key)?;
             let at = Reporting { keys: with.keys.clone(), checkpoint, note, ..*with };
@@ -113,7 +128,7 @@ pub fn sign(with: &Reporting<'_>, trail: &Trail<'_>, week: Week, sha256: &str) -
     let known = known.iter().find(|made| made.sha256 == sha256).ok_or_else(|| {
         Fatal::new("Fatal.ReportDiffers", format!("{week} has no report with the SHA-256 {sha256}"))
     })?;
-    let place = Place::of(&known.week, super::shelf::status(known), known.amendment);
+    let place = place_of(known);
     let text = format!("{}/report\n{}\nsha256 {sha256}\n", trail.origin, place.file("json"));
     let mut signatures = Vec::new();
     for signer in trail.signers {
@@ -125,6 +140,24 @@ pub fn sign(with: &Reporting<'_>, trail: &Trail<'_>, week: Week, sha256: &str) -
     let key = place.file("sig");
     with.store.replace(&key, &Note::signed(text, &signed).to_bytes())?;
     Ok(key)
+}
+
+/// What the mark of a report that is to be published ends with.
+const DUE: &str = ".due";
+
+/// A report was published.
+pub fn published(store: &dyn BlobStore, json: &str) -> Result<(), Fatal> {
+    let stem = json.strip_suffix(".json").unwrap_or(json);
+    Ok(store.delete(&format!("{stem}{DUE}"))?)
+}
+
+/// Whether the head that a week's next report is of is fixed.
+fn is_frozen(with: &Reporting<'_>, shelf: &Shelf<'_>, week: Week) -> Result<bool, Fatal> {
+    Ok(with.store.get(&place(with, shelf, week).file("checkpoint"))?.is_some())
+}
+
+fn place_of(made: &ReportRef) -> Place {
+    Place::of(&made.week, super::shelf::status(made), made.amendment)
 }
 
 fn place(with: &Reporting<'_>, shelf: &Shelf<'_>, week: Week) -> Place {

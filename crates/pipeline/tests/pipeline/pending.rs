@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use keytrail_adapters::memory::{Fault, Faults, Faulty};
 use keytrail_model::Fatal;
 use keytrail_pipeline::input::{Input, Limits};
-use keytrail_pipeline::pending::{self, Archived, Batch, Done, RawObject, Sealed};
+use keytrail_pipeline::pending::{self, Archived, Batch, Done, Opened, RawObject, Sealed};
 use keytrail_pipeline::{Options, compact, ingest};
-use keytrail_ports::{BlobRead, BlobStore, CheckpointStore, ObjectName, StoreError};
+use keytrail_ports::{
+    BlobRead, BlobStore, CheckpointStore, ListedObject, ObjectName, RawObjects, StoreError,
+};
 
 use crate::memory::{Memory, TARGET, keyless};
 
@@ -41,7 +43,7 @@ fn input(key: &str, text: &str) -> Input {
     Input::object(&name(key), Some(Box::new(Text(text.as_bytes().to_vec()))))
 }
 
-fn batch(objects: &[(&str, String)]) -> (Batch, Vec<Input>) {
+fn batch(objects: &[(&str, String)]) -> Opened {
     let object = |(key, text): &(&str, String)| RawObject {
         bucket: "raw".into(),
         key: (*key).to_owned(),
@@ -49,7 +51,8 @@ fn batch(objects: &[(&str, String)]) -> (Batch, Vec<Input>) {
         bytes: text.len() as u64,
     };
     let batch = Batch { batch: "b".into(), objects: objects.iter().map(object).collect(), from: 0 };
-    (batch, objects.iter().map(|(key, text)| input(key, text)).collect())
+    let inputs = objects.iter().map(|(key, text)| input(key, text)).collect();
+    Opened { batch, inputs, left_out: Vec::new() }
 }
 
 fn archive_with(
@@ -58,10 +61,9 @@ fn archive_with(
     lock: &dyn CheckpointStore,
     objects: &[(&str, String)],
 ) -> Result<Archived, Fatal> {
-    let (batch, inputs) = batch(objects);
     let stop = AtomicBool::new(false);
     trail.with(store, lock, |t| {
-        pending::archive(t, &mut Sealed::default(), &batch, &inputs, &options(2), &stop)
+        pending::archive(t, &mut Sealed::default(), &batch(objects), &options(2), &stop)
     })
 }
 
@@ -70,7 +72,8 @@ fn archive(trail: &Memory, objects: &[(&str, String)]) -> Archived {
 }
 
 fn seal_with(trail: &Memory, store: &dyn BlobStore, lock: &dyn CheckpointStore) -> Result<Done, Fatal> {
-    trail.with(store, lock, |t| pending::seal(t, &mut Sealed::default(), &|_| Ok(())))
+    trail
+        .with(store, lock, |t| pending::seal(t, &mut Sealed::default(), &|_| Ok(()), &AtomicBool::new(false)))
 }
 
 fn seal(trail: &Memory) -> Done {
@@ -106,7 +109,11 @@ fn it_is_one_machines_path_cut_in_two() {
         });
         let archived = archive(&two, &objects);
         assert_eq!((archived.counts, archived.next), (run.total, None));
-        let done = two.with(&two.store, &two.lock, |t| pending::seal(t, &mut sealed, &|_| Ok(()))).unwrap();
+        let done = two
+            .with(&two.store, &two.lock, |t| {
+                pending::seal(t, &mut sealed, &|_| Ok(()), &AtomicBool::new(false))
+            })
+            .unwrap();
         assert_eq!((done.head, done.copies), (run.checkpoint, 0));
     }
     assert_eq!(contents(&one), contents(&two));
@@ -146,10 +153,11 @@ fn what_two_archive_at_once_is_sealed_once() {
     archive(&trail, &first);
     let taken = Mutex::new(Vec::new());
     let done = trail.with(&trail.store, &trail.lock, |t| {
-        pending::seal(t, &mut Sealed::default(), &|object| {
+        let told = |object: &RawObject| {
             taken.lock().unwrap().push(object.key.clone());
             Ok(())
-        })
+        };
+        pending::seal(t, &mut Sealed::default(), &told, &AtomicBool::new(false))
     });
     let done = done.unwrap();
     // The third is the first: a batch is named by what it holds.
@@ -284,7 +292,7 @@ fn what_time_did_not_suffice_for_is_left_and_goes_on() {
     let objects = [("small", keyless(1)), ("large", large.clone()), ("last", keyless(2))];
     let expected = archive(&whole, &objects).counts;
     let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-    let (mut left, _) = batch(&objects);
+    let mut left = batch(&objects).batch;
     let (mut calls, mut accepted) = (0, 0);
     loop {
         let texts: BTreeMap<&str, &str> = objects.iter().map(|(key, text)| (*key, text.as_str())).collect();
@@ -302,7 +310,8 @@ fn what_time_did_not_suffice_for_is_left_and_goes_on() {
         stop.store(false, Ordering::Relaxed);
         let done = trail
             .with(&trail.store, &trail.lock, |t| {
-                pending::archive(t, &mut Sealed::default(), &left, &inputs, &options(1), stop)
+                let opened = Opened { batch: left.clone(), inputs, left_out: Vec::new() };
+                pending::archive(t, &mut Sealed::default(), &opened, &options(1), stop)
             })
             .unwrap();
         calls += 1;
@@ -335,23 +344,73 @@ fn a_store_that_does_not_answer_is_no_property_of_the_input() {
         }
     }
     let trail = Memory::new();
-    let (batch, mut inputs) = batch(&[("a", keyless(1)), ("b", keyless(2)), ("c", keyless(3))]);
-    inputs[1] = Input::object(&name("b"), Some(Box::new(Down(100))));
-    let archive = |inputs: &[Input]| {
-        trail.with(&trail.store, &trail.lock, |t| {
-            let stop = AtomicBool::new(false);
-            pending::archive(t, &mut Sealed::default(), &batch, inputs, &options(2), &stop)
-        })
-    };
-    let e = archive(&inputs).unwrap_err();
+    let mut opened = batch(&[("a", keyless(1)), ("b", keyless(2)), ("c", keyless(3))]);
+    opened.inputs[1] = Input::object(&name("b"), Some(Box::new(Down(100))));
+    let e = trail.with(&trail.store, &trail.lock, |t| {
+        let stop = AtomicBool::new(false);
+        pending::archive(t, &mut Sealed::default(), &opened, &options(2), &stop).unwrap_err()
+    });
     assert_eq!(e.to_string(), "Retryable.Store: timed out");
     assert_eq!(trail.store.list("").unwrap(), [""; 0]);
-    // One that is gone is: the rest is taken in without it.
-    inputs[1] = Input::object(&name("b"), None);
-    let counts = archive(&inputs).unwrap().counts;
-    assert_eq!((counts.accepted, counts.rejected), (2, 1));
+}
+
+#[test]
+fn an_object_that_cannot_be_opened_stays_open_and_keeps_no_others() {
+    struct Bucket;
+    impl RawObjects for Bucket {
+        fn open(&self, name: &ObjectName) -> Result<Option<Box<dyn BlobRead>>, StoreError> {
+            match name.key.as_str() {
+                "gone" => Ok(None),
+                "denied" => Err(StoreError::Fatal("denied".into())),
+                "slow" => Err(StoreError::Retryable("slow".into())),
+                _ => Ok(Some(Box::new(Text(keyless(1).into_bytes())))),
+            }
+        }
+        fn list(
+            &self,
+            _: &str,
+            _: &str,
+            _: &mut dyn FnMut(ListedObject) -> Result<(), StoreError>,
+        ) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn mark_taken(&self, _: &ObjectName) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+    let asked = |keys: &[&str]| {
+        let objects: Vec<_> = keys.iter().map(|key| (*key, String::new())).collect();
+        Batch { from: 7, ..batch(&objects).batch }
+    };
+    let opened = pending::open(&Bucket, &asked(&["gone", "a", "denied"]), &[]).unwrap();
+    assert_eq!((opened.inputs.len(), opened.batch.objects[0].key.as_str(), opened.batch.from), (1, "a", 0));
+    let why: Vec<_> = opened.left_out.iter().map(|(o, why)| (o.key.as_str(), why.as_str())).collect();
+    assert_eq!(why, [("gone", "there is no such object"), ("denied", "denied")]);
+    assert_eq!(pending::open(&Bucket, &asked(&["a", "slow"]), &[]).unwrap_err().code, "Retryable.Store");
+    assert_eq!(pending::open(&Bucket, &asked(&["a"]), &[]).unwrap().batch.from, 7);
+}
+
+/// What is lost before it was sealed is given again: its raw objects are not told to be taken in.
+#[test]
+fn a_lost_object_is_not_taken_for_a_copy() {
+    let trail = Memory::new();
+    archive(&trail, &[("a", keyless(1))]);
+    archive(&trail, &[("b", keyless(2))]);
+    let lost = trail.store.list("archive/").unwrap().remove(0);
+    trail.store.delete(&lost).unwrap();
+    let taken = Mutex::new(Vec::new());
+    trail.with(&trail.store, &trail.lock, |t| {
+        let told = |object: &RawObject| {
+            taken.lock().unwrap().push(object.key.clone());
+            Ok(())
+        };
+        pending::seal(t, &mut Sealed::default(), &told, &AtomicBool::new(false)).unwrap();
+    });
+    assert_eq!(taken.into_inner().unwrap().len(), 1);
+    archive(&trail, &[("a", keyless(1))]);
+    archive(&trail, &[("b", keyless(2))]);
     seal(&trail);
-    assert_eq!(holds(&trail).1.len(), 1);
+    assert_eq!(holds(&trail).0, 2);
 }
 
 #[test]

@@ -59,6 +59,15 @@ pub struct Lock {
     pub days: u32,
 }
 
+/// How a store locks what it puts.
+#[derive(Clone)]
+pub(super) struct Locked {
+    lock: Lock,
+    /// Of objects below `archive/`.
+    archive: Lock,
+    clock: Arc<dyn Clock>,
+}
+
 /// What holds an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
@@ -145,14 +154,24 @@ impl S3Store {
     /// tiles of the log, and the checkpoints of reports. Each put of them says for how long, and reads back that it is
     /// so; where one is there already, its lock is extended to as long. The bucket has to be made with Object Lock.
     pub fn with_lock(mut self, lock: Lock, clock: Arc<dyn Clock>) -> Self {
-        self.locked = Some((lock, clock));
+        self.locked = Some(Locked { lock, archive: lock, clock });
+        self
+    }
+
+    /// The store [with a lock](Self::with_lock), and with another one for objects below `archive/`, which compaction may
+    /// replace.
+    pub fn with_archive_lock(mut self, lock: Lock) -> Self {
+        if let Some(locked) = &mut self.locked {
+            locked.archive = lock;
+        }
         self
     }
 
     /// How an object that is put now is to be locked.
     pub(super) fn until(&self, key: &str) -> Option<Until> {
-        let (lock, clock) = self.locked.as_ref().filter(|_| is_to_be_locked(key))?;
-        Some(Until::new(*lock, clock.as_ref()))
+        let locked = self.locked.as_ref().filter(|_| is_to_be_locked(key))?;
+        let lock = if key.starts_with("archive/") { locked.archive } else { locked.lock };
+        Some(Until::new(lock, locked.clock.as_ref()))
     }
 
     /// Reads back that what was put is locked as it was asked for.
