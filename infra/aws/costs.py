@@ -146,7 +146,7 @@ def watching(load):
     return (
         price("CloudWatch: GB of logs", lines * 700 / 1e9)
         + price("CloudWatch: metric-month", 40)
-        + price("CloudWatch: alarm-month", 52)
+        + price("CloudWatch: alarm-month", 53)
         + price("KMS: key-month", 1)
         + price("Secrets Manager: secret-month", 1)
     )

@@ -203,6 +203,9 @@ def errors_of_tasks():
             expect(state["Catch"][-1]["ErrorEquals"] == ["States.ALL"], f"{where}: States.ALL is not last")
             timeout = FUNCTIONS["functions"][kebab(called)]["timeout_seconds"]
             expect(state["TimeoutSeconds"] <= timeout, f"{where}: waits longer than its function runs")
+            given = state["Parameters"].get("Payload", {}).get("seconds", 0)
+            expect(given < state["TimeoutSeconds"], f"{where}: gives its function as long as it waits")
+            expect(given or called != "ArchiveEvents", f"{where}: does not say how long it waits")
         for name, state in states(definition):
             if state["Type"] != "Task":
                 continue
@@ -308,6 +311,10 @@ def buckets():
         if name == "RawBucket":
             tags = next(rule["TagFilters"] for rule in expiring if rule["Id"] == "taken")
             expect(tags == [{"Key": "keytrail", "Value": "taken"}], f"{name}: what is not taken expires")
+            own = [{"TagFilters": tags}, {"Prefix": "open/"}, {"Prefix": "backfill/"}]
+            for rule in (rule for rule in rules if "NoncurrentVersionExpiration" in rule):
+                of = {key: rule[key] for key in ("TagFilters", "Prefix", "Filter") if key in rule}
+                expect(of in own, f"{name}: versions that are not taken expire by `{rule['Id']}`")
     archive = of_type("AWS::S3::Bucket")["ArchiveBucket"]
     expect(archive.get("ObjectLockEnabled") is True, "ArchiveBucket: no Object Lock")
     expect("ObjectLockConfiguration" not in archive, "ArchiveBucket: has a default retention")

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, parent_id};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -40,6 +40,16 @@ pub fn name() -> String {
     format!("keytrail-{:08x}", getrandom::u32().expect("random bytes"))
 }
 
+/// Where the run's server keeps its data, and the process that it ends with.
+fn folder() -> (PathBuf, u32) {
+    // A run is nextest's, which has a process for each test, or else this process.
+    let (run, owner) = match env::var("NEXTEST_RUN_ID") {
+        Ok(run) => (run, parent_id()),
+        Err(_) => (process::id().to_string(), process::id()),
+    };
+    (env::temp_dir().join(format!("keytrail-localstack-{run}")), owner)
+}
+
 impl LocalStack {
     /// The run's server.
     #[must_use]
@@ -48,12 +58,7 @@ impl LocalStack {
         if let Some(port) = env::var("KEYTRAIL_LOCALSTACK_PORT").ok().and_then(|port| port.parse().ok()) {
             return Self::at(port);
         }
-        // A run is nextest's, which has a process for each test, or else this process.
-        let (run, owner) = match env::var("NEXTEST_RUN_ID") {
-            Ok(run) => (run, parent_id()),
-            Err(_) => (process::id().to_string(), process::id()),
-        };
-        let folder = env::temp_dir().join(format!("keytrail-localstack-{run}"));
+        let (folder, owner) = folder();
         fs::create_dir_all(&folder).expect("a folder");
         let lock = File::create(folder.join("lock")).expect("a lock file");
         lock.lock().expect("the lock");
@@ -108,6 +113,12 @@ impl LocalStack {
         let config =
             Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).proxy(None);
         Self { port, agent: config.build().new_agent() }
+    }
+
+    /// What functions called, a line each, for `tests/aws/rights.py`.
+    #[must_use]
+    pub fn calls(&self) -> PathBuf {
+        folder().0.join("calls.jsonl")
     }
 
     /// Its address, without a slash at the end.

@@ -63,6 +63,12 @@ fn what_differs_is_told() {
             "RecordsStream: batches are not bisected",
         ),
         (
+            "infra/aws/template.yaml",
+            "Prefix: open/",
+            "Prefix: incoming/",
+            "RawBucket: versions that are not taken expire by `markers`",
+        ),
+        (
             "infra/aws/functions.yaml",
             "Fatal.LogFork, ",
             "",
@@ -92,6 +98,12 @@ fn what_differs_is_told() {
             "\"TimeoutSeconds\": 120",
             "\"TimeoutSeconds\": 190",
             "ingest: its functions may take 250 s, expected less than 240",
+        ),
+        (
+            "statemachines/ingest.asl.json",
+            "\"seconds\": 100",
+            "\"seconds\": 120",
+            "ingest/ArchiveEvents: gives its function as long as it waits",
         ),
         (
             "statemachines/backfill.asl.json",
@@ -147,6 +159,18 @@ fn calls_without_a_right_are_told() {
             "archive-events",
             r#""service": "s3", "operation": "GetObject", "Bucket": "r", "Key": "staged/x", "VersionId": "1""#,
         ),
+        call(
+            "archive-events",
+            r#""service": "s3", "operation": "HeadObject", "Bucket": "a", "Key": "archive/x", "VersionId": "1""#,
+        ),
+        call(
+            "archive-events",
+            r#""service": "s3", "operation": "CompleteMultipartUpload", "Bucket": "a", "Key": "archive/x""#,
+        ),
+        call(
+            "seal-archive",
+            r#""service": "s3", "operation": "GetObjectTagging", "Bucket": "r", "Key": "incoming/x", "VersionId": "1""#,
+        ),
         call("archive-events", r#""service": "s3", "operation": "ListObjectsV2", "Bucket": "a""#),
         call(
             "archive-events",
@@ -171,6 +195,10 @@ fn calls_without_a_right_are_told() {
             "archive-events",
             r#""service": "s3", "operation": "DeleteObjects", "Bucket": "a", "Delete": {"Objects": [{"Key": "log/x"}]}"#,
         ),
+        call(
+            "render-report",
+            r#""service": "s3", "operation": "CreateMultipartUpload", "Bucket": "a", "Key": "reports/x", "ObjectLockLegalHoldStatus": "ON""#,
+        ),
         call("index-events", r#""service": "sns", "operation": "Publish", "TopicArn": "arn:t""#),
     ];
     let check = |calls: &str| {
@@ -180,10 +208,11 @@ fn calls_without_a_right_are_told() {
         command.arg(tools::root().join("tests/aws/rights.py")).args(["calls", "names"]);
         said(command.current_dir(folder.path()))
     };
-    assert_eq!(check(&covered.concat()), (true, "7 calls, 0 without a right\n".to_owned()));
+    assert_eq!(check(&covered.concat()), (true, "10 calls, 0 without a right\n".to_owned()));
     let told = "archive-events: no right covers `s3:DeleteObject` on `ArchiveBucket/log/x`\n\
                 index-events: no right covers `sns:Publish` on `AlertsTopic`\n\
+                render-report: no right covers `s3:PutObjectLegalHold` on `ArchiveBucket/reports/x`\n\
                 stage-records: no right covers `s3:PutObject` on `ArchiveBucket/archive/x`\n\
-                10 calls, 3 without a right\n";
+                14 calls, 4 without a right\n";
     assert_eq!(check(&[covered.concat(), not_covered.concat()].concat()), (false, told.to_owned()));
 }

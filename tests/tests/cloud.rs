@@ -128,6 +128,19 @@ impl Stack {
         (ran.status.code(), text(&ran.stdout) + &text(&ran.stderr))
     }
 
+    /// Holds what functions called against the rights that they have: the emulation enforces none.
+    #[track_caller]
+    fn calls_are_covered(&self) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let names = folder.path().join("names.json");
+        std::fs::write(&names, self.names.to_string()).expect("written");
+        let mut rights = Command::new(tools::aws().join("sam/bin/python"));
+        rights.arg(tools::root().join("tests/aws/rights.py")).arg(self.aws.calls()).arg(&names);
+        let ran = rights.output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(ran.status.success(), "{}{}", text(&ran.stdout), text(&ran.stderr));
+    }
+
     /// The trail, fetched into a folder.
     fn fetched(&self) -> Trail {
         let trail = Trail::new();
@@ -287,4 +300,7 @@ fn the_template_archives_indexes_proves_and_reports_what_producers_put() {
     stack.settle(shipped);
     assert_eq!(uids(&stack.fetched()), cloud);
     assert_eq!(stack.fetched().events().len(), cloud.len());
+
+    // No function did what its role may not.
+    stack.calls_are_covered();
 }
