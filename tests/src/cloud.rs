@@ -227,7 +227,9 @@ impl Cloud {
     #[must_use]
     pub fn open(&self) -> usize {
         match &self.s3 {
-            Maker::LocalStack(aws) => aws.keys(&self.raw).iter().filter(|key| key.starts_with("open/")).count(),
+            Maker::LocalStack(aws) => {
+                aws.keys(&self.raw).iter().filter(|key| key.starts_with("open/")).count()
+            }
             Maker::Minio(minio) => minio.keys(&self.raw, "open/").len(),
         }
     }

@@ -187,7 +187,8 @@ impl Minio {
         let host = format!("127.0.0.1:{}", self.port);
         // `x-amz-bucket-...` stands before the others.
         let amz = [header, Some(("x-amz-content-sha256", PAYLOAD)), Some(("x-amz-date", &time))];
-        let headers: Vec<_> = [("host", host.as_str())].into_iter().chain(amz.into_iter().flatten()).collect();
+        let headers: Vec<_> =
+            [("host", host.as_str())].into_iter().chain(amz.into_iter().flatten()).collect();
         let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
         let names = names.join(";");
         let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
@@ -212,7 +213,8 @@ impl Minio {
         for (name, value) in &headers[1..] {
             request = request.header(*name, *value);
         }
-        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).proxy(None);
+        let agent =
+            Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).proxy(None);
         let agent = agent.build().new_agent();
         let answer = match method {
             "PUT" => agent.run(request.body(body).expect("a request")),
@@ -252,4 +254,21 @@ fn is_ready(port: u16) -> bool {
         .is_ok()
         && stream.read_to_string(&mut answer).is_ok()
         && answer.lines().next().is_some_and(|line| line.contains(" 200 "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Minio;
+
+    #[test]
+    fn what_was_put_is_listed_and_read() {
+        let minio = Minio::shared();
+        let bucket = minio.locking_bucket();
+        minio.put_object(&bucket, "archive/dataset=a/b c+d.parquet", b"bytes");
+        minio.put_object(&bucket, "log/x", b"");
+        assert_eq!(minio.keys(&bucket, "archive/dataset="), ["archive/dataset=a/b c+d.parquet"]);
+        assert_eq!(minio.object(&bucket, "archive/dataset=a/b c+d.parquet"), b"bytes");
+        assert_eq!(minio.keys(&bucket, "").len(), 2);
+        assert!(minio.keys(&minio.bucket(), "").is_empty());
+    }
 }

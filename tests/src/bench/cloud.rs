@@ -18,12 +18,12 @@ use super::{Bar, Failure, Figure, Setting};
 /// A part of the bench.
 type Part = fn(&Setting) -> Result<Vec<Figure>, Failure>;
 
-/// Functions that read no archive object.
-const SMALL: [&str; 3] = ["stage-records", "stage-objects", "redrive-batches"];
+/// Functions that stage and index.
+const SMALL: [&str; 4] = ["stage-records", "stage-objects", "index-events", "redrive-batches"];
 
-/// Functions that read or write Parquet.
-const PARQUET: [&str; 6] =
-    ["archive-events", "index-events", "publish-alerts", "seal-archive", "compact-archive", "sweep-raw"];
+/// Functions that archive, seal and look after it.
+const PARQUET: [&str; 5] =
+    ["archive-events", "publish-alerts", "seal-archive", "compact-archive", "sweep-raw"];
 
 /// Functions of the weekly report.
 const REPORTS: [&str; 6] =

@@ -78,7 +78,9 @@ fn seconds(harness: &Harness, mut function: Function) -> Result<f64, Failure> {
     for _ in 0..ROUNDS {
         harness.warm(&name, 1)?;
         let idle = harness.idle(&name)?;
-        let [(processes, _)] = &idle[..] else { return Err(format!("{name}: expected one environment").into()) };
+        let [(processes, _)] = &idle[..] else {
+            return Err(format!("{name}: expected one environment").into());
+        };
         let mut nanoseconds = 0.0;
         for task in fs::read_dir(format!("/proc/{}/task", processes[0]))? {
             let spent = fs::read_to_string(task?.path().join("schedstat"))?;

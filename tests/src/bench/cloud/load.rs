@@ -117,6 +117,10 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     };
     run.all(&stream)?;
     source.stop();
+    let accepted = run.accepted.load(Ordering::SeqCst);
+    if accepted < run.total {
+        return Err(format!("{accepted} of {} events were accepted", run.total).into());
+    }
 
     let mut cpu = 0.0;
     let mut figures = Vec::new();
@@ -125,11 +129,18 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
         for past in cloud.harness.history(name)? {
             of_it += past.result.map_err(|e| format!("{name}: {e:?}"))?.cpu.as_secs_f64();
         }
-        figures.push(figure(&format!("load: CPU of {name}"), of_it / run.total as f64 * 1e6, "us/event", None, None));
+        figures.push(figure(
+            &format!("load: CPU of {name}"),
+            of_it / run.total as f64 * 1e6,
+            "us/event",
+            None,
+            None,
+        ));
         cpu += of_it;
     }
     figures.insert(0, figure("load: events", run.total as f64 / cpu / 1e3, "k events/s/core", None, None));
-    for (what, reached) in [("archived", &run.archived), ("sealed", &run.sealed), ("searchable", &run.found)] {
+    for (what, reached) in [("archived", &run.archived), ("sealed", &run.sealed), ("searchable", &run.found)]
+    {
         let lags = run.lags(reached)?;
         for percent in [50, 99] {
             let lag = lags[(lags.len() - 1) * percent / 100].as_secs_f64();
@@ -170,7 +181,10 @@ impl Run<'_> {
                     scope.spawn(move || guarded("ingest", self.ingest(inputs, &through, &indexed)))
                 })
                 .collect();
-            let ended = parts.into_iter().chain(workers).map(|part| part.join().map_err(|_| "a part died".to_owned())?);
+            let ended = parts
+                .into_iter()
+                .chain(workers)
+                .map(|part| part.join().map_err(|_| "a part died".to_owned())?);
             ended.collect::<Result<Vec<()>, String>>()
         })?;
         Ok(())
@@ -198,7 +212,11 @@ impl Run<'_> {
             lags.push(*at - *put.get(id).ok_or("an event that nobody put")?);
         }
         lags.sort_unstable();
-        if lags.len() as u64 == self.total { Ok(lags) } else { Err(format!("{} of {} events", lags.len(), self.total).into()) }
+        if lags.len() as u64 == self.total {
+            Ok(lags)
+        } else {
+            Err(format!("{} of {} events", lags.len(), self.total).into())
+        }
     }
 
     fn feed(&self, stream: &Stream) -> Result<(), Failure> {
@@ -335,7 +353,8 @@ impl Run<'_> {
         let Maker::Minio(minio) = &self.cloud.s3 else { return Err("expected MinIO".into()) };
         let mut all = Vec::new();
         for object in input["objects"].as_array().ok_or("an input without objects")? {
-            let bytes = minio.object(&self.cloud.raw, object["key"].as_str().ok_or("an object without a key")?);
+            let bytes =
+                minio.object(&self.cloud.raw, object["key"].as_str().ok_or("an object without a key")?);
             all.extend(ids(&String::from_utf8_lossy(&bytes)));
         }
         Ok(all)

@@ -18,9 +18,11 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     pack.env("CARGO_TARGET_DIR", folder.parent().ok_or("a folder without a folder")?);
     child::measure(pack)?;
     let mut figures = Vec::new();
-    for (what, names, bar) in
-        [("zip", &SMALL[..], 5.0), ("zip with Parquet", &PARQUET, 10.0), ("zip of the report", &REPORTS, 40.0)]
-    {
+    for (what, names, bar) in [
+        ("zip", &SMALL[..], 5.0),
+        ("zip with Parquet", &PARQUET, 10.0),
+        ("zip of the report", &REPORTS, 40.0),
+    ] {
         let mut sizes = Vec::new();
         for name in names {
             let bytes = fs::metadata(zips.path().join(format!("{name}.zip")))?.len();

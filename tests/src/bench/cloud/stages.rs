@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use keytrail_lambda_harness::Invocation;
 use serde_json::{Value, json};
 
 use super::figure;
@@ -58,7 +59,13 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     let (alone, verified) = (median(alone), median(verified));
     let unit = "k events/CPU s";
     Ok(vec![
-        figure("stages, against `keytrail run`", rate(ours), unit, Some(rate(alone)), Some(Bar::AtLeast(0.9))),
+        figure(
+            "stages, against `keytrail run`",
+            rate(ours),
+            unit,
+            Some(rate(alone)),
+            Some(Bar::AtLeast(0.9)),
+        ),
         figure("stages, against it without its verify", rate(ours), unit, Some(rate(alone - verified)), None),
         figure("archive-events alone", rate(archived), unit, Some(rate(alone - verified)), None),
     ])
@@ -95,7 +102,7 @@ fn functions(inputs: &[PathBuf], events: u64) -> Result<(f64, f64), Failure> {
     }
 }
 
-fn called(cloud: &Cloud, name: &str, event: &Value) -> Result<keytrail_lambda_harness::Invocation, Failure> {
+fn called(cloud: &Cloud, name: &str, event: &Value) -> Result<Invocation, Failure> {
     let done = cloud.try_call(name, event);
     match done.function_error {
         None => Ok(done),
