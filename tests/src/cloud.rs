@@ -1,4 +1,5 @@
-//! The cloud path in the harness: the real functions, over S3, Secrets Manager, SQS and Step Functions of LocalStack.
+//! The cloud path in the harness: the real functions, over S3, Secrets Manager, SQS and Step Functions of LocalStack, or over
+//! S3 of MinIO and the others of LocalStack.
 //!
 //! What it is: buckets, keys and queues of one test, the functions of `crates/lambdas` deployed to a harness with the
 //! environment that the template gives them, and the state machine `ingest` cut after its first state: an execution hands
@@ -12,6 +13,8 @@ use keytrail_lambda_harness::{Function, Harness, Invocation};
 use serde_json::{Value, json};
 
 use crate::localstack::{LocalStack, name};
+use crate::minio::Minio;
+use crate::s3::Maker;
 use crate::tools;
 use crate::trail::Trail;
 
@@ -25,6 +28,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Cloud {
     /// What it stands on.
     pub aws: LocalStack,
+    /// Whose buckets it has.
+    pub s3: Maker,
     /// Where functions run.
     pub harness: Harness,
     /// The bucket of the trail.
@@ -51,7 +56,27 @@ impl Cloud {
     #[must_use]
     pub fn with_s3_at(s3: &str) -> Self {
         let aws = LocalStack::shared();
-        let (archive, raw) = (aws.locking_bucket(), aws.bucket());
+        let environment = aws.whole_environment(s3);
+        Self::with(Maker::LocalStack(aws), environment)
+    }
+
+    /// One whose S3 is MinIO, for benches: it takes little of what the functions are measured beside.
+    #[must_use]
+    pub fn on_minio() -> Self {
+        let minio = Minio::shared();
+        let mut environment = minio.environment();
+        environment.push(("AWS_ENDPOINT_URL".to_owned(), LocalStack::shared().url()));
+        // It asks who gave the token that functions have.
+        environment.push(("AWS_SESSION_TOKEN".to_owned(), String::new()));
+        Self::with(Maker::Minio(minio), environment)
+    }
+
+    fn with(s3: Maker, environment: Vec<(String, String)>) -> Self {
+        let aws = LocalStack::shared();
+        let (archive, raw) = match &s3 {
+            Maker::LocalStack(aws) => (aws.locking_bucket(), aws.bucket()),
+            Maker::Minio(minio) => (minio.locking_bucket(), minio.bucket()),
+        };
         let queue = |aws: &LocalStack| {
             let made = aws.call("sqs", "AmazonSQS.CreateQueue", &json!({"QueueName": name()}));
             made["QueueUrl"].as_str().expect("a URL").to_owned()
@@ -72,9 +97,8 @@ impl Cloud {
         });
         let secret = aws.call("secretsmanager", "secretsmanager.CreateSecret", &secret);
         let secret = secret["ARN"].as_str().expect("an ARN").to_owned();
-        let environment = aws.whole_environment(s3);
         let harness = Harness::new().expect("a harness");
-        let cloud = Self { aws, harness, archive, raw, started, machine, secret, environment };
+        let cloud = Self { aws, s3, harness, archive, raw, started, machine, secret, environment };
         for name in [
             "stage-records",
             "stage-objects",
@@ -129,7 +153,10 @@ impl Cloud {
 
     /// Puts a raw object as somebody else's service does; its reference.
     pub fn put(&self, key: &str, bytes: &[u8]) -> Value {
-        self.aws.put_object(&self.raw, key, bytes);
+        match &self.s3 {
+            Maker::LocalStack(aws) => aws.put_object(&self.raw, key, bytes),
+            Maker::Minio(minio) => minio.put_object(&self.raw, key, bytes),
+        }
         json!({"bucket": self.raw, "key": key, "bytes": bytes.len()})
     }
 
@@ -199,14 +226,26 @@ impl Cloud {
     /// Raw objects that no sealed manifest names.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.aws.keys(&self.raw).iter().filter(|key| key.starts_with("open/")).count()
+        match &self.s3 {
+            Maker::LocalStack(aws) => {
+                aws.keys(&self.raw).iter().filter(|key| key.starts_with("open/")).count()
+            }
+            Maker::Minio(minio) => minio.keys(&self.raw, "open/").len(),
+        }
     }
 
     /// The trail, fetched into a folder.
     #[must_use]
     pub fn fetched(&self) -> Trail {
         let trail = Trail::new();
-        for (key, bytes) in self.aws.objects(&self.archive) {
+        let objects = match &self.s3 {
+            Maker::LocalStack(aws) => aws.objects(&self.archive).into_iter().collect(),
+            Maker::Minio(minio) => {
+                let object = |key: String| (key.clone(), minio.object(&self.archive, &key));
+                minio.keys(&self.archive, "").into_iter().map(object).collect::<Vec<_>>()
+            }
+        };
+        for (key, bytes) in objects {
             let path = trail.data().join(key);
             fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
             fs::write(path, bytes).expect("written");

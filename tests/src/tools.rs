@@ -38,9 +38,12 @@ pub fn audit_sidecar() -> PathBuf {
     path
 }
 
-/// The release build of a Lambda function, beside that of `keytrail`.
+/// A build of a Lambda function: in `KEYTRAIL_LAMBDAS`, else the release build beside that of `keytrail`.
 pub fn lambda(name: &str) -> PathBuf {
-    let path = keytrail().with_file_name(name);
+    let path = match env::var_os("KEYTRAIL_LAMBDAS") {
+        Some(folder) => PathBuf::from(folder).join(name),
+        None => keytrail().with_file_name(name),
+    };
     assert!(path.exists(), "`{}` is not there: run `tests/run build` first", path.display());
     path
 }

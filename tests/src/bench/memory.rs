@@ -1,6 +1,8 @@
 //! Peak memory of `keytrail run` on one object whose events lie in random order over 400 days x 3 datasets.
 
 use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Bar, Failure, Figure, Setting, child};
@@ -16,19 +18,7 @@ const OBJECT_BYTES: u64 = 1_000_000_000;
 /// Runs the bench.
 pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
     let scratch = tempfile::tempdir()?;
-    let input = scratch.path().join("shuffled.ndjson.gz");
-    let load = Load {
-        seed: 400,
-        format: Format::Mixed,
-        events: OBJECT_BYTES / MEAN_BYTES,
-        start_micros: 20_089 * DAY_MICROS,
-        days: 400,
-        shuffle: true,
-        replay_percent: 0,
-        late_percent: 0,
-    };
-    let mut records = Records::new(load);
-    files::write_gzip(&mut records, load.events, Layout::Lines, 1, File::create(&input)?)?;
+    let (input, _) = large_object(scratch.path())?;
     let mut command = Command::new(&setting.keytrail);
     command.arg("run").arg(&input).arg("--data").arg(scratch.path().join("trail"));
     command.args(["--json", "--no-report"]);
@@ -41,4 +31,22 @@ pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
         baseline: None,
         bar: Some(Bar::Below(256.0)),
     }])
+}
+
+/// Makes the object: its path, and how many records it has.
+pub fn large_object(folder: &Path) -> io::Result<(PathBuf, u64)> {
+    let path = folder.join("shuffled.ndjson.gz");
+    let load = Load {
+        seed: 400,
+        format: Format::Mixed,
+        events: OBJECT_BYTES / MEAN_BYTES,
+        start_micros: 20_089 * DAY_MICROS,
+        days: 400,
+        shuffle: true,
+        replay_percent: 0,
+        late_percent: 0,
+    };
+    let mut records = Records::new(load);
+    files::write_gzip(&mut records, load.events, Layout::Lines, 1, File::create(&path)?)?;
+    Ok((path, load.events))
 }

@@ -4,6 +4,7 @@
 
 pub mod bulk;
 pub mod child;
+pub mod cloud;
 pub mod compact;
 pub mod dedup;
 pub mod enrich;
@@ -198,7 +199,7 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: [Bench; 14] = [
+pub const BENCHES: [Bench; 15] = [
     Bench {
         name: "ingest",
         about: "gz to Parquet on one core against its floor, and `keytrail verify`",
@@ -252,6 +253,12 @@ pub const BENCHES: [Bench; 14] = [
         about: "time from a record's write to when a search of Elasticsearch finds it, under `run --follow`",
         if_named: false,
         run: follow_index::run,
+    },
+    Bench {
+        name: "cloud",
+        about: "the functions of AWS: size, start, cost, memory, and lag under a steady load",
+        if_named: true,
+        run: cloud::run,
     },
     Bench {
         name: "report",

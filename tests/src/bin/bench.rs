@@ -14,7 +14,7 @@ use keytrail_tests::tools;
 #[derive(Parser)]
 #[command(name = "tests/bench")]
 struct Options {
-    /// Benches to run; without a name all but `query`, which takes half an hour to build
+    /// Benches to run; without a name all but `query` and `cloud`, which take half an hour to build
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(BENCHES.map(|b| b.name)))]
     names: Vec<String>,
     /// Print one JSON object a line: {name, value, unit, baseline, ratio, bar, pass}
