@@ -32,7 +32,8 @@ impl Stack {
         let zips = tempfile::tempdir().expect("a temporary folder");
         // As the other tests have them: the profile that is deployed takes long to build.
         let mut build = Command::new(tools::root().join("infra/aws/build"));
-        let built = build.args(["--profile", "release"]).arg(zips.path()).output().expect("it runs");
+        let built =
+            build.args(["--no-build", "--profile", "release"]).arg(zips.path()).output().expect("it runs");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let mut deploy = Command::new(tools::root().join("tests/localstack/deploy"));
         deploy.args(["--endpoint", &aws.url(), "--zips"]).arg(zips.path());
@@ -62,7 +63,14 @@ impl Stack {
     fn run(&self, machine: &str, input: &Value) -> Value {
         let arn = self.name("machines", machine);
         let start = json!({"stateMachineArn": arn, "input": input.to_string()});
-        // The emulation keeps no history of express ones; these are started and waited for at once.
+        let output =
+            |is: &Value| serde_json::from_str(is["output"].as_str().unwrap_or("null")).expect("JSON");
+        if matches!(machine, "ingest" | "seal") {
+            // Express ones have no history to ask for.
+            let is = self.aws.call("states", "AWSStepFunctions.StartSyncExecution", &start);
+            assert_eq!(is["status"], "SUCCEEDED", "{machine}: {is}");
+            return output(&is);
+        }
         let started = self.aws.call("states", "AWSStepFunctions.StartExecution", &start);
         let begin = Instant::now();
         loop {
@@ -70,10 +78,8 @@ impl Stack {
             let is = self.aws.call("states", "AWSStepFunctions.DescribeExecution", &ask);
             match is["status"].as_str() {
                 Some("RUNNING") => {}
-                Some("SUCCEEDED") => {
-                    return serde_json::from_str(is["output"].as_str().unwrap_or("null")).expect("JSON");
-                }
-                _ => panic!("{machine}: {is}"),
+                Some("SUCCEEDED") => return output(&is),
+                _ => panic!("{machine}: {is}, parked: {}", self.parked()),
             }
             assert!(begin.elapsed() < LIMIT, "{machine} does not end: {is}");
             thread::sleep(Duration::from_millis(50));
@@ -253,8 +259,7 @@ fn the_template_archives_indexes_proves_and_reports_what_producers_put() {
     assert_eq!(status, 403);
 
     // Compaction, and everything is still there.
-    let ran = stack.run("seal", &json!({}));
-    assert!(ran.is_object() || ran.is_array() || ran.is_null());
+    stack.run("seal", &json!({}));
     assert_eq!(uids(&stack.fetched()), cloud);
 
     // The weekly reports, signed and published with their digests.

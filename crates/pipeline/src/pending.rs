@@ -30,9 +30,9 @@ use crate::readable::{Readable, SealedObject, TakenIn, sealed_detail};
 use crate::recover::Recovered;
 use crate::rewrite::Rewriter;
 use crate::run::Options;
-use crate::seal::MOVED;
+use crate::seal::{MOVED, read_entries};
 use crate::trail::Trail;
-use crate::{compact, concurrent, objects, tagged, taken};
+use crate::{compact, concurrent, dedup, objects, tagged, taken};
 
 /// Where pending batches are, in the order in which they are sealed.
 pub const PENDING: &str = "state/pending/";
@@ -388,11 +388,51 @@ pub fn compact(
 ) -> Result<Compacted, Fatal> {
     let mut known = std::mem::take(sealed);
     known.extend(trail, trail.log().recover()?)?;
+    hide(trail, &known.readable)?;
     let threads = options.ingest.threads;
     let done = compact::when_it_pays(trail, &mut known.readable, options.object_bytes, threads, stop)?;
     known.extend(trail, trail.log().recover()?)?;
     *sealed = known;
     Ok(done)
+}
+
+/// Up to which entry of the log all that it retires is hidden.
+const HIDDEN: &str = "state/hidden";
+
+const HIDDEN_DOMAIN: &[u8] = b"keytrail/hidden/1\n";
+
+/// Hides the objects that entries of the log retired, where whoever appended these was killed before it did.
+fn hide(trail: &Trail<'_>, readable: &Readable) -> Result<(), Fatal> {
+    let (store, size) = (trail.store, readable.size);
+    let hidden = store.get(HIDDEN)?;
+    let from =
+        hidden.and_then(|bytes| tagged::read(trail.masker, HIDDEN_DOMAIN, &bytes).ok()).unwrap_or(0u64);
+    let parsed = |leaf: u64, bytes: &[u8]| {
+        Manifest::parse(bytes).map_err(|e| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {e}")))
+    };
+    let mut retired = Vec::new();
+    read_entries(store, size, from, size, &mut |leaf, bytes| {
+        retired.extend(parsed(leaf, bytes)?.replaces);
+        Ok(())
+    })?;
+    let named = readable.object_keys();
+    for leaf in retired {
+        let mut object = None;
+        read_entries(store, size, leaf, leaf + 1, &mut |leaf, bytes| {
+            object = parsed(leaf, bytes)?.object;
+            Ok(())
+        })?;
+        // Two writers that archived the same events name one object.
+        let Some(object) = object.filter(|object| !named.contains(object.key.as_str())) else { continue };
+        if store.open(&object.key)?.is_some() {
+            store.delete(&object.key)?;
+            dedup::forget(store, &object.sha256)?;
+        }
+    }
+    if size > from {
+        store.replace(HIDDEN, &tagged::write(trail.masker, HIDDEN_DOMAIN, &size)?)?;
+    }
+    Ok(())
 }
 
 /// Up to which entry of the log objects are kept for the whole retention.
