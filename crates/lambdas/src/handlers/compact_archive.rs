@@ -21,10 +21,13 @@ pub struct CompactArchive {
     keep: Option<Keep>,
 }
 
+/// Extends the lock of an object.
+type Extend = dyn Fn(&str) -> Result<(), StoreError> + Send + Sync;
+
 /// Objects that compaction leaves as they are: their lock is extended before it ends.
 struct Keep {
     after: Duration,
-    extend: Box<dyn Fn(&str) -> Result<(), StoreError> + Send + Sync>,
+    extend: Box<Extend>,
 }
 
 /// What was compacted.

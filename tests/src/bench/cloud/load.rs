@@ -246,7 +246,7 @@ impl Run<'_> {
         }
         // What is late is missed.
         let begin = Instant::now();
-        while !self.is_over() && !(self.has_all(&self.found) && self.has_all(&self.sealed)) {
+        while !(self.is_over() || self.has_all(&self.found) && self.has_all(&self.sealed)) {
             if begin.elapsed() > LIMIT {
                 let reached = [&self.archived, &self.sealed, &self.found].map(|stage| lock(stage).len());
                 return Err(format!("archived, sealed and found of {}: {reached:?}", self.total).into());
