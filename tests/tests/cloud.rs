@@ -307,6 +307,31 @@ fn the_template_archives_indexes_proves_and_reports_what_producers_put() {
     assert_eq!(uids(&stack.fetched()), cloud);
     assert_eq!(stack.fetched().events().len(), cloud.len());
 
+    // A batch that was parked goes on where somebody drives it again.
+    let event = json!({
+        "eventVersion": "1.08", "userIdentity": {"type": "Root", "accountId": "111122223333"},
+        "eventTime": "2023-07-01T11:42:20Z", "eventSource": "kms.amazonaws.com", "eventName": "Decrypt",
+        "awsRegion": "us-east-1", "recipientAccountId": "111122223333", "eventID": "parked",
+    });
+    aws.put_object(&stack.raw(), "staged/parked.ndjson", event.to_string().as_bytes());
+    let input =
+        json!({"batch": "parked", "objects": [{"bucket": stack.raw(), "key": "staged/parked.ndjson"}]});
+    let parked = json!({"machine": "ingest", "input": input, "error": "Retryable.Store", "cause": "", "execution": ""});
+    let send = json!({"QueueUrl": stack.name("queues", "parked"), "MessageBody": parked.to_string()});
+    aws.call("sqs", "AmazonSQS.SendMessage", &send);
+    stack.run("redrive", &json!({}));
+    stack.settle(shipped + 1);
+    assert_eq!(uids(&stack.fetched()).len(), cloud.len() + 1);
+    // What fails for good is parked, with enough to be driven again.
+    let start = json!({"stateMachineArn": stack.name("machines", "ingest"), "input": json!({"batch": 1}).to_string()});
+    aws.call("states", "AWSStepFunctions.StartSyncExecution", &start);
+    let parked = stack.parked();
+    let body: Value = serde_json::from_str(&text(&parked["Messages"][0]["Body"])).expect("JSON");
+    assert_eq!(
+        (&body["machine"], &body["input"]["batch"], &body["error"]),
+        (&json!("ingest"), &json!(1), &json!("Fatal.Input"))
+    );
+
     // No function did what its role may not.
     stack.calls_are_covered();
 }
