@@ -354,9 +354,7 @@ pub fn seal(
     loop {
         let mut known = std::mem::take(sealed);
         known.extend(trail, trail.log().recover()?)?;
-        match (Sealing { trail, dedup: Dedup::new(trail), named: HashSet::new() })
-            .run(&mut known, taken, stop)
-        {
+        match Sealing::new(trail).run(&mut known, taken, stop) {
             Err(moved) if matches!(moved.code, MOVED | REPLACED) && attempt < ATTEMPTS => {
                 attempt += 1;
                 *sealed = known;
@@ -476,6 +474,16 @@ struct Sealing<'a> {
     dedup: Dedup<'a>,
     /// Objects that this seal names.
     named: HashSet<String>,
+    /// What its batches list.
+    lists: Lists,
+}
+
+/// Batches, and what is to be sealed of them.
+#[derive(Default)]
+struct Turn {
+    batches: Vec<(String, Pending, Judged)>,
+    /// Batches that others sealed meanwhile.
+    gone: u64,
 }
 
 /// What is to be sealed of a batch.
@@ -494,82 +502,99 @@ struct Judged {
 const UNREADABLE: [&str; 4] =
     ["Fatal.Archive", "Fatal.ArchiveDamaged", "Fatal.ObjectConflict", "Fatal.ObjectMissing"];
 
-impl Sealing<'_> {
-    fn run(&mut self, known: &mut Sealed, taken: &Taken<'_>, stop: &AtomicBool) -> Result<Done, Fatal> {
-        let keys = self.trail.store.list(PENDING)?;
+impl<'a> Sealing<'a> {
+    fn new(trail: &'a Trail<'a>) -> Self {
+        Self { trail, dedup: Dedup::new(trail), named: HashSet::new(), lists: Lists::default() }
+    }
+
+    fn run(mut self, known: &mut Sealed, taken: &Taken<'_>, stop: &AtomicBool) -> Result<Done, Fatal> {
+        let trail = self.trail;
+        let keys = trail.store.list(PENDING)?;
+        let mut unreadable: BTreeMap<String, String> = BTreeMap::new();
+        let Turn { batches, gone } = loop {
+            match self.turn(known, &keys, &unreadable, stop)? {
+                Ok(turn) => break turn,
+                // One that cannot be sealed keeps no others. What was judged against it is judged anew: its rows are
+                // nobody's copies.
+                Err((key, why)) => {
+                    unreadable.insert(key, why);
+                    self = Self::new(trail);
+                }
+            }
+        };
         let head = known.head.clone().ok_or_else(|| Fatal::new("Fatal.Internal", "the log has no head"))?;
         let mut done = Done {
             head,
-            batches: 0,
+            batches: batches.len() as u64,
             entries: 0,
-            rows: 0,
-            copies: 0,
+            rows: batches.iter().map(|(.., judged)| judged.rows).sum(),
+            copies: batches.iter().map(|(.., judged)| judged.copies).sum(),
             archived: None,
-            waiting: keys.len() as u64,
-            unreadable: Vec::new(),
+            waiting: (keys.len() as u64).saturating_sub(gone + batches.len() as u64),
+            unreadable: unreadable.into_values().collect(),
             retries: 0,
         };
-        let mut batches = Vec::new();
-        // What the batches list, until it is sealed.
-        let mut lists = Lists::default();
-        let (mut manifests, mut leftover) = (Vec::new(), Vec::new());
-        for key in keys {
-            if batches.len() >= BATCHES_AT_ONCE || stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let judged = match Pending::load(self.trail, &key) {
-                // Another sealer was quicker.
-                Ok(None) => {
-                    done.waiting -= 1;
-                    continue;
-                }
-                Ok(Some(pending)) => self.judge(known, &pending, &mut lists).map(|judged| (pending, judged)),
-                Err(e) => Err(e),
-            };
-            let (pending, judged) = match judged {
-                Ok(judged) => judged,
-                // One that cannot be sealed keeps no others.
-                Err(e) if UNREADABLE.contains(&e.code) => {
-                    done.unreadable.push(e.message);
-                    continue;
-                }
-                Err(e) => return Err(e),
-            };
-            for manifest in &pending.manifests {
-                let (first, last) = done.archived.unwrap_or((manifest.archived, manifest.archived));
-                done.archived = Some((first.min(manifest.archived), last.max(manifest.archived)));
-            }
-            done.rows += judged.rows;
-            done.copies += judged.copies;
-            manifests.extend(judged.manifests);
-            leftover.extend(judged.leftover);
-            batches.push((key, pending, judged.incomplete));
+        for manifest in batches.iter().flat_map(|(_, pending, _)| &pending.manifests) {
+            let (first, last) = done.archived.unwrap_or((manifest.archived, manifest.archived));
+            done.archived = Some((first.min(manifest.archived), last.max(manifest.archived)));
         }
-        if !manifests.is_empty() {
-            let entries: Vec<Vec<u8>> = manifests.iter().map(Manifest::to_bytes).collect();
-            let head = self.trail.log().append(Some(known.readable.size), &entries)?;
+        let manifests = batches.iter().flat_map(|(.., judged)| &judged.manifests);
+        let entries: Vec<Vec<u8>> = manifests.map(Manifest::to_bytes).collect();
+        if !entries.is_empty() {
+            let head = trail.log().append(Some(known.readable.size), &entries)?;
             done.entries = entries.len() as u64;
             done.head = head.clone();
-            known.extend(self.trail, head)?;
+            known.extend(trail, head)?;
         }
         let named = known.readable.object_keys();
-        for key in leftover.iter().filter(|key| !named.contains(key.as_str())) {
-            self.trail.store.delete(key)?;
+        let leftover = batches.iter().flat_map(|(.., judged)| &judged.leftover);
+        for key in leftover.filter(|key| !named.contains(key.as_str())) {
+            trail.store.delete(key)?;
         }
-        done.batches = batches.len() as u64;
-        done.waiting = done.waiting.saturating_sub(done.batches);
-        for (key, pending, incomplete) in batches {
+        for (key, pending, judged) in batches {
             // What is not in the archive has to be given again.
-            if !incomplete {
+            if !judged.incomplete {
                 concurrent::each(&pending.objects, taken)?;
             }
-            self.trail.store.delete(&key)?;
+            trail.store.delete(&key)?;
         }
         Ok(done)
     }
 
+    /// Judges batches, one against those before it, as many as are sealed at once. `Err`: one that cannot be sealed, and
+    /// why.
+    fn turn(
+        &mut self,
+        known: &Sealed,
+        keys: &[String],
+        unreadable: &BTreeMap<String, String>,
+        stop: &AtomicBool,
+    ) -> Result<Result<Turn, (String, String)>, Fatal> {
+        let mut turn = Turn::default();
+        for key in keys.iter().filter(|key| !unreadable.contains_key(*key)) {
+            if turn.batches.len() >= BATCHES_AT_ONCE || stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let judged = match Pending::load(self.trail, key) {
+                // Another sealer was quicker.
+                Ok(None) => {
+                    turn.gone += 1;
+                    continue;
+                }
+                Ok(Some(pending)) => self.judge(known, &pending).map(|judged| (pending, judged)),
+                Err(e) => Err(e),
+            };
+            match judged {
+                Ok((pending, judged)) => turn.batches.push((key.clone(), pending, judged)),
+                Err(e) if UNREADABLE.contains(&e.code) => return Ok(Err((key.clone(), e.message))),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Ok(turn))
+    }
+
     /// What of a batch is new.
-    fn judge(&mut self, known: &Sealed, pending: &Pending, lists: &mut Lists) -> Result<Judged, Fatal> {
+    fn judge(&mut self, known: &Sealed, pending: &Pending) -> Result<Judged, Fatal> {
         let mut judged = Judged::default();
         let (mut adds, mut is_changed) = (Vec::new(), false);
         for manifest in pending.manifests.iter().filter(|m| m.kind == ManifestKind::Add) {
@@ -584,7 +609,7 @@ impl Sealing<'_> {
         }
         let Some(first) = pending.manifests.first() else { return Ok(judged) };
         let whole = sealed_detail(self.trail.store, &first.detail)?;
-        let detail = lists.new_of(known, &whole);
+        let detail = self.lists.new_of(known, &whole);
         let has_new = !(detail.inputs.is_empty() && detail.quarantine.is_empty());
         if adds.is_empty() && !has_new {
             return Ok(judged);

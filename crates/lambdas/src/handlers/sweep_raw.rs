@@ -84,11 +84,9 @@ impl Handler for SweepRaw {
         let mut redriven = 0;
         for batch in all {
             // Each attempt has a name of its own.
-            let name = format!(
-                "{}-{}",
-                batch.batch,
-                &call.request_id.replace('-', "")[..call.request_id.len().min(16)]
-            );
+            let attempt: String =
+                call.request_id.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+            let name = format!("{}-{attempt}", batch.batch);
             // One that cannot be started keeps no others; it is open, and comes again.
             if let Err(e) = self.workflow.start(&self.ingest, &name, &to_json(&batch)?) {
                 line.field("not_started", e.to_string());

@@ -390,6 +390,29 @@ fn an_object_that_cannot_be_opened_stays_open_and_keeps_no_others() {
     assert_eq!(pending::open(&Bucket, &asked(&["a"]), &[]).unwrap().batch.from, 7);
 }
 
+/// What a batch that cannot be sealed holds is no reason to leave it out of another one.
+#[test]
+fn nothing_is_a_copy_of_what_is_not_sealed() {
+    let trail = Memory::new();
+    archive(&trail, &[("a", keyless(1) + &keyless(2))]);
+    let detail = trail.store.list("detail/").unwrap().remove(0);
+    // It comes first, and its lists are lost behind its rows.
+    let key = trail.store.list("state/pending/").unwrap().remove(0);
+    let first = "state/pending/00000000000000000001-aaaaaaaaaaaaaaaa";
+    trail.store.replace(first, &trail.store.get(&key).unwrap().unwrap()).unwrap();
+    trail.store.delete(&key).unwrap();
+    archive(&trail, &[("b", keyless(1) + &keyless(3) + "refused\n")]);
+    trail.store.delete(&detail).unwrap();
+    let done = seal(&trail);
+    assert_eq!((done.batches, done.rows, done.copies, done.waiting), (1, 2, 0, 1));
+    assert!(done.unreadable[0].contains(&detail), "{:?}", done.unreadable);
+    trail.store.delete(first).unwrap();
+    // What it held is given again.
+    archive(&trail, &[("a", keyless(1) + &keyless(2))]);
+    seal(&trail);
+    assert_eq!(holds(&trail).0, 3);
+}
+
 /// What is lost before it was sealed is given again: its raw objects are not told to be taken in.
 #[test]
 fn a_lost_object_is_not_taken_for_a_copy() {
