@@ -165,6 +165,14 @@ fn races(store: &dyn BlobStore) {
         }
     });
     assert_eq!(store.list("race/folder/").unwrap(), [""; 0]);
+    // Of those who swap the same value, one does.
+    assert_eq!(store.swap("race/swap", Some(b""), b"x").unwrap(), Swap::Lost);
+    for expected in [None, Some(b"0".as_slice())] {
+        let won = threads(|i| store.swap("race/swap", expected, format!("of {i}").as_bytes()).unwrap());
+        assert_eq!(won.iter().filter(|w| **w == Swap::Done).count(), 1);
+        store.replace("race/swap", b"0").unwrap();
+    }
+    store.delete("race/swap").unwrap();
 }
 
 /// The contract of [`CheckpointStore`], on one without a value. `open` gives the same value each time.

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keytrail_model::Timestamp;
-use keytrail_ports::{BlobRead, BlobStore, Clock, Put, StoreError};
+use keytrail_ports::{BlobRead, BlobStore, CheckpointStore as _, Clock, Put, StoreError, Swap};
 
 pub use checkpoint::LocalCheckpoint;
 pub use folder_lock::FolderLock;
@@ -124,6 +124,10 @@ impl BlobStore for LocalStore {
         let path = self.path(key)?;
         let temporary = write_temporary(&self.temporary()?, bytes)?;
         files::move_over(&temporary, &path)
+    }
+
+    fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<Swap, StoreError> {
+        LocalCheckpoint::new(self, key)?.compare_and_swap(expected, bytes)
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {

@@ -72,6 +72,16 @@ impl BlobStore for MemoryStore {
         Ok(())
     }
 
+    fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<Swap, StoreError> {
+        checked(key)?;
+        let mut objects = lock(&self.objects);
+        if objects.get(key).map(|b| &**b) != expected {
+            return Ok(Swap::Lost);
+        }
+        objects.insert(key.into(), bytes.into());
+        Ok(Swap::Done)
+    }
+
     fn delete(&self, key: &str) -> Result<(), StoreError> {
         checked(key)?;
         lock(&self.objects).remove(key);
@@ -346,6 +356,10 @@ impl BlobStore for Faulty<&dyn BlobStore> {
 
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.faults.write(|| self.inner.replace(key, bytes))
+    }
+
+    fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<Swap, StoreError> {
+        self.faults.write(|| self.inner.swap(key, expected, bytes))
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {

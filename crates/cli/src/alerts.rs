@@ -11,7 +11,7 @@ use keytrail_pipeline::alerts::{Alert, Engine, Options, Place, Receiver, Undeliv
 use keytrail_pipeline::config::{DeclaredSource, duration_text};
 use keytrail_pipeline::readable::Readable;
 use keytrail_pipeline::sequence::Gap;
-use keytrail_pipeline::sources::{Account, Accounts};
+use keytrail_pipeline::sources::{Account, heard};
 use keytrail_pipeline::verify::Report;
 use keytrail_pipeline::{Finding, Summary, Trail};
 
@@ -62,22 +62,16 @@ pub fn after_run(folder: &Folder, telling: Telling, summary: &Summary, report: &
     telling.tell(folder, |engine, trail| {
         engine.findings(trail, report.findings.iter().chain(&gaps))?;
         engine.sealed(trail, summary.checkpoint.size)?;
-        silence(folder, &declared, engine, trail)
+        silence(&declared, engine, trail)
     });
 }
 
 /// Notes declared sources of which nothing came for longer than they may be silent.
-fn silence(
-    folder: &Folder,
-    declared: &[Arc<DeclaredSource>],
-    engine: &mut Engine,
-    trail: &Trail<'_>,
-) -> Result<(), Fatal> {
+fn silence(declared: &[Arc<DeclaredSource>], engine: &mut Engine, trail: &Trail<'_>) -> Result<(), Fatal> {
     if all_may_be_silent(declared) {
         return Ok(());
     }
-    let readable = folder.readable(&folder.head()?.0)?;
-    note_silent(&Accounts::default().heard(folder.store(), &readable, declared)?, engine, trail)
+    note_silent(&heard(trail, declared)?, engine, trail)
 }
 
 /// Nobody said for how long sources may be silent.
@@ -144,7 +138,6 @@ pub struct Watch {
     telling: Telling,
     /// Where there are receivers, from the first call on.
     engine: Option<Engine>,
-    accounts: Accounts,
     silence_looked: Option<Instant>,
     /// Size of the log up to which it was told.
     seen: u64,
@@ -153,7 +146,7 @@ pub struct Watch {
 impl Watch {
     /// Nobody was told of anything yet.
     pub fn new(telling: Telling) -> Self {
-        Self { telling, engine: None, accounts: Accounts::default(), silence_looked: None, seen: 0 }
+        Self { telling, engine: None, silence_looked: None, seen: 0 }
     }
 
     fn engine(&mut self, folder: &Folder, trail: &Trail<'_>) -> Result<Option<&mut Engine>, Fatal> {
@@ -219,7 +212,7 @@ impl Watch {
         }
         if is_time && !all_may_be_silent(&declared) {
             self.silence_looked = Some(Instant::now());
-            note_silent(&self.accounts.heard(trail.store, readable, &declared)?, engine, trail)?;
+            silence(&declared, engine, trail)?;
         }
         engine.deliver(trail, Duration::ZERO)
     }

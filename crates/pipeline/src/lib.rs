@@ -18,6 +18,7 @@ pub mod expire;
 pub mod explain;
 pub mod export;
 pub mod follow;
+mod hashes;
 pub mod holds;
 pub mod index;
 pub mod ingest;

@@ -34,6 +34,10 @@ use crate::seal::{MOVED, read_entries};
 use crate::trail::Trail;
 use crate::{compact, concurrent, dedup, objects, tagged, taken};
 
+mod orphans;
+
+pub use orphans::hide_orphans;
+
 /// Where pending batches are, in the order in which they are sealed.
 pub const PENDING: &str = "state/pending/";
 
@@ -149,11 +153,13 @@ impl Sealed {
             let why = format!("the log of size {} does not continue that of size {}", head.size, before.size);
             return Err(Fatal::new("Fatal.LogRollback", why));
         }
-        self.readable.extend(trail.store, head.size)?;
         if self.head.is_none() {
-            (self.remembered, self.taken) = taken::load(trail, &head)?;
-            self.taken_to = self.remembered;
+            (self.taken_to, self.taken) = taken::load(trail, &head)?;
+            // Detail objects that are not known are named by entries that are read.
+            self.readable = Readable::resume(trail, &head, self.taken_to)?.unwrap_or_default();
+            self.remembered = self.readable.size;
         }
+        self.readable.extend(trail.store, head.size)?;
         let known = std::mem::take(&mut self.taken);
         self.taken = self.readable.taken_since(trail.store, self.taken_to, known)?;
         self.taken_to = head.size;
@@ -365,6 +371,7 @@ pub fn seal(
                 let size = done.head.size;
                 if taken::is_time(known.remembered, size) {
                     taken::store(trail, &done.head, &known.taken)?;
+                    known.readable.keep(trail, &done.head)?;
                     known.remembered = size;
                 }
                 *sealed = known;

@@ -6,14 +6,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use keytrail_model::manifest::{DetailRef, ManifestKind, ObjectRef, RowsRef, RunItem};
 use keytrail_model::{Day, Detail, Fatal, Hash, Manifest, Partition};
 use keytrail_ports::BlobStore;
+use serde::{Deserialize, Serialize};
 
 use crate::concurrent;
+use crate::hashes::Hashes;
 use crate::seal;
 use crate::sequence::Sequences;
 use crate::tally::format_of;
 
+pub(crate) mod snapshot;
+
 /// An archive object that a sealed manifest names.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SealedObject {
     /// Index of its manifest in the log.
     pub leaf: u64,
@@ -24,11 +29,13 @@ pub struct SealedObject {
     /// When the newest of its rows was archived first, microseconds since 1970: rewrites do not count.
     pub archived: i64,
     /// What it was made of, where its rows were archived before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Box<Rewrite>>,
 }
 
 /// What an object replaces.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rewrite {
     /// Why.
     pub kind: ManifestKind,
@@ -56,7 +63,7 @@ pub struct Retired {
 pub struct Readable {
     /// Objects in the order of the log.
     pub partitions: BTreeMap<Partition, Vec<SealedObject>>,
-    /// Detail objects, by key.
+    /// Detail objects, by key; those of entries that a [snapshot](Self::resume) stands for are not among them.
     pub details: BTreeMap<String, DetailRef>,
     /// Manifests read.
     pub size: u64,
@@ -92,6 +99,11 @@ impl Readable {
     /// An empty one that keeps what is retired.
     pub fn with_history() -> Self {
         Self { history: Some(BTreeMap::new()), ..Self::default() }
+    }
+
+    /// Keeps what is retired from now on.
+    pub(crate) fn and_history(self) -> Self {
+        Self { history: Some(BTreeMap::new()), ..self }
     }
 
     /// Adds a sealed manifest: its object is readable from now on, those that it retires are not.
@@ -269,7 +281,7 @@ pub(crate) fn add_runs(sequences: &mut Sequences, runs: &[RunItem]) {
 #[derive(Clone, Default, Debug)]
 pub struct TakenIn {
     /// SHA-256 of inputs.
-    pub inputs: HashSet<Hash>,
+    pub inputs: Hashes,
     /// Keys of quarantine entries.
     pub quarantine: HashSet<String>,
     /// Numbers of the records that are sealed.

@@ -141,7 +141,7 @@ pub fn make(with: &Reporting<'_>, wanted: Wanted) -> Result<Vec<Made>, Fatal> {
             let report = shelf.put_provisional(&basis, &report)?;
             made.push(of(report, basis.status, true, !basis.integrity.good));
         } else {
-            shelf.begin(&basis)?;
+            let basis = shelf.begin(basis)?;
             made.push(finish(with, &mut shelf, &sealed, &mut weeks, &basis)?);
         }
     }

@@ -28,6 +28,10 @@ use crate::tally::format_of;
 use crate::trail::Trail;
 use crate::{conflicts, objects, quarantine};
 
+mod heard;
+
+pub use heard::heard;
+
 /// What is known of a source.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Account {
@@ -129,18 +133,6 @@ impl Accounts {
         let mut all = self.heard_by_name(readable, declared);
         self.add_missing(store, readable, &mut all)?;
         Ok(listed(all, declared))
-    }
-
-    /// As [`read`](Self::read), but without gaps, refused records and duplicates: who was heard and when, at the cost of
-    /// the objects that are new.
-    pub fn heard(
-        &mut self,
-        store: &dyn BlobStore,
-        readable: &Readable,
-        declared: &[Arc<DeclaredSource>],
-    ) -> Result<Vec<Account>, Fatal> {
-        self.read_objects(store, readable)?;
-        Ok(listed(self.heard_by_name(readable, declared), declared))
     }
 
     fn read_objects(&mut self, store: &dyn BlobStore, readable: &Readable) -> Result<(), Fatal> {

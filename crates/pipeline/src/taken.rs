@@ -5,13 +5,17 @@
 //! tagged ([`crate::tagged`]), since whoever could write it could keep an input or a refused record from being named, and
 //! it names the log's head, since it says nothing of a log that was put back.
 //!
-//! It is written when the log has grown by a part of its size: all writing together is proportional to the log.
+//! It is written when the log has grown by a part of its size, and then by so many entries that a start has not too many to
+//! read. An input takes 43 bytes of it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use keytrail_ledger::Checkpoint;
 use keytrail_model::{Fatal, Hash};
 use keytrail_normalize::Format;
 use serde::{Deserialize, Serialize};
 
+use crate::hashes::Hashes;
 use crate::readable::TakenIn;
 use crate::tagged;
 use crate::trail::Trail;
@@ -23,6 +27,9 @@ const TAG_DOMAIN: &[u8] = b"keytrail/taken/1\n";
 /// A log that has grown by fewer entries is read from where it was.
 const FEW: u64 = 256;
 
+/// A start reads no more entries than these, however long the log is.
+const MANY: u64 = 16_384;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -31,7 +38,8 @@ struct Stored {
     origin: String,
     size: u64,
     root: Hash,
-    inputs: Vec<Hash>,
+    /// SHA-256 of the inputs, one behind the other, in base64.
+    inputs: String,
     quarantine: Vec<String>,
     /// Format, source, epoch, first and last number.
     runs: Vec<(String, String, i64, i64, i64)>,
@@ -39,7 +47,7 @@ struct Stored {
 
 /// Whether it is time to write it: the log had the first size then, and has the second now.
 pub(crate) fn is_time(then: u64, now: u64) -> bool {
-    now.saturating_sub(then) >= FEW.max(then / 16)
+    now.saturating_sub(then) >= (then / 16).clamp(FEW, MANY)
 }
 
 /// Writes what the log of this head lists.
@@ -48,11 +56,11 @@ pub(crate) fn store(trail: &Trail<'_>, head: &Checkpoint, taken: &TakenIn) -> Re
         (format.name().to_owned(), source.to_owned(), epoch, first, last)
     };
     let stored = Stored {
-        version: 1,
+        version: 2,
         origin: head.origin.clone(),
         size: head.size,
         root: head.root,
-        inputs: taken.inputs.iter().copied().collect(),
+        inputs: BASE64.encode(taken.inputs.iter().flat_map(|hash| hash.0).collect::<Vec<u8>>()),
         quarantine: taken.quarantine.iter().cloned().collect(),
         runs: taken.sequences.runs().map(run).collect(),
     };
@@ -69,12 +77,15 @@ pub(crate) fn load(trail: &Trail<'_>, head: &Checkpoint) -> Result<(u64, TakenIn
     let Stored { version, origin, size, root, inputs, quarantine, runs } = stored;
     let known = Checkpoint { origin, size, root };
     let formats: Option<Vec<Format>> = runs.iter().map(|(name, ..)| Format::by_name(name)).collect();
-    let (1, Some(formats)) = (version, formats) else { return Ok((0, TakenIn::default())) };
+    let inputs = BASE64.decode(inputs).unwrap_or_default();
+    let (2, Some(formats), (inputs, [])) = (version, formats, inputs.as_chunks()) else {
+        return Ok((0, TakenIn::default()));
+    };
     if !trail.log().continues(&known, head)? {
         return Ok((0, TakenIn::default()));
     }
     let mut taken = TakenIn {
-        inputs: inputs.into_iter().collect(),
+        inputs: Hashes::of(inputs.iter().map(|bytes| Hash(*bytes)).collect()),
         quarantine: quarantine.into_iter().collect(),
         ..TakenIn::default()
     };

@@ -96,6 +96,10 @@ pub trait BlobStore: Send + Sync {
     /// Puts an object in place of what is there; readers see the old or the new one, whole.
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
+    /// As [`replace`](Self::replace), if what is there is `expected` (`None`: nothing); linearizable over all processes. The
+    /// key has two segments. A repeated swap that was applied answers `Lost`.
+    fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<Swap, StoreError>;
+
     /// Deletes an object; one that is not there is no error.
     fn delete(&self, key: &str) -> Result<(), StoreError>;
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
-use keytrail_ports::{BlobRead, BlobStore, Put, StoreError};
+use keytrail_ports::{BlobRead, BlobStore, CheckpointStore as _, Put, StoreError, Swap};
 
 use super::{ATTEMPTS, Aws, Driver, answered, failure};
 use crate::key_fault;
@@ -199,6 +199,10 @@ impl BlobStore for S3Store {
 
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.put(key, false, bytes).map(|_| ())
+    }
+
+    fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<Swap, StoreError> {
+        S3Checkpoint { bucket: self.bucket.clone(), key: self.full(key)? }.compare_and_swap(expected, bytes)
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {

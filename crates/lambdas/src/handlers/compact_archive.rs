@@ -66,13 +66,15 @@ impl Handler for CompactArchive {
     fn handle(&self, _: Nothing, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
         let stop = call.stop();
-        let (done, kept) = self.trail.with(|trail, _| {
+        let (done, hidden, kept) = self.trail.with(|trail, _| {
             let done = pending::compact(trail, &mut sealed, &self.trail.options(), stop.flag())?;
-            let Some(Keep { after, extend }) = &self.keep else { return Ok((done, 0)) };
+            let hidden = pending::hide_orphans(trail, &mut sealed)?;
+            let Some(Keep { after, extend }) = &self.keep else { return Ok((done, hidden, 0)) };
             let before = Timestamp(trail.clock.now().0 - after.as_micros() as i64);
             let extend = |key: &str| Ok(extend(key)?);
-            Ok((done, pending::keep(trail, &sealed, before, stop.flag(), &extend)?))
+            Ok((done, hidden, pending::keep(trail, &sealed, before, stop.flag(), &extend)?))
         })?;
+        line.count("OrphansHidden", hidden);
         line.count("LocksExtended", kept);
         line.count("ObjectsReplaced", done.replaced.0);
         line.count("RowsRewritten", done.rows);

@@ -106,6 +106,7 @@ impl IndexEvents {
             told: &Quiet,
         };
         let mut indexer = self.indexer.lock().unwrap_or_else(PoisonError::into_inner);
+        indexer.resume(trail, config.index.settings.namespace.as_str())?;
         let Some(key) = &wanted.pending else {
             let indexed = indexer.index(&with, stop)?;
             let oldest = indexer.oldest_waiting(&indexed);

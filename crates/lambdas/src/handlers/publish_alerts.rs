@@ -7,8 +7,7 @@ use keytrail_adapters::aws::Aws;
 use keytrail_model::Fatal;
 use keytrail_pipeline::alerts::{Engine, Place, Receiver, Severity};
 use keytrail_pipeline::config::duration_text;
-use keytrail_pipeline::readable::Readable;
-use keytrail_pipeline::sources::Accounts;
+use keytrail_pipeline::sources::heard;
 use keytrail_ports::Notifier;
 use serde::Serialize;
 
@@ -55,12 +54,11 @@ impl Handler for PublishAlerts {
             let mut receivers = vec![Receiver::new(&self.topic, "topic of SNS", Severity::Low, notifier)];
             let mut engine = Engine::open(trail, config.alerts.clone(), place, &mut receivers, head.size)?;
             engine.sealed(trail, head.size)?;
-            // To look for silence takes long where there is much: what is known is told first.
+            // To look for silence can take long: what is known is told first.
             engine.deliver(trail, WAIT)?;
             if config.sources.iter().any(|source| source.longest_silence.is_some()) {
-                let readable = Readable::load(trail.store, head.size)?;
                 let now = trail.clock.now();
-                for account in Accounts::default().heard(trail.store, &readable, &config.sources)? {
+                for account in heard(trail, &config.sources)? {
                     if let Some(longest) = account.longest_silence.filter(|_| account.is_overdue(now)) {
                         let last = account.last_heard.map(|t| t.0);
                         engine.silent(trail, &account.name, last, &duration_text(longest))?;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use keytrail_adapters::aws::Aws;
 use keytrail_model::Fatal;
-use keytrail_pipeline::readable::Readable;
-use keytrail_pipeline::sources::Accounts;
+use keytrail_pipeline::sources::heard;
 use keytrail_pipeline::staging::{Open, batches, named};
 use keytrail_pipeline::{index, pending};
 use keytrail_ports::Workflow;
@@ -26,6 +25,7 @@ pub struct SweepRaw {
     raw: RawStore,
     workflow: Arc<dyn Workflow>,
     ingest: String,
+    backfill: String,
     after: Duration,
     indexed: bool,
 }
@@ -50,11 +50,12 @@ impl SweepRaw {
     pub fn of(environment: &mut Environment<'_>) -> Result<Self, Fatal> {
         let aws = Aws::from_environment()?;
         let ingest = environment.text("KEYTRAIL_INGEST", "the ARN of the state machine ingest");
+        let backfill = environment.text("KEYTRAIL_BACKFILL", "the ARN of the state machine backfill");
         let after = Duration::from_secs(60 * environment.number("KEYTRAIL_OPEN_MINUTES", 15));
         let indexed = environment.optional("KEYTRAIL_ELASTICSEARCH").is_some();
         let trail = TrailPorts::of(environment, &aws, Locks::None);
         let raw = RawStore::of(environment, &aws);
-        Ok(Self::new(trail, raw, Arc::new(aws.workflow()), ingest, after, indexed))
+        Ok(Self::new(trail, raw, Arc::new(aws.workflow()), (ingest, backfill), after, indexed))
     }
 
     /// Of these ports.
@@ -62,11 +63,11 @@ impl SweepRaw {
         trail: TrailPorts,
         raw: RawStore,
         workflow: Arc<dyn Workflow>,
-        ingest: String,
+        (ingest, backfill): (String, String),
         after: Duration,
         indexed: bool,
     ) -> Self {
-        Self { trail, raw, workflow, ingest, after, indexed }
+        Self { trail, raw, workflow, ingest, backfill, after, indexed }
     }
 }
 
@@ -78,17 +79,17 @@ impl Handler for SweepRaw {
         let now = self.trail.clock.now();
         let staging = self.raw.staging();
         let Open { count, oldest, due } = staging.sweep(now, self.after, MOST)?;
-        let (mut all, large) = batches(due);
-        // Large ones, too: what does not end in one call goes on in the next.
-        all.extend(large.into_iter().map(|object| named(vec![object])));
+        let (small, large) = batches(due);
+        let small = small.into_iter().map(|batch| (&self.ingest, batch));
+        let large = large.into_iter().map(|object| (&self.backfill, named(vec![object])));
         let mut redriven = 0;
-        for batch in all {
+        for (machine, batch) in small.chain(large) {
             // Each attempt has a name of its own.
             let attempt: String =
                 call.request_id.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
             let name = format!("{}-{attempt}", batch.batch);
             // One that cannot be started keeps no others; it is open, and comes again.
-            if let Err(e) = self.workflow.start(&self.ingest, &name, &to_json(&batch)?) {
+            if let Err(e) = self.workflow.start(machine, &name, &to_json(&batch)?) {
                 line.field("not_started", e.to_string());
                 line.count("StartsLost", 1);
                 continue;
@@ -105,8 +106,7 @@ impl Handler for SweepRaw {
             let backlog = if self.indexed { index::backlog(trail, namespace, size)? } else { 0 };
             let mut silence = 0;
             if config.sources.iter().any(|source| source.longest_silence.is_some()) {
-                let readable = Readable::load(trail.store, size)?;
-                let accounts = Accounts::default().heard(trail.store, &readable, &config.sources)?;
+                let accounts = heard(trail, &config.sources)?;
                 let past = accounts.iter().filter_map(|account| account.silence_left_micros(now));
                 silence = past.map(|left| left.saturating_neg()).max().unwrap_or_default();
             }

@@ -15,13 +15,14 @@ use keytrail_model::{Column, Day, Fatal, Timestamp};
 use keytrail_ports::BlobStore;
 
 use super::ahead::Marks;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, backlog};
 use super::plan::{self, Pending, Rows};
 use super::sender::{Counts, Halt, Sender, Wait};
 use super::setup::{self, Server};
 use super::{Indexed, Indexing};
 use crate::objects;
 use crate::readable::{Readable, SealedObject};
+use crate::trail::Trail;
 
 /// A body, and how far the log is in it and those before it.
 struct Part {
@@ -53,6 +54,23 @@ impl Default for Indexer {
 }
 
 impl Indexer {
+    /// Begins at what is kept of the log, where all that the index has not came later: it needs to know what was replaced
+    /// since. One that has begun goes on as it is.
+    ///
+    /// # Errors
+    /// As [`Log::published`](crate::seal::Log::published).
+    pub fn resume(&mut self, trail: &Trail<'_>, namespace: &str) -> Result<(), Fatal> {
+        if self.readable.size == 0
+            && let Some(head) = trail.log().published()?
+        {
+            let next = head.size - backlog(trail, namespace, head.size)?;
+            if let Some(kept) = Readable::resume(trail, &head, next)? {
+                self.readable = kept.and_history();
+            }
+        }
+        Ok(())
+    }
+
     /// Indexes what the log holds and the index has not, as far as the server takes it. A `stop` ends it between two
     /// requests.
     ///

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use keytrail_model::{Fatal, Hash};
-use keytrail_ports::BlobStore;
+use keytrail_ports::{BlobStore, Put, Swap};
 use keytrail_report::model::{ReportRef, Status};
 use keytrail_report::{Report, html};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ struct Index {
 pub struct Shelf<'a> {
     store: &'a dyn BlobStore,
     index: Index,
+    /// Its bytes; `None`: it is not there.
+    stored: Option<Vec<u8>>,
 }
 
 /// Where the files of a report are.
@@ -59,8 +61,9 @@ impl<'a> Shelf<'a> {
     /// `Fatal.Reports`: it is damaged, or there are reports and it is gone.
     pub fn open(store: &'a dyn BlobStore) -> Result<Self, Fatal> {
         let wrong = |what: String| Fatal::new("Fatal.Reports", what);
-        let index = match store.get(INDEX)? {
-            Some(json) => serde_json::from_slice::<Index>(&json)
+        let stored = store.get(INDEX)?;
+        let index = match &stored {
+            Some(json) => serde_json::from_slice::<Index>(json)
                 .map_err(|e| wrong(format!("`{INDEX}`: {e}")))
                 .and_then(|index| match index.version {
                     VERSION => Ok(index),
@@ -78,7 +81,7 @@ impl<'a> Shelf<'a> {
                 Index { version: VERSION, reports: Vec::new() }
             }
         };
-        Ok(Self { store, index })
+        Ok(Self { store, index, stored })
     }
 
     /// Reports in the order of their making.
@@ -120,26 +123,39 @@ impl<'a> Shelf<'a> {
         serde_json::from_slice(&json).map_err(|e| Fatal::new("Fatal.Reports", format!("`{key}`: {e}")))
     }
 
-    /// Puts the basis of a report: from here on it is fixed.
-    pub fn begin(&self, basis: &Basis) -> Result<(), Fatal> {
-        let place = Place::of(&basis.week, basis.status, basis.amendment);
-        Ok(self.store.replace(&place.file("basis.json"), &basis.to_json())?)
+    /// Puts the basis of a report, and gives it: from here on it is fixed. Where another process was quicker, it is that one's.
+    pub fn begin(&mut self, basis: Basis) -> Result<Basis, Fatal> {
+        // A basis without a list of reports says that the list was lost.
+        if self.stored.is_none() {
+            self.list(None)?;
+        }
+        let key = Place::of(&basis.week, basis.status, basis.amendment).file("basis.json");
+        match self.store.put_if_absent(&key, &basis.to_json())? {
+            Put::Created => Ok(basis),
+            Put::Exists => self.read_basis(&key),
+        }
     }
 
     /// Puts the files of a report that was [begun](Self::begin), and adds it to the list.
+    ///
+    /// # Errors
+    /// `Fatal.Reports`: another process made another report meanwhile; this one is to be begun anew.
     pub fn put(&mut self, basis: &Basis, report: &Report) -> Result<ReportRef, Fatal> {
         let (made, json) = reference(basis, report);
         let place = Place::of(&basis.week, basis.status, basis.amendment);
+        let is_listed = |r: &ReportRef| r.week == made.week && r.amendment == made.amendment;
+        let is_listed = self.index.reports.iter().any(is_listed);
+        if !is_listed && basis.previous.as_ref() != self.made().last() {
+            return Err(self.overtaken(&place));
+        }
         self.store.replace(&place.file("checkpoint"), basis.checkpoint.note.as_bytes())?;
         self.store.replace(&place.file("json"), &json)?;
         self.store.replace(&place.file("html"), html::page(report, &made.sha256).as_bytes())?;
-        let is_listed = |r: &ReportRef| r.week == made.week && r.amendment == made.amendment;
-        if !self.index.reports.iter().any(is_listed) {
-            self.index.reports.push(made.clone());
-            // Structs of strings and numbers always serialise.
-            let mut index = serde_json::to_vec_pretty(&self.index).unwrap_or_default();
-            index.push(b'\n');
-            self.store.replace(INDEX, &index)?;
+        if !is_listed {
+            self.list(Some(&made))?;
+            if !self.made().contains(&made) {
+                return Err(self.overtaken(&place));
+            }
             if made.amendment.is_none() {
                 for suffix in ["json", "html"] {
                     let provisional = Place::of(&made.week, Status::Provisional, None);
@@ -148,6 +164,29 @@ impl<'a> Shelf<'a> {
             }
         }
         Ok(made)
+    }
+
+    /// Adds a report to the list, or makes the list, unless another process wrote it meanwhile: then it is that one's.
+    fn list(&mut self, made: Option<&ReportRef>) -> Result<(), Fatal> {
+        let mut index = self.index.clone();
+        index.reports.extend(made.cloned());
+        // Structs of strings and numbers always serialise.
+        let mut json = serde_json::to_vec_pretty(&index).unwrap_or_default();
+        json.push(b'\n');
+        match self.store.swap(INDEX, self.stored.as_deref(), &json)? {
+            Swap::Done => (self.index, self.stored) = (index, Some(json)),
+            Swap::Lost => *self = Self::open(self.store)?,
+        }
+        Ok(())
+    }
+
+    /// Gives up a report that was begun behind another than is the last one now.
+    fn overtaken(&self, place: &Place) -> Fatal {
+        let (basis, json) = (place.file("basis.json"), place.file("json"));
+        let why = format!(
+            "`{json}`: another report was made meanwhile, and this one has to name it: make it again"
+        );
+        self.store.delete(&basis).map_or_else(Fatal::from, |()| Fatal::new("Fatal.Reports", why))
     }
 
     /// Puts the files of a provisional report; nothing else names it.

@@ -67,7 +67,7 @@ pub fn freeze(with: &Reporting<'_>, wanted: Option<Week>) -> Result<Option<Froze
 /// # Errors
 /// As [`make`](super::make); `Fatal.Reports`: the week is not frozen.
 pub fn verify(with: &Reporting<'_>, week: Week) -> Result<(bool, u64), Fatal> {
-    let shelf = Shelf::open(with.store)?;
+    let mut shelf = Shelf::open(with.store)?;
     let sealed = Sealed::load(with.store, with.checkpoint.size)?;
     let made = shelf.of_week(&week.to_string()).last().map(|made| (*made).clone());
     let basis = match (shelf.begun()?.filter(|begun| begun.week == week.to_string()), made) {
@@ -82,8 +82,7 @@ pub fn verify(with: &Reporting<'_>, week: Week) -> Result<(bool, u64), Fatal> {
             let found = found(&at, &[(week.from().0, week.to().0)])?;
             let Some(found) = found.first() else { return Err(not_frozen(week)) };
             let basis = new_basis(&at, &shelf, week, found)?;
-            shelf.begin(&basis)?;
-            basis
+            shelf.begin(basis)?
         }
     };
     Ok((basis.integrity.good, basis.integrity.findings.len() as u64))

@@ -30,7 +30,7 @@ impl BlobRead for Text {
     }
 }
 
-fn options(threads: usize) -> Options {
+pub fn options(threads: usize) -> Options {
     let limits = Limits::default();
     Options { ingest: ingest::Options { threads, format: None, limits }, object_bytes: TARGET }
 }
@@ -55,7 +55,7 @@ fn batch(objects: &[(&str, String)]) -> Opened {
     Opened { batch, inputs, left_out: Vec::new() }
 }
 
-fn archive_with(
+pub fn archive_with(
     trail: &Memory,
     store: &dyn BlobStore,
     lock: &dyn CheckpointStore,
@@ -67,16 +67,16 @@ fn archive_with(
     })
 }
 
-fn archive(trail: &Memory, objects: &[(&str, String)]) -> Archived {
+pub fn archive(trail: &Memory, objects: &[(&str, String)]) -> Archived {
     archive_with(trail, &trail.store, &trail.lock, objects).unwrap()
 }
 
-fn seal_with(trail: &Memory, store: &dyn BlobStore, lock: &dyn CheckpointStore) -> Result<Done, Fatal> {
+pub fn seal_with(trail: &Memory, store: &dyn BlobStore, lock: &dyn CheckpointStore) -> Result<Done, Fatal> {
     trail
         .with(store, lock, |t| pending::seal(t, &mut Sealed::default(), &|_| Ok(()), &AtomicBool::new(false)))
 }
 
-fn seal(trail: &Memory) -> Done {
+pub fn seal(trail: &Memory) -> Done {
     seal_with(trail, &trail.store, &trail.lock).unwrap()
 }
 

@@ -41,7 +41,7 @@ fn a_start_reads_the_detail_objects_that_are_new() {
     for forge in [true, false] {
         let forged = trail.copy();
         let stored = forged.store.get("state/taken").unwrap().unwrap();
-        let text = String::from_utf8(stored).unwrap().replacen("\"inputs\":[", "\"inputs\":[ ", 1);
+        let text = String::from_utf8(stored).unwrap().replacen("\"inputs\":\"", "\"inputs\": \"", 1);
         match forge {
             true => forged.store.replace("state/taken", text.as_bytes()).unwrap(),
             false => forged.store.delete("state/taken").unwrap(),

@@ -11,8 +11,8 @@ use crate::key_fault;
 
 /// A value in an object. Swaps depend on the object's ETag, which S3 compares. See [`CheckpointStore`] for the contract.
 pub struct S3Checkpoint {
-    bucket: Bucket,
-    key: String,
+    pub(super) bucket: Bucket,
+    pub(super) key: String,
 }
 
 impl S3Checkpoint {
