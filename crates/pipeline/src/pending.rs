@@ -9,12 +9,13 @@
 //! already. So the sealed log never holds an event twice, however often its input was delivered. What is killed between
 //! two writes is finished by the next sealer: a batch stays pending until all of it is done.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keytrail_archive::{Projection, Selection};
 use keytrail_ledger::Checkpoint;
+use keytrail_ledger::tile::WIDTH;
 use keytrail_model::manifest::ManifestKind;
 use keytrail_model::{Counts, Day, Detail, Fatal, Hash, Manifest, Partition, Timestamp, Uid};
 use keytrail_ports::{ObjectName, RawObjects, StoreError};
@@ -415,23 +416,28 @@ fn hide(trail: &Trail<'_>, readable: &Readable) -> Result<(), Fatal> {
     let parsed = |leaf: u64, bytes: &[u8]| {
         Manifest::parse(bytes).map_err(|e| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {e}")))
     };
-    let mut retired = Vec::new();
+    let mut retired = BTreeSet::new();
     read_entries(store, size, from, size, &mut |leaf, bytes| {
         retired.extend(parsed(leaf, bytes)?.replaces);
         Ok(())
     })?;
     let named = readable.object_keys();
-    for leaf in retired {
-        let mut object = None;
-        read_entries(store, size, leaf, leaf + 1, &mut |leaf, bytes| {
-            object = parsed(leaf, bytes)?.object;
+    // A file of the log is read once.
+    for leaves in Vec::from_iter(retired).chunk_by(|a, b| a / WIDTH == b / WIDTH) {
+        let (Some(first), Some(last)) = (leaves.first(), leaves.last()) else { continue };
+        let mut objects = Vec::new();
+        read_entries(store, size, *first, *last + 1, &mut |leaf, bytes| {
+            if leaves.binary_search(&leaf).is_ok() {
+                objects.extend(parsed(leaf, bytes)?.object);
+            }
             Ok(())
         })?;
         // Two writers that archived the same events name one object.
-        let Some(object) = object.filter(|object| !named.contains(object.key.as_str())) else { continue };
-        if store.open(&object.key)?.is_some() {
-            store.delete(&object.key)?;
-            dedup::forget(store, &object.sha256)?;
+        for object in objects.iter().filter(|object| !named.contains(object.key.as_str())) {
+            if store.open(&object.key)?.is_some() {
+                store.delete(&object.key)?;
+                dedup::forget(store, &object.sha256)?;
+            }
         }
     }
     if size > from {

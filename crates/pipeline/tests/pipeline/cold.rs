@@ -78,6 +78,8 @@ fn what_was_compacted_before_a_cold_start_is_not_there() {
         })
     };
     assert!(compact().replaced.0 >= 300);
+    // The next one looks whether all of it is hidden.
+    assert_eq!(compact().replaced.0, 0);
     // Kept anew: entries enough were appended.
     for n in 0..300 {
         archive(&trail, &[("two", keyless(2).replace("Decrypt", &format!("Decrypt{n}")))]);
