@@ -121,6 +121,12 @@ impl LocalStack {
         folder().0.join("calls.jsonl")
     }
 
+    /// Where it is said how functions fail: `tests/localstack/lambda_host`.
+    #[must_use]
+    pub fn faults(&self) -> PathBuf {
+        folder().0.join("faults")
+    }
+
     /// Its address, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {

@@ -246,11 +246,12 @@ fn encoded(text: &str, is_path: bool) -> String {
     encoded
 }
 
+/// `/minio/health/ready` is 200 before the server can answer anything else.
 fn is_ready(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let mut answer = String::new();
     stream
-        .write_all(b"GET /minio/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .write_all(b"GET /minio/health/cluster HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .is_ok()
         && stream.read_to_string(&mut answer).is_ok()
         && answer.lines().next().is_some_and(|line| line.contains(" 200 "))

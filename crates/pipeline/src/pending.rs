@@ -361,7 +361,7 @@ pub fn seal(
     loop {
         let mut known = std::mem::take(sealed);
         known.extend(trail, trail.log().recover()?)?;
-        match Sealing::new(trail).run(&mut known, taken, stop) {
+        match Sealing::new(trail, attempt == ATTEMPTS).run(&mut known, taken, stop) {
             Err(moved) if matches!(moved.code, MOVED | REPLACED) && attempt < ATTEMPTS => {
                 attempt += 1;
                 *sealed = known;
@@ -489,6 +489,8 @@ struct Sealing<'a> {
     named: HashSet<String>,
     /// What its batches list.
     lists: Lists,
+    /// A sealed object that is not there was not replaced meanwhile, since the log was read so often: it is lost.
+    last: bool,
 }
 
 /// Batches, and what is to be sealed of them.
@@ -516,8 +518,8 @@ const UNREADABLE: [&str; 4] =
     ["Fatal.Archive", "Fatal.ArchiveDamaged", "Fatal.ObjectConflict", "Fatal.ObjectMissing"];
 
 impl<'a> Sealing<'a> {
-    fn new(trail: &'a Trail<'a>) -> Self {
-        Self { trail, dedup: Dedup::new(trail), named: HashSet::new(), lists: Lists::default() }
+    fn new(trail: &'a Trail<'a>, last: bool) -> Self {
+        Self { trail, dedup: Dedup::new(trail), named: HashSet::new(), lists: Lists::default(), last }
     }
 
     fn run(mut self, known: &mut Sealed, taken: &Taken<'_>, stop: &AtomicBool) -> Result<Done, Fatal> {
@@ -531,7 +533,7 @@ impl<'a> Sealing<'a> {
                 // nobody's copies.
                 Err((key, why)) => {
                     unreadable.insert(key, why);
-                    self = Self::new(trail);
+                    self = Self::new(trail, self.last);
                 }
             }
         };
@@ -659,7 +661,8 @@ impl<'a> Sealing<'a> {
             judged.copies += rows.count;
             return Ok(None);
         }
-        self.dedup.enter(&partition, &known.readable).map_err(replaced)?;
+        let entered = self.dedup.enter(&partition, &known.readable);
+        entered.map_err(|e| if self.last { e } else { replaced(e) })?;
         let reader = match objects::open(self.trail.store, &object.key) {
             // An earlier seal found that the archive holds all of it, and was killed before it forgot the batch; or it is lost.
             Err(e) if e.code == "Fatal.ObjectMissing" => {

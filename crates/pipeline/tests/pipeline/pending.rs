@@ -413,6 +413,28 @@ fn nothing_is_a_copy_of_what_is_not_sealed() {
     assert_eq!(holds(&trail).0, 3);
 }
 
+/// Nobody can say of a row whether a sealed object that is lost has it, too: its batch waits, and keeps no others.
+#[test]
+fn a_lost_sealed_object_stops_its_own_partition_alone() {
+    let trail = Memory::new();
+    archive(&trail, &[("a", keyless(1))]);
+    seal(&trail);
+    archive(&trail, &[("b", keyless(1).replace("Decrypt", "Encrypt"))]);
+    archive(&trail, &[("c", keyless(2))]);
+    let lost = trail.readable(1).objects().next().unwrap().object.key.clone();
+    let bytes = trail.store.get(&lost).unwrap().unwrap();
+    trail.store.delete(&lost).unwrap();
+    for uids in trail.store.list("state/uids/").unwrap() {
+        trail.store.delete(&uids).unwrap();
+    }
+    let done = seal(&trail);
+    assert_eq!((done.rows, done.waiting), (1, 1));
+    assert!(done.unreadable[0].contains(&lost), "{:?}", done.unreadable);
+    trail.store.replace(&lost, &bytes).unwrap();
+    assert_eq!(seal(&trail).rows, 1);
+    assert_eq!(holds(&trail).0, 3);
+}
+
 /// What is lost before it was sealed is given again: its raw objects are not told to be taken in.
 #[test]
 fn a_lost_object_is_not_taken_for_a_copy() {

@@ -11,6 +11,7 @@ import time
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
+from keytrail_lambda_host import faults
 from keytrail_lambda_host.calls import functions
 from keytrail_lambda_host.runtime_api import RuntimeApi
 
@@ -52,6 +53,19 @@ class HostExecutor(RuntimeExecutor):
             self.process.wait()
 
     def invoke(self, payload):
+        fault = faults.take(self.function_version.id.function_name)
+        if fault is None:
+            return self._invoke(payload)
+        kind, worked = fault
+        result = self._invoke(payload) if worked else None
+        if kind in faults.ENDED:
+            self.process.kill()
+            self.process.wait()
+        when = "after" if worked else "before"
+        failed = failure(kind, f"injected {when} the work")
+        return InvocationResult(payload["invoke-id"], failed, is_error=True, logs=result.logs if result else "")
+
+    def _invoke(self, payload):
         if self.process.poll() is not None:
             self.api.end()
             self._spawn()

@@ -1,4 +1,7 @@
-"""What LocalStack core 2026.3.0 does otherwise than AWS, and the deployment or its machines need."""
+"""What LocalStack core 2026.3.0 does otherwise than AWS, and the deployment, its machines or their tests need."""
+
+import time
+import types
 
 from localstack.aws.api.stepfunctions import HistoryEventType, TaskFailedEventDetails
 from localstack.services.cloudformation.resource_provider import OperationStatus, ProgressEvent
@@ -9,6 +12,7 @@ from localstack.services.stepfunctions.asl.component.common.error_name.failure_e
 )
 from localstack.services.stepfunctions.asl.component.common.error_name.states_error_name import StatesErrorName
 from localstack.services.stepfunctions.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
+from localstack.services.stepfunctions.asl.component.common.retry import retrier_decl
 from localstack.services.stepfunctions.asl.component.state.state_execution.state_map.iteration import (
     distributed_iteration_component,
 )
@@ -18,6 +22,7 @@ from localstack.services.stepfunctions.asl.eval.event.event_detail import EventD
 def apply():
     aliases_are_updated()
     tolerance_is_kept()
+    retries_come_soon()
 
 
 def aliases_are_updated():
@@ -61,3 +66,8 @@ def tolerance_is_kept():
             raise FailureEventException(event)
 
     component._map_run = map_run
+
+
+def retries_come_soon():
+    """A machine waits a tenth of what it says before it tries a task again: tests try each of them."""
+    retrier_decl.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10))
