@@ -187,14 +187,16 @@ impl Staging<'_> {
         concurrent::each(objects, |object| self.driven(object, later)).map(|_| ())
     }
 
-    /// An object is named by the sealed log: it may expire.
-    pub fn close(&self, objects: &dyn RawObjects, object: &RawObject) -> Result<(), Fatal> {
-        match objects.mark_taken(&object.name()) {
-            // Others may keep their objects as they like.
-            Ok(()) | Err(StoreError::Fatal(_)) => {}
+    /// An object is named by the sealed log: it may expire. Gives why it will not, where it is one of this bucket: others may
+    /// keep theirs as they like.
+    pub fn close(&self, objects: &dyn RawObjects, object: &RawObject) -> Result<Option<String>, Fatal> {
+        let stays = match objects.mark_taken(&object.name()) {
+            Ok(()) => None,
+            Err(StoreError::Fatal(why)) => Some(why).filter(|_| object.bucket == self.bucket),
             Err(e) => return Err(e.into()),
-        }
-        Ok(self.store.delete(&marker_key(object))?)
+        };
+        self.store.delete(&marker_key(object))?;
+        Ok(stays)
     }
 
     /// What is open, and what of it was not given for so long.
@@ -436,8 +438,11 @@ mod tests {
         assert_eq!(sweep(later(31 + 1_440 + 15)).due.len(), 2);
         let e = staging.close(&Owner(Err(StoreError::Retryable("slow".into()))), &object("a")).unwrap_err();
         assert_eq!(e.code, "Retryable.Store");
-        staging.close(&Owner(Err(StoreError::Fatal("denied".into()))), &object("a")).unwrap();
-        staging.close(&Owner(Ok(())), &object("b")).unwrap();
+        let denied = Owner(Err(StoreError::Fatal("denied".into())));
+        assert_eq!(staging.close(&denied, &object("a")).unwrap().as_deref(), Some("denied"));
+        let others = RawObject { bucket: "theirs".into(), ..object("c") };
+        assert_eq!(staging.close(&denied, &others).unwrap(), None);
+        assert_eq!(staging.close(&Owner(Ok(())), &object("b")).unwrap(), None);
         assert_eq!(sweep(later(99)), Open::default());
         staging.driven(&object("a"), NOW).unwrap();
         assert_eq!(store.list(OPEN).unwrap(), ["open/somebody-elses"]);

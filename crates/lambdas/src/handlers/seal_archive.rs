@@ -56,9 +56,14 @@ impl Handler for SealArchive {
     fn handle(&self, _: Nothing, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
         let stop = call.stop();
+        let untagged = Mutex::new(Vec::new());
         let done = self.trail.with(|trail, _| {
             self.trail.log_keys(trail)?;
-            let close = |object: &RawObject| self.raw.staging().close(&*self.objects, object);
+            let close = |object: &RawObject| {
+                let stays = self.raw.staging().close(&*self.objects, object)?;
+                untagged.lock().unwrap_or_else(PoisonError::into_inner).extend(stays);
+                Ok(())
+            };
             pending::seal(trail, &mut sealed, &close, stop.flag())
         })?;
         line.count("BatchesSealed", done.batches);
@@ -68,6 +73,11 @@ impl Handler for SealArchive {
         line.count("BatchesUnreadable", done.unreadable.len() as u64);
         if let Some(why) = done.unreadable.first() {
             line.field("unreadable", why.as_str());
+        }
+        let untagged = untagged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        line.count("ObjectsNotTagged", untagged.len() as u64);
+        if let Some(why) = untagged.first() {
+            line.field("not_tagged", why.as_str());
         }
         if let Some((oldest, _)) = done.archived {
             line.since("SealLagSeconds", oldest, self.trail.clock.now().0);
