@@ -439,9 +439,9 @@ mod tests {
         let e = staging.close(&Owner(Err(StoreError::Retryable("slow".into()))), &object("a")).unwrap_err();
         assert_eq!(e.code, "Retryable.Store");
         let denied = Owner(Err(StoreError::Fatal("denied".into())));
-        assert_eq!(staging.close(&denied, &object("a")).unwrap().as_deref(), Some("denied"));
-        let others = RawObject { bucket: "theirs".into(), ..object("c") };
-        assert_eq!(staging.close(&denied, &others).unwrap(), None);
+        assert_eq!(staging.close(&denied, &object("a")).unwrap(), None);
+        let own = RawObject { bucket: staging.bucket.into(), ..object("c") };
+        assert_eq!(staging.close(&denied, &own).unwrap().as_deref(), Some("denied"));
         assert_eq!(staging.close(&Owner(Ok(())), &object("b")).unwrap(), None);
         assert_eq!(sweep(later(99)), Open::default());
         staging.driven(&object("a"), NOW).unwrap();
