@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use keytrail_adapters::memory::{Fault, Faults, Faulty};
-use keytrail_model::Fatal;
+use keytrail_adapters::memory::{Fault, Faults, Faulty, ManualClock};
+use keytrail_model::{Fatal, Timestamp};
 use keytrail_pipeline::input::{Input, Limits};
 use keytrail_pipeline::pending::{self, Archived, Batch, Done, Opened, RawObject, Sealed};
-use keytrail_pipeline::{Options, compact, ingest};
+use keytrail_pipeline::{Options, Trail, compact, ingest};
 use keytrail_ports::{
     BlobRead, BlobStore, CheckpointStore, ListedObject, ObjectName, RawObjects, StoreError,
 };
@@ -69,6 +69,16 @@ pub fn archive_with(
 
 pub fn archive(trail: &Memory, objects: &[(&str, String)]) -> Archived {
     archive_with(trail, &trail.store, &trail.lock, objects).unwrap()
+}
+
+/// So many hours later.
+fn archive_later(trail: &Memory, objects: &[(&str, String)], hours: i64) -> Archived {
+    let clock = ManualClock::new(Timestamp(1_700_000_000_000_000 + hours * 3_600_000_000));
+    let stop = AtomicBool::new(false);
+    trail.with(&trail.store, &trail.lock, |t| {
+        let later = Trail { clock: &clock, ..*t };
+        pending::archive(&later, &mut Sealed::default(), &batch(objects), &options(2), &stop).unwrap()
+    })
 }
 
 pub fn seal_with(trail: &Memory, store: &dyn BlobStore, lock: &dyn CheckpointStore) -> Result<Done, Fatal> {
@@ -169,7 +179,7 @@ fn what_two_archive_at_once_is_sealed_once() {
     assert_eq!(taken, ["a", "b", "c", "d"]);
     // Delivered once more, a day later.
     for objects in batches() {
-        let again = archive(&trail, &objects);
+        let again = archive_later(&trail, &objects, 24);
         assert_eq!(
             (again.counts.accepted, again.counts.duplicates),
             (0, again.counts.read - again.counts.rejected)
@@ -198,10 +208,28 @@ fn what_is_delivered_again_after_compaction_adds_nothing() {
     });
     assert_eq!((compacted.replaced.0, compacted.rows), (6, 6));
     for (key, text) in &objects {
-        archive(&trail, &[(key, text.clone())]);
+        archive_later(&trail, &[(key, text.clone())], 30);
     }
     assert_eq!(seal(&trail).entries, 0);
     assert_eq!(holds(&trail).0, 6);
+}
+
+/// What is archived twice at different times is not made of the same bytes.
+#[test]
+fn what_comes_again_a_day_later_and_before_a_seal_is_sealed_once() {
+    let trail = Memory::new();
+    let [first, second] = batches();
+    for objects in [&first, &second] {
+        archive(&trail, objects);
+    }
+    let before = trail.store.list("archive/").unwrap().len();
+    for objects in [&second, &first] {
+        archive_later(&trail, objects, 24);
+    }
+    assert!(trail.store.list("archive/").unwrap().len() > before);
+    let done = seal(&trail);
+    assert_eq!((done.batches, done.rows), (4, 4));
+    assert_eq!(holds(&trail), expected());
 }
 
 #[test]
