@@ -124,7 +124,8 @@ fn a_full_disk_refuses_and_recovers() {
         succeeded.push(answer.body["request_id"].as_str().expect("an id").to_owned());
         assert!(begin.elapsed() < Duration::from_secs(60), "it takes what comes for ever");
     }
-    assert_eq!(sidecar.line(TOKEN, b"something new").status, 503);
+    let refused = sidecar.line(TOKEN, b"something new");
+    assert_eq!(refused.status, 503, "{refused:?} {:#?}", sidecar.logged());
     assert_eq!(sidecar.admin("/readyz").expect("it answers").0, 503);
     assert!(sidecar.runs(), "{:#?}", sidecar.logged());
     std::fs::remove_file(&filler).expect("it was there");

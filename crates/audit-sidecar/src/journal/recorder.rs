@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::chain::{Chain, Given, Phase, compact, completed, validate};
 use crate::config::Mode;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Room, Spool, SpoolError};
 
 use super::{Counts, Entry, Item, Made, Recent, Recorded, Refusal};
 
@@ -20,6 +20,9 @@ const HEAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A heartbeat comes after this long.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Room is measured after so many bytes of records, a sixteenth of the smallest segment.
+const MEASURED_BYTES: usize = 64 << 10;
 
 /// What a recorder goes by.
 pub struct RecorderSettings {
@@ -38,6 +41,8 @@ pub struct Recorder {
     record: Vec<u8>,
     head_at: Instant,
     heartbeat_at: Instant,
+    /// Bytes of records since it was measured how much room there is.
+    unmeasured_bytes: usize,
 }
 
 impl Recorder {
@@ -45,7 +50,7 @@ impl Recorder {
     pub fn new(chain: Chain, recent: Recent, counts: Arc<Counts>, settings: RecorderSettings) -> Self {
         let now = Instant::now();
         counts.made((chain.epoch(), chain.records().saturating_sub(1)), chain.open().len());
-        Self { chain, recent, settings, counts, record: Vec::new(), head_at: now, heartbeat_at: now }
+        Self { chain, recent, settings, counts, record: Vec::new(), unmeasured_bytes: 0, head_at: now, heartbeat_at: now }
     }
 
     /// Makes the records of an item.
@@ -75,6 +80,10 @@ impl Recorder {
         };
         if self.chain.head_is_due() {
             self.head(spool)?;
+        }
+        // Many that come at once do not wait for the time to measure.
+        if self.unmeasured_bytes >= MEASURED_BYTES {
+            self.measure(spool)?;
         }
         self.counts
             .made((self.chain.epoch(), self.chain.records().saturating_sub(1)), self.chain.open().len());
@@ -167,6 +176,7 @@ impl Recorder {
 
     fn append(&mut self, phase: Phase, seq: u64, spool: &mut Spool) -> Result<(), SpoolError> {
         self.counts.recorded(phase.name(), self.record.len());
+        self.unmeasured_bytes += self.record.len();
         spool.append(seq, &self.record)
     }
 
@@ -177,11 +187,18 @@ impl Recorder {
         self.append(Phase::Head, receipt.seq, spool)
     }
 
-    /// What time brings.
-    fn tick(&mut self, spool: &mut Spool) -> Result<(), SpoolError> {
+    /// Says whether there is room for operations that begin.
+    fn measure(&mut self, spool: &Spool) -> Result<Room, SpoolError> {
         let room = spool.room()?;
         let full = room.high_water || room.held_bytes < self.chain.reserved_bytes();
         self.counts.room(room.used_bytes, room.free_bytes, full);
+        self.unmeasured_bytes = 0;
+        Ok(room)
+    }
+
+    /// What time brings.
+    fn tick(&mut self, spool: &mut Spool) -> Result<(), SpoolError> {
+        let room = self.measure(spool)?;
         self.counts.waits_since(self.chain.open().values().map(|open| open.receipt.seq).min());
         let deadline = self.chain.mono_ns().saturating_sub(nanoseconds(self.settings.operation_timeout));
         let overdue = self.chain.open().iter().filter(|(_, open)| open.since_ns < deadline);
