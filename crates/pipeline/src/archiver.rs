@@ -381,6 +381,12 @@ impl<'a> Archiver<'a> {
         self.put(staged, now)
     }
 
+    /// Inputs and quarantine entries that the next manifests list.
+    pub(crate) fn listed(&self) -> (Vec<Hash>, Vec<String>) {
+        let inputs = self.pending.inputs.iter().map(|input| input.sha256);
+        (inputs.collect(), self.pending.quarantine.iter().map(|entry| entry.key.clone()).collect())
+    }
+
     /// What became of all records, and what is known of the trail.
     pub fn end(self) -> (Counts, BTreeMap<String, Counts>, Readable, TakenIn) {
         (self.tally.total(), self.tally.sources(), self.readable, self.taken)

@@ -30,6 +30,11 @@ impl Hashes {
         self.known.binary_search(&hash).is_err() && self.new.insert(hash)
     }
 
+    /// Takes one out that was not known at the start.
+    pub fn remove(&mut self, hash: &Hash) {
+        self.new.remove(hash);
+    }
+
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Hash> {
         self.known.iter().chain(&self.new)

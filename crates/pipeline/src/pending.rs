@@ -291,8 +291,9 @@ pub fn archive(
         Err(fatal) if fatal.code == STOPPED => {}
         other => other.map_err(replaced)?,
     }
+    let listed = archiver.listed();
     let manifests = archiver.stage().map_err(replaced)?;
-    let (counts, sources, readable, taken) = archiver.end();
+    let (counts, sources, readable, mut taken) = archiver.end();
     if let Some((source, lost)) = sources.iter().find(|(_, counts)| !counts.balanced()) {
         let why = format!("`{source}`: the outcomes of {} records do not add up: {lost:?}", lost.read);
         return Err(Fatal::new("Fatal.RecordLost", why));
@@ -307,7 +308,8 @@ pub fn archive(
     let newest = manifests.iter().filter_map(|m| m.rows.as_ref()?.time_max).max().map(Timestamp);
     let pending =
         Pending { version: 1, batch: batch.batch.clone(), objects: objects.clone(), manifests }.put(trail)?;
-    // What is pending will be sealed: its inputs and refused records need no second name.
+    // It is not sealed: who archives it once more lists it once more.
+    taken.forget(&listed);
     *sealed = Sealed { head, readable, taken, taken_to, remembered };
     Ok(Archived { counts, sources, pending, newest, objects, next })
 }

@@ -287,3 +287,13 @@ pub struct TakenIn {
     /// Numbers of the records that are sealed.
     pub sequences: Sequences,
 }
+
+impl TakenIn {
+    /// Forgets inputs and quarantine entries that were not sealed after all.
+    pub(crate) fn forget(&mut self, (inputs, quarantine): &(Vec<Hash>, Vec<String>)) {
+        inputs.iter().for_each(|input| self.inputs.remove(input));
+        for key in quarantine {
+            self.quarantine.remove(key);
+        }
+    }
+}

@@ -163,9 +163,11 @@ fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
             readable.history().values().map(|r| (r.object.object.key.as_str(), r.by)).collect();
         let by = |key: &str| retired.get(key).copied();
         unnamed(store, "archive/", &|key| named.contains(key), &by, all_entries, &mut report)?;
-        let is_detail = |key: &str| readable.details.contains_key(key);
-        unnamed(store, "detail/", &is_detail, &|_| None, all_entries, &mut report)?;
         let all = all_entries && details.all;
+        // Whoever archives what others archive, too, can leave lists that say nothing new.
+        let is_copy = |key: &str| all && details.has(key, store.get(key).ok().flatten().as_deref());
+        let is_detail = |key: &str| readable.details.contains_key(key) || is_copy(key);
+        unnamed(store, "detail/", &is_detail, &|_| None, all_entries, &mut report)?;
         unnamed(store, "quarantine/", &|key| details.quarantine.contains(key), &|_| None, all, &mut report)?;
     }
     report.findings.sort();
@@ -271,6 +273,8 @@ fn blamed(findings: &[Finding], level: Level) -> HashSet<u64> {
 /// What detail objects say.
 #[derive(Default)]
 struct Details {
+    /// SHA-256 of inputs.
+    inputs: HashSet<Hash>,
     /// Keys of quarantine entries.
     quarantine: HashSet<String>,
     /// Whether all of them could be read.
@@ -281,6 +285,18 @@ struct Details {
     refused: Sequences,
     /// Runs of chained records.
     runs: Vec<RunItem>,
+}
+
+impl Details {
+    /// Whether a detail object lists inputs and quarantine entries alone, and all of them are sealed.
+    fn has(&self, key: &str, bytes: Option<&[u8]>) -> bool {
+        let Some(detail) = bytes.and_then(|bytes| Detail::parse(bytes).ok()) else { return false };
+        let Detail { copies, decision, dropped, inputs, quarantine, rows, .. } = &detail;
+        detail.to_object().1.key == key
+            && (copies.is_empty() && decision.is_none() && dropped.is_empty() && rows.is_empty())
+            && inputs.iter().all(|input| self.inputs.contains(&input.sha256))
+            && quarantine.iter().all(|entry| self.quarantine.contains(&entry.key))
+    }
 }
 
 /// Detail objects and the quarantine entries that they list.
@@ -328,6 +344,7 @@ fn check_details(
                         detail.runs.into_iter().partition(|run| !run.first_prev.is_empty());
                     add_runs(&mut details.sealed, &numbered);
                     details.runs.extend(chained);
+                    details.inputs.extend(detail.inputs.into_iter().map(|i| i.sha256));
                     quarantine.extend(detail.quarantine.into_iter().map(|q| (q.key, q.sha256)));
                 }
             }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::stack::{LIMIT, Stack};
 
 /// Weeks that events are of: one for each error, so that each task of the weekly report meets all of them in one execution.
-const WEEKS: usize = 22;
+const WEEKS: usize = 21;
 
 /// A task that calls a function.
 #[derive(Debug)]
@@ -42,7 +42,9 @@ fn collect(definition: &Value, tasks: &mut Vec<Task>) {
     let errors = |state: &Value, of: &str| {
         let entries = state[of].as_array().cloned().unwrap_or_default();
         let named = entries.iter().filter_map(|entry| entry["ErrorEquals"].as_array().cloned()).flatten();
-        named.map(|error| text(&error)).filter(|error| error != "States.ALL").collect()
+        // `States.Timeout` is the interpreter's own: no function can end so, and it comes after minutes.
+        let is_functions = |error: &String| !error.starts_with("States.");
+        named.map(|error| text(&error)).filter(is_functions).collect()
     };
     for (name, state) in definition["States"].as_object().expect("states") {
         if state["Resource"] == "arn:aws:states:::lambda:invoke" {
@@ -143,8 +145,8 @@ fn each_task_is_tried_again_after_each_error() {
     // Silence is looked for, too.
     let aws = LocalStack::shared();
     let bucket = aws.bucket();
-    let config = "[index]\nnamespace = \"retries\"\n[[sources]]\nname = \"staged\"\nformat = \"cloudtrail\"\n\
-                  locations = [\"s3://elsewhere/other/\"]\nlongest_silence = \"1h\"\n";
+    let config = "[index]\nnamespace = \"retries\"\n[[sources]]\nname = \"staged\"\ndataset = \"aws.cloudtrail\"\n\
+                  location = \"s3://elsewhere/other/\"\nlongest_silence = \"1h\"\n";
     aws.put_object(&bucket, "keytrail.toml", config.as_bytes());
     let stack = Stack::deploy(
         "retries",
@@ -162,7 +164,8 @@ fn each_task_is_tried_again_after_each_error() {
     // Each round archives an object and seals it.
     for n in 0..task(&ingest, "ArchiveEvents").retried.len() {
         ingest.iter().for_each(|task| driven.fail_nth(task, n));
-        stack.run("ingest", &driven.batch());
+        let done = stack.run("ingest", &driven.batch());
+        assert!(done.get("failure").is_none(), "{done}");
         driven.all_met();
         seal.iter().for_each(|task| driven.fail_nth(task, n));
         stack.run("seal", &json!({}));
@@ -202,7 +205,8 @@ fn each_task_is_tried_again_after_each_error() {
         [("seal", &seal[..]), ("sweep", &sweep), ("weekly-report", &weekly), ("redrive", &redrive)]
             .map(|(machine, tasks)| (machine, &tasks[0]))
     {
-        for error in task.caught.iter().filter(|error| !task.retried.contains(error)) {
+        // Some of them: the list is that of `ingest`.
+        for error in task.caught.iter().filter(|error| !task.retried.contains(error)).step_by(7) {
             driven.fail(&task.function, &[Some((error, false))]);
             let is = stack.execute(machine, &json!({}));
             assert_eq!((&is["status"], &is["error"]), (&json!("FAILED"), &json!(error)), "{machine}: {is}");

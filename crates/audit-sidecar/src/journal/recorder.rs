@@ -50,7 +50,16 @@ impl Recorder {
     pub fn new(chain: Chain, recent: Recent, counts: Arc<Counts>, settings: RecorderSettings) -> Self {
         let now = Instant::now();
         counts.made((chain.epoch(), chain.records().saturating_sub(1)), chain.open().len());
-        Self { chain, recent, settings, counts, record: Vec::new(), unmeasured_bytes: 0, head_at: now, heartbeat_at: now }
+        Self {
+            chain,
+            recent,
+            settings,
+            counts,
+            record: Vec::new(),
+            unmeasured_bytes: 0,
+            head_at: now,
+            heartbeat_at: now,
+        }
     }
 
     /// Makes the records of an item.

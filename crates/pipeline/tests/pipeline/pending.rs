@@ -444,6 +444,44 @@ fn nothing_is_a_copy_of_what_is_not_sealed() {
     assert_eq!(holds(&trail).0, 3);
 }
 
+/// A process that lives on archives again what it archived before, as another would: the first may come to nothing.
+#[test]
+fn what_is_archived_again_is_listed_again() {
+    let trail = Memory::new();
+    let (mut sealed, stop) = (Sealed::default(), AtomicBool::new(false));
+    let objects = [("a", keyless(1) + "{\"broken\n")];
+    let mut archive = || {
+        trail.with(&trail.store, &trail.lock, |t| {
+            pending::archive(t, &mut sealed, &batch(&objects), &options(1), &stop).unwrap().pending
+        })
+    };
+    let first = archive();
+    trail.store.delete(&first).unwrap();
+    assert_eq!(archive(), first);
+    assert_eq!(trail.store.list("detail/").unwrap().len(), 1);
+    seal(&trail);
+    let (rows, named) = holds(&trail);
+    assert_eq!((rows, named.len()), (1, 1));
+}
+
+/// Lists of a batch that came to nothing say nothing new, whichever objects it had.
+#[test]
+fn lists_that_say_nothing_new_are_no_finding() {
+    let trail = Memory::new();
+    archive(&trail, &[("a", keyless(1)), ("b", keyless(2))]);
+    archive(&trail, &[("b", keyless(2))]);
+    assert_eq!(seal(&trail).copies, 1);
+    assert_eq!(trail.verify().findings, []);
+    // What it lists beside is.
+    archive(&trail, &[("b", keyless(2)), ("c", keyless(3))]);
+    for key in trail.store.list("state/pending/").unwrap() {
+        trail.store.delete(&key).unwrap();
+    }
+    let findings = trail.verify().findings;
+    let detail = findings.iter().find(|f| f.element.starts_with("detail/")).unwrap();
+    assert_eq!(detail.code.as_str(), "FILE_UNLISTED");
+}
+
 /// Nobody can say of a row whether a sealed object that is lost has it, too: its batch waits, and keeps no others.
 #[test]
 fn a_lost_sealed_object_stops_its_own_partition_alone() {

@@ -69,5 +69,5 @@ def tolerance_is_kept():
 
 
 def retries_come_soon():
-    """A machine waits a tenth of what it says before it tries a task again: tests try each of them."""
-    retrier_decl.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10))
+    """A machine waits a hundredth of what it says before it tries a task again: tests try each of them."""
+    retrier_decl.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100))
