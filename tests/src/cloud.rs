@@ -2,7 +2,7 @@
 //! S3 of MinIO and the others of LocalStack.
 //!
 //! What it is: buckets, keys and queues of one test, the functions of `crates/lambdas` deployed to a harness with the
-//! environment that the template gives them, and the state machine `ingest` cut after its first state: an execution hands
+//! environment that the template gives them, and the state machines `ingest` and `backfill` cut short: an execution hands
 //! its input to a queue, and the test says when, how often and whether the functions get it. In: raw objects, streams,
 //! faults. Out: a trail in a bucket, which can be fetched into a folder and held against the one-machine path.
 
@@ -38,7 +38,10 @@ pub struct Cloud {
     pub raw: String,
     /// The queue of what executions of `ingest` were started with.
     started: String,
-    machine: String,
+    /// And those of `backfill`.
+    large: String,
+    ingest: String,
+    backfill: String,
     secret: String,
     environment: Vec<(String, String)>,
 }
@@ -81,16 +84,19 @@ impl Cloud {
             let made = aws.call("sqs", "AmazonSQS.CreateQueue", &json!({"QueueName": name()}));
             made["QueueUrl"].as_str().expect("a URL").to_owned()
         };
-        let started = queue(&aws);
-        let hand = json!({"StartAt": "Hand", "States": {"Hand": {
-            "Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage", "End": true,
-            "Parameters": {"QueueUrl": started, "MessageBody.$": "$"},
-        }}});
-        let machine = json!({
-            "name": name(), "definition": hand.to_string(), "roleArn": "arn:aws:iam::000000000000:role/states",
-        });
-        let machine = aws.call("states", "AWSStepFunctions.CreateStateMachine", &machine);
-        let machine = machine["stateMachineArn"].as_str().expect("an ARN").to_owned();
+        let machine = |aws: &LocalStack, queue: &str| {
+            let hand = json!({"StartAt": "Hand", "States": {"Hand": {
+                "Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage", "End": true,
+                "Parameters": {"QueueUrl": queue, "MessageBody.$": "$"},
+            }}});
+            let machine = json!({
+                "name": name(), "definition": hand.to_string(), "roleArn": "arn:aws:iam::000000000000:role/states",
+            });
+            let machine = aws.call("states", "AWSStepFunctions.CreateStateMachine", &machine);
+            machine["stateMachineArn"].as_str().expect("an ARN").to_owned()
+        };
+        let (started, large) = (queue(&aws), queue(&aws));
+        let (ingest, backfill) = (machine(&aws, &started), machine(&aws, &large));
         let token = format!("{:0>36}", name());
         let secret = json!({
             "Name": name(), "SecretString": json!({"seed": SEED}).to_string(), "ClientRequestToken": token,
@@ -98,7 +104,8 @@ impl Cloud {
         let secret = aws.call("secretsmanager", "secretsmanager.CreateSecret", &secret);
         let secret = secret["ARN"].as_str().expect("an ARN").to_owned();
         let harness = Harness::new().expect("a harness");
-        let cloud = Self { aws, s3, harness, archive, raw, started, machine, secret, environment };
+        let cloud =
+            Self { aws, s3, harness, archive, raw, started, large, ingest, backfill, secret, environment };
         for name in [
             "stage-records",
             "stage-objects",
@@ -124,8 +131,8 @@ impl Cloud {
             .variable("KEYTRAIL_DATA", data)
             .variable("KEYTRAIL_RAW", raw)
             .variable("KEYTRAIL_KEYS", &self.secret)
-            .variable("KEYTRAIL_INGEST", &self.machine)
-            .variable("KEYTRAIL_BACKFILL", &self.machine)
+            .variable("KEYTRAIL_INGEST", &self.ingest)
+            .variable("KEYTRAIL_BACKFILL", &self.backfill)
             .variable("KEYTRAIL_LOCK", "GOVERNANCE")
             .variable("KEYTRAIL_LOCK_DAYS", "1")
             .variable("KEYTRAIL_OPEN_MINUTES", "0")
@@ -184,10 +191,21 @@ impl Cloud {
     /// What executions were started with since the last call; at least so many.
     #[must_use]
     pub fn started(&self, at_least: usize) -> Vec<Value> {
+        self.inputs(&self.started, at_least)
+    }
+
+    /// What executions of `backfill` were started with.
+    #[track_caller]
+    pub fn back_filled(&self, at_least: usize) -> Vec<Value> {
+        self.inputs(&self.large, at_least)
+    }
+
+    #[track_caller]
+    fn inputs(&self, queue: &str, at_least: usize) -> Vec<Value> {
         let mut inputs = Vec::new();
         loop {
             let wait = if inputs.len() < at_least { 10 } else { 0 };
-            let ask = json!({"QueueUrl": self.started, "MaxNumberOfMessages": 10, "WaitTimeSeconds": wait});
+            let ask = json!({"QueueUrl": queue, "MaxNumberOfMessages": 10, "WaitTimeSeconds": wait});
             let answer = self.aws.call("sqs", "AmazonSQS.ReceiveMessage", &ask);
             let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
             if messages.is_empty() {
@@ -199,7 +217,7 @@ impl Cloud {
                 return inputs;
             }
             for message in messages {
-                let done = json!({"QueueUrl": self.started, "ReceiptHandle": message["ReceiptHandle"]});
+                let done = json!({"QueueUrl": queue, "ReceiptHandle": message["ReceiptHandle"]});
                 self.aws.call("sqs", "AmazonSQS.DeleteMessage", &done);
                 inputs.push(serde_json::from_str(message["Body"].as_str().expect("a body")).expect("JSON"));
             }

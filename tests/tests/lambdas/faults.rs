@@ -159,6 +159,31 @@ fn an_execution_that_vanishes_is_driven_again() {
 }
 
 #[test]
+fn a_large_object_that_vanished_is_back_filled_again() {
+    let cloud = Cloud::new();
+    for n in 0..2 {
+        cloud.put(&format!("incoming/{n}.log"), text(n).as_bytes());
+    }
+    // As S3 tells of it, the second one is large.
+    let event = cloud.notification("1", &[("incoming/0.log", text(0).len()), ("incoming/1.log", 80 << 20)]);
+    cloud.call("stage-objects", &event);
+    let of = |inputs: &[Value]| inputs.iter().map(|i| i["objects"][0]["key"].clone()).collect::<Vec<_>>();
+    let small = [json!("incoming/0.log")];
+    let large = [json!("incoming/1.log")];
+    assert_eq!((of(&cloud.started(1)), of(&cloud.back_filled(1))), (small.to_vec(), large.to_vec()));
+    // Nobody came back for either.
+    let swept = cloud.call("sweep-raw", &json!({}));
+    assert_eq!(number(&swept["redriven"]), 2, "{swept}");
+    let (started, filled) = (cloud.started(1), cloud.back_filled(1));
+    assert_eq!((of(&started), of(&filled)), (small.to_vec(), large.to_vec()));
+    for input in started.iter().chain(&filled) {
+        cloud.archive(input);
+    }
+    cloud.seal();
+    check(&cloud, 2);
+}
+
+#[test]
 fn a_busy_s3_costs_time_alone() {
     let aws = LocalStack::shared();
     let proxy = FaultProxy::before(&aws.url());
