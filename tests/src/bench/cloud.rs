@@ -4,12 +4,13 @@
 //! They run in the harness, over MinIO and the other services of LocalStack, all on the cores of this machine. The short
 //! form puts 500 records a second for a minute, gathers them for 5 s and seals every 5 s; the full form does so for ten
 //! minutes, gathers for 30 s and seals every minute, as the template says; `CLOUD_SECONDS` says otherwise, and `CLOUD_PARTS`
-//! names what is run of `package init stages memory load`.
+//! names what is run of `package init tls stages memory load`.
 
 mod init;
 mod load;
 mod package;
 mod stages;
+mod tls;
 
 use std::env;
 
@@ -31,9 +32,10 @@ const REPORTS: [&str; 6] =
 
 /// Runs the bench.
 pub fn run(setting: &Setting) -> Result<Vec<Figure>, Failure> {
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("package", package::run),
         ("init", init::run),
+        ("tls", tls::run),
         ("stages", stages::run),
         ("memory", stages::memory),
         ("load", load::run),

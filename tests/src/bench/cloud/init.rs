@@ -77,19 +77,24 @@ fn seconds(harness: &Harness, mut function: Function) -> Result<f64, Failure> {
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS {
         harness.warm(&name, 1)?;
-        let idle = harness.idle(&name)?;
-        let [(processes, _)] = &idle[..] else {
-            return Err(format!("{name}: expected one environment").into());
-        };
-        let mut nanoseconds = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", processes[0]))? {
-            let spent = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += spent.split(' ').next().unwrap_or_default().parse::<f64>()?;
-        }
-        best = best.min(nanoseconds / 1e9);
+        best = best.min(spent(harness, &name)?);
         harness.retire(&name)?;
     }
     Ok(best)
+}
+
+/// CPU seconds that the one idle environment of a function has taken.
+pub fn spent(harness: &Harness, name: &str) -> Result<f64, Failure> {
+    let idle = harness.idle(name)?;
+    let [(processes, _)] = &idle[..] else {
+        return Err(format!("{name}: expected one environment").into());
+    };
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(format!("/proc/{}/task", processes[0]))? {
+        let spent = fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds += spent.split(' ').next().unwrap_or_default().parse::<f64>()?;
+    }
+    Ok(nanoseconds / 1e9)
 }
 
 /// Instructions of a process up to there, as callgrind counts them.
