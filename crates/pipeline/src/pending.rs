@@ -27,6 +27,7 @@ use crate::config::{DeclaredSource, claim};
 use crate::dedup::{Dedup, Verdict};
 use crate::ingest::{Reading, Step, ingest};
 use crate::input::{Input, STOPPED};
+use crate::readable::snapshot::Kept;
 use crate::readable::{Readable, SealedObject, TakenIn, sealed_detail};
 use crate::recover::Recovered;
 use crate::rewrite::Rewriter;
@@ -98,6 +99,9 @@ pub struct Pending {
     batch: String,
     /// Objects that are wholly taken in.
     objects: Vec<RawObject>,
+    /// One that is taken in as far as time sufficed: the rest is another batch's, which closes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<RawObject>,
     /// What is to be sealed.
     manifests: Vec<Manifest>,
 }
@@ -113,6 +117,11 @@ impl Pending {
             if p.version == 1 { Ok(p) } else { Err(format!("version `{}` is not known", p.version)) }
         });
         pending.map(Some).map_err(|why| Fatal::new("Fatal.Archive", format!("`{key}`: {why}")))
+    }
+
+    /// Objects that it holds, or holds some of.
+    fn into_objects(self) -> impl Iterator<Item = RawObject> {
+        self.objects.into_iter().chain(self.part)
     }
 
     fn put(&self, trail: &Trail<'_>) -> Result<String, Fatal> {
@@ -142,23 +151,33 @@ impl Sealed {
         &self.readable
     }
 
-    /// Reads on to a head of the log.
+    /// Reads on to a head of the log, or a newer one.
     ///
     /// # Errors
     /// `Fatal.LogRollback`: it does not continue the one before.
-    fn extend(&mut self, trail: &Trail<'_>, head: Checkpoint) -> Result<(), Fatal> {
+    fn extend(&mut self, trail: &Trail<'_>, mut head: Checkpoint) -> Result<(), Fatal> {
+        if self.head.is_none() {
+            // In this order: what is known of detail objects is of as many entries as what is readable, or of more.
+            let (kept, taken) = (Kept::read(trail)?, taken::read(trail)?);
+            if kept.as_ref().map(|kept| kept.size).max(taken.as_ref().map(|taken| taken.size))
+                > Some(head.size)
+            {
+                head = trail.log().published()?.unwrap_or(head);
+            }
+            (self.taken_to, self.taken) =
+                taken.map_or_else(|| Ok(Default::default()), |taken| taken.taken(trail, &head))?;
+            // Detail objects that are not known are named by entries that are read.
+            let kept = kept.filter(|kept| kept.size <= self.taken_to);
+            let readable = kept.map_or(Ok(None), |kept| kept.readable(trail, &head))?;
+            self.readable = readable.unwrap_or_default();
+            self.remembered = self.readable.size;
+        }
         if let Some(before) = self.head.as_ref().or(trail.known)
             && *before != head
             && !trail.log().continues(before, &head)?
         {
             let why = format!("the log of size {} does not continue that of size {}", head.size, before.size);
             return Err(Fatal::new("Fatal.LogRollback", why));
-        }
-        if self.head.is_none() {
-            (self.taken_to, self.taken) = taken::load(trail, &head)?;
-            // Detail objects that are not known are named by entries that are read.
-            self.readable = Readable::resume(trail, &head, self.taken_to)?.unwrap_or_default();
-            self.remembered = self.readable.size;
         }
         self.readable.extend(trail.store, head.size)?;
         let known = std::mem::take(&mut self.taken);
@@ -306,8 +325,10 @@ pub fn archive(
         from: if objects.is_empty() { offset.max(batch.from) } else { offset },
     });
     let newest = manifests.iter().filter_map(|m| m.rows.as_ref()?.time_max).max().map(Timestamp);
+    let part = next.as_ref().filter(|next| next.from > 0).and_then(|next| next.objects.first()).cloned();
     let pending =
-        Pending { version: 1, batch: batch.batch.clone(), objects: objects.clone(), manifests }.put(trail)?;
+        Pending { version: 1, batch: batch.batch.clone(), objects: objects.clone(), part, manifests };
+    let pending = pending.put(trail)?;
     // It is not sealed: who archives it once more lists it once more.
     taken.forget(&listed);
     *sealed = Sealed { head, readable, taken, taken_to, remembered };
@@ -503,6 +524,15 @@ struct Turn {
     gone: u64,
 }
 
+/// Batches that are not sealed now.
+#[derive(Default)]
+struct Waiting {
+    /// Why, by key.
+    why: BTreeMap<String, String>,
+    /// Objects that they hold some of: they stay open.
+    objects: HashSet<RawObject>,
+}
+
 /// What is to be sealed of a batch.
 #[derive(Default)]
 struct Judged {
@@ -527,14 +557,15 @@ impl<'a> Sealing<'a> {
     fn run(mut self, known: &mut Sealed, taken: &Taken<'_>, stop: &AtomicBool) -> Result<Done, Fatal> {
         let trail = self.trail;
         let keys = trail.store.list(PENDING)?;
-        let mut unreadable: BTreeMap<String, String> = BTreeMap::new();
+        let mut waiting = Waiting::default();
         let Turn { batches, gone } = loop {
-            match self.turn(known, &keys, &unreadable, stop)? {
+            match self.turn(known, &keys, &waiting, stop)? {
                 Ok(turn) => break turn,
                 // One that cannot be sealed keeps no others. What was judged against it is judged anew: its rows are
                 // nobody's copies.
-                Err((key, why)) => {
-                    unreadable.insert(key, why);
+                Err((key, pending, why)) => {
+                    waiting.why.insert(key, why);
+                    waiting.objects.extend(pending.into_iter().flat_map(Pending::into_objects));
                     self = Self::new(trail, self.last);
                 }
             }
@@ -548,7 +579,7 @@ impl<'a> Sealing<'a> {
             copies: batches.iter().map(|(.., judged)| judged.copies).sum(),
             archived: None,
             waiting: (keys.len() as u64).saturating_sub(gone + batches.len() as u64),
-            unreadable: unreadable.into_values().collect(),
+            unreadable: waiting.why.into_values().collect(),
             retries: 0,
         };
         for manifest in batches.iter().flat_map(|(_, pending, _)| &pending.manifests) {
@@ -571,7 +602,8 @@ impl<'a> Sealing<'a> {
         for (key, pending, judged) in batches {
             // What is not in the archive has to be given again.
             if !judged.incomplete {
-                concurrent::each(&pending.objects, taken)?;
+                let done: Vec<_> = pending.objects.iter().filter(|o| !waiting.objects.contains(*o)).collect();
+                concurrent::each(&done, |object| taken(object))?;
             }
             trail.store.delete(&key)?;
         }
@@ -584,11 +616,11 @@ impl<'a> Sealing<'a> {
         &mut self,
         known: &Sealed,
         keys: &[String],
-        unreadable: &BTreeMap<String, String>,
+        waiting: &Waiting,
         stop: &AtomicBool,
-    ) -> Result<Result<Turn, (String, String)>, Fatal> {
+    ) -> Result<Result<Turn, (String, Option<Pending>, String)>, Fatal> {
         let mut turn = Turn::default();
-        for key in keys.iter().filter(|key| !unreadable.contains_key(*key)) {
+        for key in keys.iter().filter(|key| !waiting.why.contains_key(*key)) {
             if turn.batches.len() >= BATCHES_AT_ONCE || stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -598,13 +630,23 @@ impl<'a> Sealing<'a> {
                     turn.gone += 1;
                     continue;
                 }
-                Ok(Some(pending)) => self.judge(known, &pending).map(|judged| (pending, judged)),
-                Err(e) => Err(e),
+                Ok(Some(pending)) => (self.judge(known, &pending), Some(pending)),
+                Err(e) => (Err(e), None),
             };
             match judged {
-                Ok((pending, judged)) => turn.batches.push((key.clone(), pending, judged)),
-                Err(e) if UNREADABLE.contains(&e.code) => return Ok(Err((key.clone(), e.message))),
-                Err(e) => return Err(e),
+                // Whoever closes the object does not know that some of it is lost.
+                (Ok(Judged { incomplete: true, .. }), Some(pending)) if pending.part.is_some() => {
+                    let why = format!(
+                        "`{key}`: an archive object of it is not there, and it is a part of a raw object"
+                    );
+                    return Ok(Err((key.clone(), Some(pending), why)));
+                }
+                (Ok(judged), Some(pending)) => turn.batches.push((key.clone(), pending, judged)),
+                (Err(e), pending) if UNREADABLE.contains(&e.code) => {
+                    return Ok(Err((key.clone(), pending, e.message)));
+                }
+                (Err(e), _) => return Err(e),
+                (Ok(_), None) => {}
             }
         }
         Ok(Ok(turn))
@@ -625,7 +667,12 @@ impl<'a> Sealing<'a> {
             }
         }
         let Some(first) = pending.manifests.first() else { return Ok(judged) };
-        let whole = sealed_detail(self.trail.store, &first.detail)?;
+        let mut whole = sealed_detail(self.trail.store, &first.detail)?;
+        if judged.incomplete {
+            // Not all of them is in the archive.
+            whole.inputs.clear();
+            is_changed = true;
+        }
         let detail = self.lists.new_of(known, &whole);
         let has_new = !(detail.inputs.is_empty() && detail.quarantine.is_empty());
         if adds.is_empty() && !has_new {

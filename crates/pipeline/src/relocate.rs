@@ -39,7 +39,7 @@ const FOLDERS: [&str; 12] = [
 ];
 
 /// More of them, whose names are whole keys.
-const FILES: [&str; 2] = ["state/readable", "state/taken"];
+const FILES: [&str; 3] = ["state/heard", "state/readable", "state/taken"];
 
 /// Bytes read at a time.
 const PART_BYTES: usize = 1 << 20;

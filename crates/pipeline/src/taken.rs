@@ -30,13 +30,15 @@ const FEW: u64 = 256;
 /// A start reads no more entries than these, however long the log is.
 const MANY: u64 = 16_384;
 
+/// What was kept.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+pub(crate) struct Stored {
     version: u32,
     /// The log that lists it.
     origin: String,
-    size: u64,
+    /// Entries of the log.
+    pub size: u64,
     root: Hash,
     /// SHA-256 of the inputs, one behind the other, in base64.
     inputs: String,
@@ -70,27 +72,35 @@ pub(crate) fn store(trail: &Trail<'_>, head: &Checkpoint, taken: &TakenIn) -> Re
 /// What is known of the log of this head, and up to which entry of it; nothing where the file is missing, not ours or of
 /// another log.
 pub(crate) fn load(trail: &Trail<'_>, head: &Checkpoint) -> Result<(u64, TakenIn), Fatal> {
-    let Some(bytes) = trail.store.get(KEY)? else { return Ok((0, TakenIn::default())) };
-    let Ok(stored) = tagged::read::<Stored>(trail.masker, TAG_DOMAIN, &bytes) else {
-        return Ok((0, TakenIn::default()));
-    };
-    let Stored { version, origin, size, root, inputs, quarantine, runs } = stored;
-    let known = Checkpoint { origin, size, root };
-    let formats: Option<Vec<Format>> = runs.iter().map(|(name, ..)| Format::by_name(name)).collect();
-    let inputs = BASE64.decode(inputs).unwrap_or_default();
-    let (2, Some(formats), (inputs, [])) = (version, formats, inputs.as_chunks()) else {
-        return Ok((0, TakenIn::default()));
-    };
-    if !trail.log().continues(&known, head)? {
-        return Ok((0, TakenIn::default()));
+    read(trail)?.map_or_else(|| Ok(Default::default()), |stored| stored.taken(trail, head))
+}
+
+/// Reads the file; `None` where it is missing, or not ours. Whoever reads it before the log's head finds it of that log.
+pub(crate) fn read(trail: &Trail<'_>) -> Result<Option<Stored>, Fatal> {
+    let Some(bytes) = trail.store.get(KEY)? else { return Ok(None) };
+    Ok(tagged::read::<Stored>(trail.masker, TAG_DOMAIN, &bytes).ok().filter(|stored| stored.version == 2))
+}
+
+impl Stored {
+    /// What it says of the log of this head, and up to which entry of it; nothing where it is of another log.
+    pub fn taken(self, trail: &Trail<'_>, head: &Checkpoint) -> Result<(u64, TakenIn), Fatal> {
+        let Self { origin, size, root, inputs, quarantine, runs, .. } = self;
+        let formats: Option<Vec<Format>> = runs.iter().map(|(name, ..)| Format::by_name(name)).collect();
+        let inputs = BASE64.decode(inputs).unwrap_or_default();
+        let (Some(formats), (inputs, [])) = (formats, inputs.as_chunks()) else {
+            return Ok(Default::default());
+        };
+        if !trail.log().continues(&Checkpoint { origin, size, root }, head)? {
+            return Ok(Default::default());
+        }
+        let mut taken = TakenIn {
+            inputs: Hashes::of(inputs.iter().map(|bytes| Hash(*bytes)).collect()),
+            quarantine: quarantine.into_iter().collect(),
+            ..TakenIn::default()
+        };
+        for (format, (_, source, epoch, first, last)) in formats.into_iter().zip(&runs) {
+            taken.sequences.add_run(format, source, *epoch, (*first, *last));
+        }
+        Ok((size, taken))
     }
-    let mut taken = TakenIn {
-        inputs: Hashes::of(inputs.iter().map(|bytes| Hash(*bytes)).collect()),
-        quarantine: quarantine.into_iter().collect(),
-        ..TakenIn::default()
-    };
-    for (format, (_, source, epoch, first, last)) in formats.into_iter().zip(&runs) {
-        taken.sequences.add_run(format, source, *epoch, (*first, *last));
-    }
-    Ok((size, taken))
 }

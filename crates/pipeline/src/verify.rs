@@ -288,12 +288,14 @@ struct Details {
 }
 
 impl Details {
-    /// Whether a detail object lists inputs and quarantine entries alone, and all of them are sealed.
+    /// Whether a detail object says nothing that is not sealed: of inputs and quarantine entries, and nothing that somebody
+    /// decided. Which rows a rewrite took from where says nothing without its entry.
     fn has(&self, key: &str, bytes: Option<&[u8]>) -> bool {
         let Some(detail) = bytes.and_then(|bytes| Detail::parse(bytes).ok()) else { return false };
-        let Detail { copies, decision, dropped, inputs, quarantine, rows, .. } = &detail;
+        let Detail { copies, decision, inputs, quarantine, .. } = &detail;
         detail.to_object().1.key == key
-            && (copies.is_empty() && decision.is_none() && dropped.is_empty() && rows.is_empty())
+            && copies.is_empty()
+            && decision.is_none()
             && inputs.iter().all(|input| self.inputs.contains(&input.sha256))
             && quarantine.iter().all(|entry| self.quarantine.contains(&entry.key))
     }

@@ -84,14 +84,19 @@ impl Handler for ArchiveEvents {
             let options = self.trail.options();
             pending::archive(trail, &mut sealed, &opened, &options, stop.flag())
         })?;
-        self.raw.staging().archived(&done.objects, self.trail.clock.now())?;
+        let now = self.trail.clock.now();
+        self.raw.staging().archived(&done.objects, now)?;
+        // Somebody is at it: the sweep gives it to nobody else.
+        if let Some(rest) = done.next.as_ref().and_then(|next| next.objects.first()) {
+            self.raw.staging().driven(rest, now)?;
+        }
         let Counts { accepted, duplicates, rejected, .. } = done.counts;
         line.count("RecordsAccepted", accepted);
         line.count("RecordsDuplicate", duplicates);
         line.count("RecordsRejected", rejected);
         line.count("RecordsDeferred", done.next.as_ref().map_or(0, |next| next.objects.len() as u64));
         if let Some(newest) = done.newest {
-            line.since("ArchiveLagSeconds", newest.0, self.trail.clock.now().0);
+            line.since("ArchiveLagSeconds", newest.0, now.0);
         }
         line.field("pending", done.pending.as_str());
         Ok(Archived {

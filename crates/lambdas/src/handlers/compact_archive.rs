@@ -1,5 +1,6 @@
 //! `compact-archive`: small archive objects to large ones, which are locked for the whole retention.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,11 +69,16 @@ impl Handler for CompactArchive {
         let stop = call.stop();
         let (done, hidden, kept) = self.trail.with(|trail, _| {
             let done = pending::compact(trail, &mut sealed, &self.trail.options(), stop.flag())?;
-            let hidden = pending::hide_orphans(trail, &mut sealed)?;
-            let Some(Keep { after, extend }) = &self.keep else { return Ok((done, hidden, 0)) };
-            let before = Timestamp(trail.clock.now().0 - after.as_micros() as i64);
-            let extend = |key: &str| Ok(extend(key)?);
-            Ok((done, hidden, pending::keep(trail, &sealed, before, stop.flag(), &extend)?))
+            let kept = match &self.keep {
+                None => 0,
+                Some(Keep { after, extend }) => {
+                    let before = Timestamp(trail.clock.now().0 - after.as_micros() as i64);
+                    pending::keep(trail, &sealed, before, stop.flag(), &|key| Ok(extend(key)?))?
+                }
+            };
+            let has_time = !stop.flag().load(Ordering::Relaxed);
+            let hidden = if has_time { pending::hide_orphans(trail, &mut sealed)? } else { 0 };
+            Ok((done, hidden, kept))
         })?;
         line.count("OrphansHidden", hidden);
         line.count("LocksExtended", kept);
@@ -81,7 +87,7 @@ impl Handler for CompactArchive {
         if !done.skipped.is_empty() {
             line.field("skipped", done.skipped);
         }
-        let more = stop.flag().load(std::sync::atomic::Ordering::Relaxed);
+        let more = stop.flag().load(Ordering::Relaxed);
         Ok(Answer { replaced: done.replaced.0, made: done.made.0, rows: done.rows, more })
     }
 }

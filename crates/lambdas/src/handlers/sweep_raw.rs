@@ -99,27 +99,30 @@ impl Handler for SweepRaw {
                 redriven += 1;
             }
         }
-        let (unsealed, index_backlog, archived, silence) = self.trail.with(|trail, config| {
+        let (unsealed, index_backlog, archived) = self.trail.with(|trail, config| {
             let (unsealed, archived) = pending::waiting(trail)?;
             let size = trail.log().published()?.map_or(0, |head| head.size);
             let namespace = config.index.settings.namespace.as_str();
             let backlog = if self.indexed { index::backlog(trail, namespace, size)? } else { 0 };
-            let mut silence = 0;
-            if config.sources.iter().any(|source| source.longest_silence.is_some()) {
-                let accounts = heard(trail, &config.sources)?;
-                let past = accounts.iter().filter_map(|account| account.silence_left_micros(now));
-                silence = past.map(|left| left.saturating_neg()).max().unwrap_or_default();
-            }
-            Ok((unsealed, backlog, archived, silence))
+            Ok((unsealed, backlog, archived))
         })?;
         let oldest_seconds = oldest.map_or(0, |t| now.0.saturating_sub(t.0).max(0) as u64 / 1_000_000);
         line.count("OpenObjects", count);
         line.metric("OpenOldestSeconds", Unit::Seconds, oldest_seconds as f64);
-        // Past the longest silence that is declared.
-        line.metric("SourceSilenceSeconds", Unit::Seconds, silence.max(0) as f64 / 1e6);
         line.count("Redriven", redriven);
         line.count("IndexBacklogEntries", index_backlog);
         line.since("UnsealedAgeSeconds", archived.map_or(now.0, |t| t.0), now.0);
+        // What is sealed for the first time is looked at: that can take its time.
+        let silence = self.trail.with(|trail, config| {
+            if config.sources.iter().all(|source| source.longest_silence.is_none()) {
+                return Ok(0);
+            }
+            let accounts = heard(trail, &config.sources)?;
+            let past = accounts.iter().filter_map(|account| account.silence_left_micros(now));
+            Ok(past.map(|left| left.saturating_neg()).max().unwrap_or_default())
+        })?;
+        // Past the longest silence that is declared.
+        line.metric("SourceSilenceSeconds", Unit::Seconds, silence.max(0) as f64 / 1e6);
         Ok(Answer { open: count, redriven, oldest_seconds, index_backlog, unsealed })
     }
 }

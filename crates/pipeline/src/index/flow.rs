@@ -21,6 +21,7 @@ use super::sender::{Counts, Halt, Sender, Wait};
 use super::setup::{self, Server};
 use super::{Indexed, Indexing};
 use crate::objects;
+use crate::readable::snapshot::Kept;
 use crate::readable::{Readable, SealedObject};
 use crate::trail::Trail;
 
@@ -35,6 +36,8 @@ struct Part {
 #[derive(Debug)]
 pub struct Indexer {
     readable: Readable,
+    /// What entries before this one retired is not known.
+    begun: u64,
     /// The server, once its templates were looked at.
     ready: Option<Ready>,
 }
@@ -49,7 +52,7 @@ pub struct Ready {
 
 impl Default for Indexer {
     fn default() -> Self {
-        Self { readable: Readable::with_history(), ready: None }
+        Self { readable: Readable::with_history(), begun: 0, ready: None }
     }
 }
 
@@ -60,13 +63,16 @@ impl Indexer {
     /// # Errors
     /// As [`Log::published`](crate::seal::Log::published).
     pub fn resume(&mut self, trail: &Trail<'_>, namespace: &str) -> Result<(), Fatal> {
-        if self.readable.size == 0
-            && let Some(head) = trail.log().published()?
+        if self.readable.size > 0 {
+            return Ok(());
+        }
+        let (kept, head) = (Kept::read(trail)?, trail.log().published()?);
+        if let (Some(kept), Some(head)) = (kept, head)
+            && kept.size <= head.size - backlog(trail, namespace, head.size)?
+            && let Some(readable) = kept.readable(trail, &head)?
         {
-            let next = head.size - backlog(trail, namespace, head.size)?;
-            if let Some(kept) = Readable::resume(trail, &head, next)? {
-                self.readable = kept.and_history();
-            }
+            self.begun = readable.size;
+            self.readable = readable.and_history();
         }
         Ok(())
     }
@@ -93,6 +99,10 @@ impl Indexer {
             }
         };
         let mut cursor = Cursor::read(with.store, with.masker, &ready.server.cluster, namespace)?;
+        // This server is behind those that are known.
+        if cursor.next < self.begun {
+            *self = Self { ready: self.ready.take(), ..Self::default() };
+        }
         let marks = Marks::read(&cursor)?;
         let ahead = marks.objects();
         let plan = |readable: &Readable, cursor: &Cursor<'_>| {

@@ -4,14 +4,14 @@
 //! search for anything lost: the raw objects that they were made of are open, and are given again. Objects that wait in a
 //! pending batch are named by it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use keytrail_model::Fatal;
 use serde::{Deserialize, Serialize};
 
 use super::{PENDING, Pending, Sealed};
-use crate::tagged;
 use crate::trail::Trail;
+use crate::{concurrent, tagged};
 
 const KEY: &str = "state/unnamed";
 
@@ -45,39 +45,56 @@ pub fn hide_orphans(trail: &Trail<'_>, sealed: &mut Sealed) -> Result<u64, Fatal
     if now.saturating_sub(before.looked) < EVERY_MICROS {
         return Ok(0);
     }
+    let looked = |since| {
+        let found = Unnamed { looked: now, since };
+        Ok::<_, Fatal>(store.replace(KEY, &tagged::write(trail.masker, TAG_DOMAIN, &found)?)?)
+    };
+    // Whoever has not the time for it does not take it each minute.
+    looked(before.since.clone())?;
     let keys = store.list("archive/")?;
+    let mut unnamed = keys.into_iter().collect();
+    if !without_named(trail, sealed, &mut unnamed)? {
+        return Ok(0);
+    }
+    let since = |key: String| {
+        let since = before.since.get(&key).copied().unwrap_or(now);
+        (key, since)
+    };
+    let mut since: BTreeMap<String, i64> = unnamed.into_iter().map(since).collect();
+    let due = |since: &i64| now.saturating_sub(*since) >= UNNAMED_MICROS;
+    let mut orphans: BTreeSet<String> =
+        since.iter().filter(|(_, s)| due(s)).map(|(key, _)| key.clone()).collect();
+    // One that was made again meanwhile is named by now.
+    if orphans.is_empty() || !without_named(trail, sealed, &mut orphans)? {
+        return looked(since).map(|()| 0);
+    }
+    for key in &orphans {
+        store.delete(key)?;
+        since.remove(key);
+    }
+    looked(since)?;
+    Ok(orphans.len() as u64)
+}
+
+/// Leaves out what a pending batch or the log names; `false`: nobody knows what is named.
+fn without_named(trail: &Trail<'_>, sealed: &mut Sealed, keys: &mut BTreeSet<String>) -> Result<bool, Fatal> {
     // What is no longer pending is sealed by the time that the log is read.
-    let mut pending = HashSet::new();
-    for key in store.list(PENDING)? {
-        match Pending::load(trail, &key) {
-            Ok(batch) => {
-                let objects = batch.into_iter().flat_map(|b| b.manifests).filter_map(|m| m.object);
-                pending.extend(objects.map(|object| object.key));
-            }
-            // Nobody knows what it names.
-            Err(e) if e.code == "Fatal.Archive" => return Ok(0),
-            Err(e) => return Err(e),
+    let batches = concurrent::each(&trail.store.list(PENDING)?, |key| match Pending::load(trail, key) {
+        Ok(batch) => Ok(Some(batch)),
+        Err(e) if e.code == "Fatal.Archive" => Ok(None),
+        Err(e) => Err(e),
+    })?;
+    for batch in batches {
+        let Some(batch) = batch else { return Ok(false) };
+        for object in batch.into_iter().flat_map(|b| b.manifests).filter_map(|m| m.object) {
+            keys.remove(&object.key);
         }
     }
     let mut known = std::mem::take(sealed);
     known.extend(trail, trail.log().recover()?)?;
-    let mut found = Unnamed { looked: now, since: BTreeMap::new() };
-    let mut hidden = 0;
-    let named = known.readable.object_keys();
-    for key in keys {
-        if named.contains(key.as_str()) || pending.contains(&key) {
-            continue;
-        }
-        let since = before.since.get(&key).copied().unwrap_or(now);
-        if now.saturating_sub(since) < UNNAMED_MICROS {
-            found.since.insert(key, since);
-        } else {
-            store.delete(&key)?;
-            hidden += 1;
-        }
-    }
-    drop(named);
-    store.replace(KEY, &tagged::write(trail.masker, TAG_DOMAIN, &found)?)?;
+    known.readable.objects().for_each(|o| {
+        keys.remove(&o.object.key);
+    });
     *sealed = known;
-    Ok(hidden)
+    Ok(true)
 }

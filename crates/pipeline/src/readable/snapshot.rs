@@ -19,13 +19,15 @@ pub(crate) const KEY: &str = "state/readable";
 
 const TAG_DOMAIN: &[u8] = b"keytrail/readable/1\n";
 
+/// What was kept.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+pub(crate) struct Kept {
     version: u32,
     /// The log that it is of.
     origin: String,
-    size: u64,
+    /// Entries of the log.
+    pub size: u64,
     root: Hash,
     objects: Vec<SealedObject>,
     /// Kind, leaf index and detail object of manifests that withhold or expire.
@@ -35,7 +37,7 @@ struct Stored {
 impl Readable {
     /// Keeps what is readable at a head of the log.
     pub(crate) fn keep(&self, trail: &Trail<'_>, head: &Checkpoint) -> Result<(), Fatal> {
-        let stored = Stored {
+        let kept = Kept {
             version: 1,
             origin: head.origin.clone(),
             size: head.size,
@@ -43,20 +45,25 @@ impl Readable {
             objects: self.objects().cloned().collect(),
             decisions: self.decisions.clone(),
         };
-        Ok(trail.store.replace(KEY, &tagged::write(trail.masker, TAG_DOMAIN, &stored)?)?)
+        Ok(trail.store.replace(KEY, &tagged::write(trail.masker, TAG_DOMAIN, &kept)?)?)
+    }
+}
+
+impl Kept {
+    /// Reads it; `None` where the file is missing, or not ours. Whoever reads it before the log's head finds it of that log.
+    pub fn read(trail: &Trail<'_>) -> Result<Option<Self>, Fatal> {
+        let Some(bytes) = trail.store.get(KEY)? else { return Ok(None) };
+        Ok(tagged::read::<Self>(trail.masker, TAG_DOMAIN, &bytes).ok().filter(|kept| kept.version == 1))
     }
 
-    /// What was kept of the log of this head; `None` where the file is missing, not ours, of another log, or of more than
-    /// `at_most` entries. It has no detail objects of those entries, and nothing that they retired.
-    pub(crate) fn resume(trail: &Trail<'_>, head: &Checkpoint, at_most: u64) -> Result<Option<Self>, Fatal> {
-        let Some(bytes) = trail.store.get(KEY)? else { return Ok(None) };
-        let Ok(stored) = tagged::read::<Stored>(trail.masker, TAG_DOMAIN, &bytes) else { return Ok(None) };
-        let Stored { version, origin, size, root, objects, decisions } = stored;
-        let kept = Checkpoint { origin, size, root };
-        if version != 1 || size > at_most || !trail.log().continues(&kept, head)? {
+    /// The readable set, if it is of the log of this head. It has no detail objects of the entries that it stands for, and
+    /// nothing that they retired.
+    pub fn readable(self, trail: &Trail<'_>, head: &Checkpoint) -> Result<Option<Readable>, Fatal> {
+        let Self { origin, size, root, objects, decisions, .. } = self;
+        if !trail.log().continues(&Checkpoint { origin, size, root }, head)? {
             return Ok(None);
         }
-        let mut readable = Self { size, decisions, ..Self::default() };
+        let mut readable = Readable { size, decisions, ..Readable::default() };
         for object in objects {
             let Some(day) = Day::parse(&object.rows.day) else { return Ok(None) };
             let partition = Partition { dataset: object.rows.dataset.clone(), day };

@@ -143,10 +143,17 @@ impl<'a> Shelf<'a> {
     pub fn put(&mut self, basis: &Basis, report: &Report) -> Result<ReportRef, Fatal> {
         let (made, json) = reference(basis, report);
         let place = Place::of(&basis.week, basis.status, basis.amendment);
-        let is_listed = |r: &ReportRef| r.week == made.week && r.amendment == made.amendment;
-        let is_listed = self.index.reports.iter().any(is_listed);
-        if !is_listed && basis.previous.as_ref() != self.made().last() {
-            return Err(self.overtaken(&place));
+        // To make it took its time.
+        *self = Self::open(self.store)?;
+        let listed =
+            self.made().iter().find(|r| r.week == made.week && r.amendment == made.amendment).cloned();
+        let is_listed = listed.is_some();
+        let is_ours = match &listed {
+            Some(listed) => *listed == made,
+            None => basis.previous.as_ref() == self.made().last() && self.is_begun(basis, &place)?,
+        };
+        if !is_ours {
+            return Err(self.overtaken(basis, &place));
         }
         self.store.replace(&place.file("checkpoint"), basis.checkpoint.note.as_bytes())?;
         self.store.replace(&place.file("json"), &json)?;
@@ -154,7 +161,7 @@ impl<'a> Shelf<'a> {
         if !is_listed {
             self.list(Some(&made))?;
             if !self.made().contains(&made) {
-                return Err(self.overtaken(&place));
+                return Err(self.overtaken(basis, &place));
             }
             if made.amendment.is_none() {
                 for suffix in ["json", "html"] {
@@ -180,13 +187,30 @@ impl<'a> Shelf<'a> {
         Ok(())
     }
 
-    /// Gives up a report that was begun behind another than is the last one now.
-    fn overtaken(&self, place: &Place) -> Fatal {
-        let (basis, json) = (place.file("basis.json"), place.file("json"));
+    /// Gives up a report that was begun behind another than is the last one now, if it is still the one that was begun.
+    fn overtaken(&self, basis: &Basis, place: &Place) -> Fatal {
+        let key = place.file("basis.json");
         let why = format!(
-            "`{json}`: another report was made meanwhile, and this one has to name it: make it again"
+            "`{}`: another report was made meanwhile, and this one has to name it: make it again",
+            place.file("json")
         );
-        self.store.delete(&basis).map_or_else(Fatal::from, |()| Fatal::new("Fatal.Reports", why))
+        let is_listed = self.made().iter().any(|r| r.week == basis.week && r.amendment == basis.amendment);
+        match self.is_begun(basis, place) {
+            Err(e) => return e,
+            Ok(true) if !is_listed => {
+                if let Err(e) = self.store.delete(&key) {
+                    return e.into();
+                }
+            }
+            Ok(_) => {}
+        }
+        Fatal::new("Fatal.Reports", why)
+    }
+
+    /// Whether a report was begun as this one, and not as another since.
+    fn is_begun(&self, basis: &Basis, place: &Place) -> Result<bool, Fatal> {
+        let key = place.file("basis.json");
+        Ok(self.store.get(&key)?.is_some() && self.read_basis(&key)? == *basis)
     }
 
     /// Puts the files of a provisional report; nothing else names it.

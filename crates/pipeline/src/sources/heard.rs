@@ -22,6 +22,9 @@ const KEY: &str = "state/heard";
 
 const TAG_DOMAIN: &[u8] = b"keytrail/heard/1\n";
 
+/// Entries that are looked at before it is written down.
+const AT_ONCE: u64 = 1024;
+
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Heard {
@@ -30,6 +33,8 @@ struct Heard {
     origin: String,
     size: u64,
     root: Hash,
+    /// Entries of it that were looked at.
+    next: u64,
     /// When an event was archived last, microseconds since 1970, by source.
     sources: BTreeMap<String, i64>,
 }
@@ -39,30 +44,35 @@ struct Heard {
 /// # Errors
 /// As [`Log::published`](crate::seal::Log::published).
 pub fn heard(trail: &Trail<'_>, declared: &[Arc<DeclaredSource>]) -> Result<Vec<Account>, Fatal> {
+    let kept = trail.store.get(KEY)?;
+    let kept = kept.and_then(|bytes| tagged::read::<Heard>(trail.masker, TAG_DOMAIN, &bytes).ok());
+    // What was kept before the head was read is of that log.
     let Some(head) = trail.log().published()? else { return Ok(listed(&BTreeMap::new(), declared)) };
-    let mut known = load(trail, &head)?;
-    if known.size < head.size {
-        read_on(trail, &mut known, head.size)?;
-        known = Heard { version: 1, origin: head.origin, size: head.size, root: head.root, ..known };
+    let mut known = match kept {
+        Some(known) if known.version == 1 && trail.log().continues(&known.head(), &head)? => known,
+        _ => Heard::default(),
+    };
+    // Whoever has not the time for all of it goes on where another ended.
+    while known.next < head.size {
+        let to = head.size.min(known.next + AT_ONCE);
+        read_on(trail, &mut known, head.size, to)?;
+        let Checkpoint { origin, size, root } = head.clone();
+        known = Heard { version: 1, origin, size, root, next: to, ..known };
         trail.store.replace(KEY, &tagged::write(trail.masker, TAG_DOMAIN, &known)?)?;
     }
     Ok(listed(&known.sources, declared))
 }
 
-fn load(trail: &Trail<'_>, head: &Checkpoint) -> Result<Heard, Fatal> {
-    let Some(bytes) = trail.store.get(KEY)? else { return Ok(Heard::default()) };
-    let Ok(known) = tagged::read::<Heard>(trail.masker, TAG_DOMAIN, &bytes) else {
-        return Ok(Heard::default());
-    };
-    let of = Checkpoint { origin: known.origin.clone(), size: known.size, root: known.root };
-    let is_of_this = known.version == 1 && trail.log().continues(&of, head)?;
-    Ok(if is_of_this { known } else { Heard::default() })
+impl Heard {
+    fn head(&self) -> Checkpoint {
+        Checkpoint { origin: self.origin.clone(), size: self.size, root: self.root }
+    }
 }
 
 /// Looks at the objects of entries that are new, and not replaced by others of them.
-fn read_on(trail: &Trail<'_>, known: &mut Heard, size: u64) -> Result<(), Fatal> {
+fn read_on(trail: &Trail<'_>, known: &mut Heard, size: u64, to: u64) -> Result<(), Fatal> {
     let mut new: BTreeMap<u64, String> = BTreeMap::new();
-    read_entries(trail.store, size, known.size, size, &mut |leaf, bytes| {
+    read_entries(trail.store, size, known.next, to, &mut |leaf, bytes| {
         let manifest = Manifest::parse(bytes)
             .map_err(|e| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {e}")))?;
         for replaced in &manifest.replaces {
@@ -75,7 +85,7 @@ fn read_on(trail: &Trail<'_>, known: &mut Heard, size: u64) -> Result<(), Fatal>
     let read = |key: &String| {
         let rows = objects::open(trail.store, key).and_then(|o| census(&o).map_err(|e| objects::at(key, e)));
         match rows {
-            // Of one that was replaced meanwhile the next call reads the other; one that is lost or damaged is named by
+            // Of one that was replaced since the other is read; one that is lost or damaged is named by
             // `verify`, and makes nobody heard.
             Err(e) if matches!(e.code, "Fatal.ObjectMissing" | "Fatal.ArchiveDamaged") => Ok(BTreeMap::new()),
             rows => rows,

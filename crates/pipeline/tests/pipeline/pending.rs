@@ -324,7 +324,7 @@ fn what_time_did_not_suffice_for_is_left_and_goes_on() {
     let expected = archive(&whole, &objects).counts;
     let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let mut left = batch(&objects).batch;
-    let (mut calls, mut accepted) = (0, 0);
+    let (mut calls, mut accepted, mut of_first) = (0, 0, Vec::new());
     loop {
         let texts: BTreeMap<&str, &str> = objects.iter().map(|(key, text)| (*key, text.as_str())).collect();
         let inputs: Vec<Input> = left
@@ -350,6 +350,7 @@ fn what_time_did_not_suffice_for_is_left_and_goes_on() {
         match done.next {
             Some(next) => {
                 assert!(next.objects.len() == 2 && next.from > 0, "{next:?}");
+                of_first = trail.store.list("archive/").unwrap();
                 left = next;
             }
             None => break,
@@ -358,9 +359,33 @@ fn what_time_did_not_suffice_for_is_left_and_goes_on() {
     assert_eq!(calls, 2);
     // What was read of the last batch before is read again, and found to be there.
     assert!(accepted >= expected.accepted && accepted < expected.accepted + 20_000, "{accepted}");
+    trail.with(&trail.store, &trail.lock, |t| t.log().recover().unwrap());
+    let lost = trail.copy();
     seal(&trail);
     seal(&whole);
     assert_eq!(holds(&trail), holds(&whole));
+
+    // Where something of the first part is lost, the second does not close the object: it is given again.
+    lost.store.delete(&of_first[0]).unwrap();
+    let told = Mutex::new(Vec::new());
+    let done = lost.with(&lost.store, &lost.lock, |t| {
+        let taken = |object: &RawObject| {
+            told.lock().unwrap().push(object.key.clone());
+            Ok(())
+        };
+        pending::seal(t, &mut Sealed::default(), &taken, &AtomicBool::new(false)).unwrap()
+    });
+    assert_eq!((done.batches, done.waiting), (1, 1));
+    assert!(done.unreadable[0].contains("part of a raw object"), "{:?}", done.unreadable);
+    assert_eq!(*told.lock().unwrap(), ["last"]);
+    let waits = lost.store.list("state/pending/").unwrap().remove(0);
+    lost.store.delete(&waits).unwrap();
+    archive(&lost, &objects);
+    seal(&lost);
+    assert_eq!(
+        lost.with(&lost.store, &lost.lock, |t| lost.rows(t.log().recover().unwrap().size)),
+        holds(&whole).0
+    );
 }
 
 #[test]
