@@ -524,6 +524,9 @@ struct Turn {
     gone: u64,
 }
 
+/// A batch that cannot be sealed: its key, itself as far as it can be read, and why.
+type Unsealable = (String, Option<Pending>, String);
+
 /// Batches that are not sealed now.
 #[derive(Default)]
 struct Waiting {
@@ -618,7 +621,7 @@ impl<'a> Sealing<'a> {
         keys: &[String],
         waiting: &Waiting,
         stop: &AtomicBool,
-    ) -> Result<Result<Turn, (String, Option<Pending>, String)>, Fatal> {
+    ) -> Result<Result<Turn, Unsealable>, Fatal> {
         let mut turn = Turn::default();
         for key in keys.iter().filter(|key| !waiting.why.contains_key(*key)) {
             if turn.batches.len() >= BATCHES_AT_ONCE || stop.load(Ordering::Relaxed) {
