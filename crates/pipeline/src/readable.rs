@@ -63,7 +63,7 @@ pub struct Retired {
 pub struct Readable {
     /// Objects in the order of the log.
     pub partitions: BTreeMap<Partition, Vec<SealedObject>>,
-    /// Detail objects, by key; those of entries that a [snapshot](Self::resume) stands for are not among them.
+    /// Detail objects, by key; those of entries that `state/readable` stands for are not among them.
     pub details: BTreeMap<String, DetailRef>,
     /// Manifests read.
     pub size: u64,

@@ -11,7 +11,7 @@ use keytrail_tests::trail::{Trail, number, text};
 use serde_json::{Value, json};
 
 /// How long the path may take.
-pub const LIMIT: Duration = Duration::from_secs(100);
+pub const LIMIT: Duration = Duration::from_secs(400);
 
 /// What is deployed.
 pub struct Stack {
