@@ -139,7 +139,8 @@ pub(crate) fn put(store: &dyn BlobStore, staged: &Staged, withheld: &[u64]) -> R
     if there.withheld != withheld {
         return Err(conflict("is there without the original bytes of other rows"));
     }
-    let stored = object(store, &ours.key)?.ok_or_else(|| conflict("was there and is gone"))?;
+    let stored = object(store, &ours.key)?
+        .ok_or_else(|| Fatal::new("Fatal.ObjectMissing", format!("`{}` was there and is gone", ours.key)))?;
     Ok(ObjectRef { bytes: stored.len(), sha256: stored.sha256()?, key: ours.key.clone() })
 }
 

@@ -9,44 +9,39 @@
 //! already. So the sealed log never holds an event twice, however often its input was delivered. What is killed between
 //! two writes is finished by the next sealer: a batch stays pending until all of it is done.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use keytrail_archive::{Projection, Selection};
 use keytrail_ledger::Checkpoint;
 use keytrail_ledger::tile::WIDTH;
-use keytrail_model::manifest::ManifestKind;
-use keytrail_model::{Counts, Day, Detail, Fatal, Hash, Manifest, Partition, Timestamp, Uid};
+use keytrail_model::{Counts, Fatal, Hash, Manifest, Timestamp};
 use keytrail_ports::{ObjectName, RawObjects, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::archiver::Archiver;
 use crate::compact::Compacted;
 use crate::config::{DeclaredSource, claim};
-use crate::dedup::{Dedup, Verdict};
 use crate::ingest::{Reading, Step, ingest};
 use crate::input::{Input, STOPPED};
 use crate::readable::snapshot::Kept;
-use crate::readable::{Readable, SealedObject, TakenIn, sealed_detail};
+use crate::readable::{Readable, SealedObject, TakenIn};
 use crate::recover::Recovered;
-use crate::rewrite::Rewriter;
 use crate::run::Options;
 use crate::seal::{MOVED, read_entries};
 use crate::trail::Trail;
-use crate::{compact, concurrent, dedup, objects, tagged, taken};
+use crate::{compact, concurrent, dedup, tagged, taken};
 
 mod orphans;
+mod sealing;
 
 pub use orphans::hide_orphans;
+use sealing::Sealing;
 
 /// Where pending batches are, in the order in which they are sealed.
 pub const PENDING: &str = "state/pending/";
 
 const TAG_DOMAIN: &[u8] = b"keytrail/pending/1\n";
-
-/// Batches that become one append to the log.
-const BATCHES_AT_ONCE: usize = 256;
 
 /// How often a seal begins again because another sealer went on.
 const ATTEMPTS: u32 = 5;
@@ -503,271 +498,4 @@ pub fn keep(
         trail.store.replace(KEPT, &tagged::write(trail.masker, KEPT_DOMAIN, &next)?)?;
     }
     Ok(count)
-}
-
-struct Sealing<'a> {
-    trail: &'a Trail<'a>,
-    dedup: Dedup<'a>,
-    /// Objects that this seal names.
-    named: HashSet<String>,
-    /// What its batches list.
-    lists: Lists,
-    /// A sealed object that is not there was not replaced meanwhile, since the log was read so often: it is lost.
-    last: bool,
-}
-
-/// Batches, and what is to be sealed of them.
-#[derive(Default)]
-struct Turn {
-    batches: Vec<(String, Pending, Judged)>,
-    /// Batches that others sealed meanwhile.
-    gone: u64,
-}
-
-/// A batch that cannot be sealed: its key, itself as far as it can be read, and why.
-type Unsealable = (String, Option<Pending>, String);
-
-/// Batches that are not sealed now.
-#[derive(Default)]
-struct Waiting {
-    /// Why, by key.
-    why: BTreeMap<String, String>,
-    /// Objects that they hold some of: they stay open.
-    objects: HashSet<RawObject>,
-}
-
-/// What is to be sealed of a batch.
-#[derive(Default)]
-struct Judged {
-    manifests: Vec<Manifest>,
-    /// Objects that nothing will name.
-    leftover: Vec<String>,
-    rows: u64,
-    copies: u64,
-    /// An archive object of it is not there.
-    incomplete: bool,
-}
-
-/// Codes of errors of a batch that cannot be sealed.
-const UNREADABLE: [&str; 4] =
-    ["Fatal.Archive", "Fatal.ArchiveDamaged", "Fatal.ObjectConflict", "Fatal.ObjectMissing"];
-
-impl<'a> Sealing<'a> {
-    fn new(trail: &'a Trail<'a>, last: bool) -> Self {
-        Self { trail, dedup: Dedup::new(trail), named: HashSet::new(), lists: Lists::default(), last }
-    }
-
-    fn run(mut self, known: &mut Sealed, taken: &Taken<'_>, stop: &AtomicBool) -> Result<Done, Fatal> {
-        let trail = self.trail;
-        let keys = trail.store.list(PENDING)?;
-        let mut waiting = Waiting::default();
-        let Turn { batches, gone } = loop {
-            match self.turn(known, &keys, &waiting, stop)? {
-                Ok(turn) => break turn,
-                // One that cannot be sealed keeps no others. What was judged against it is judged anew: its rows are
-                // nobody's copies.
-                Err((key, pending, why)) => {
-                    waiting.why.insert(key, why);
-                    waiting.objects.extend(pending.into_iter().flat_map(Pending::into_objects));
-                    self = Self::new(trail, self.last);
-                }
-            }
-        };
-        let head = known.head.clone().ok_or_else(|| Fatal::new("Fatal.Internal", "the log has no head"))?;
-        let mut done = Done {
-            head,
-            batches: batches.len() as u64,
-            entries: 0,
-            rows: batches.iter().map(|(.., judged)| judged.rows).sum(),
-            copies: batches.iter().map(|(.., judged)| judged.copies).sum(),
-            archived: None,
-            waiting: (keys.len() as u64).saturating_sub(gone + batches.len() as u64),
-            unreadable: waiting.why.into_values().collect(),
-            retries: 0,
-        };
-        for manifest in batches.iter().flat_map(|(_, pending, _)| &pending.manifests) {
-            let (first, last) = done.archived.unwrap_or((manifest.archived, manifest.archived));
-            done.archived = Some((first.min(manifest.archived), last.max(manifest.archived)));
-        }
-        let manifests = batches.iter().flat_map(|(.., judged)| &judged.manifests);
-        let entries: Vec<Vec<u8>> = manifests.map(Manifest::to_bytes).collect();
-        if !entries.is_empty() {
-            let head = trail.log().append(Some(known.readable.size), &entries)?;
-            done.entries = entries.len() as u64;
-            done.head = head.clone();
-            known.extend(trail, head)?;
-        }
-        let named = known.readable.object_keys();
-        let leftover = batches.iter().flat_map(|(.., judged)| &judged.leftover);
-        for key in leftover.filter(|key| !named.contains(key.as_str())) {
-            trail.store.delete(key)?;
-        }
-        for (key, pending, judged) in batches {
-            // What is not in the archive has to be given again.
-            if !judged.incomplete {
-                let done: Vec<_> = pending.objects.iter().filter(|o| !waiting.objects.contains(*o)).collect();
-                concurrent::each(&done, |object| taken(object))?;
-            }
-            trail.store.delete(&key)?;
-        }
-        Ok(done)
-    }
-
-    /// Judges batches, one against those before it, as many as are sealed at once. `Err`: one that cannot be sealed, and
-    /// why.
-    fn turn(
-        &mut self,
-        known: &Sealed,
-        keys: &[String],
-        waiting: &Waiting,
-        stop: &AtomicBool,
-    ) -> Result<Result<Turn, Unsealable>, Fatal> {
-        let mut turn = Turn::default();
-        for key in keys.iter().filter(|key| !waiting.why.contains_key(*key)) {
-            if turn.batches.len() >= BATCHES_AT_ONCE || stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let judged = match Pending::load(self.trail, key) {
-                // Another sealer was quicker.
-                Ok(None) => {
-                    turn.gone += 1;
-                    continue;
-                }
-                Ok(Some(pending)) => (self.judge(known, &pending), Some(pending)),
-                Err(e) => (Err(e), None),
-            };
-            match judged {
-                // Whoever closes the object does not know that some of it is lost.
-                (Ok(Judged { incomplete: true, .. }), Some(pending)) if pending.part.is_some() => {
-                    let why = format!(
-                        "`{key}`: an archive object of it is not there, and it is a part of a raw object"
-                    );
-                    return Ok(Err((key.clone(), Some(pending), why)));
-                }
-                (Ok(judged), Some(pending)) => turn.batches.push((key.clone(), pending, judged)),
-                (Err(e), pending) if UNREADABLE.contains(&e.code) => {
-                    return Ok(Err((key.clone(), pending, e.message)));
-                }
-                (Err(e), _) => return Err(e),
-                (Ok(_), None) => {}
-            }
-        }
-        Ok(Ok(turn))
-    }
-
-    /// What of a batch is new.
-    fn judge(&mut self, known: &Sealed, pending: &Pending) -> Result<Judged, Fatal> {
-        let mut judged = Judged::default();
-        let (mut adds, mut is_changed) = (Vec::new(), false);
-        for manifest in pending.manifests.iter().filter(|m| m.kind == ManifestKind::Add) {
-            match self.without_copies(known, manifest, &mut judged)? {
-                Some(add) => {
-                    is_changed |= add != *manifest;
-                    judged.rows += add.rows.as_ref().map_or(0, |rows| rows.count);
-                    adds.push(add);
-                }
-                None => is_changed = true,
-            }
-        }
-        let Some(first) = pending.manifests.first() else { return Ok(judged) };
-        let mut whole = sealed_detail(self.trail.store, &first.detail)?;
-        if judged.incomplete {
-            // Not all of them is in the archive.
-            whole.inputs.clear();
-            is_changed = true;
-        }
-        let detail = self.lists.new_of(known, &whole);
-        let has_new = !(detail.inputs.is_empty() && detail.quarantine.is_empty());
-        if adds.is_empty() && !has_new {
-            return Ok(judged);
-        }
-        let reference = if detail == whole && !is_changed {
-            first.detail.clone()
-        } else {
-            let (bytes, reference) = detail.to_object();
-            self.trail.store.put_if_absent(&reference.key, &bytes)?;
-            reference
-        };
-        if adds.is_empty() {
-            let kind = ManifestKind::Inputs;
-            adds.push(Manifest { kind, object: None, rows: None, ..first.clone() });
-        }
-        judged.manifests =
-            adds.into_iter().map(|add| Manifest { detail: reference.clone(), ..add }).collect();
-        Ok(judged)
-    }
-
-    /// A manifest of the rows that the archive does not hold; `None` where there is none.
-    fn without_copies(
-        &mut self,
-        known: &Sealed,
-        manifest: &Manifest,
-        judged: &mut Judged,
-    ) -> Result<Option<Manifest>, Fatal> {
-        let (Some(object), Some(rows)) = (&manifest.object, &manifest.rows) else { return Ok(None) };
-        let day = Day::parse(&rows.day)
-            .ok_or_else(|| Fatal::new("Fatal.Archive", format!("`{}` is not a day", rows.day)))?;
-        let partition = Partition { dataset: rows.dataset.clone(), day };
-        let mut sealed = known.readable.partitions.get(&partition).into_iter().flatten();
-        if self.named.contains(&object.key) || sealed.any(|o| o.object.key == object.key) {
-            judged.copies += rows.count;
-            return Ok(None);
-        }
-        let entered = self.dedup.enter(&partition, &known.readable);
-        entered.map_err(|e| if self.last { e } else { replaced(e) })?;
-        let reader = match objects::open(self.trail.store, &object.key) {
-            // An earlier seal found that the archive holds all of it, and was killed before it forgot the batch; or it is lost.
-            Err(e) if e.code == "Fatal.ObjectMissing" => {
-                judged.incomplete = true;
-                return Ok(None);
-            }
-            opened => opened?,
-        };
-        let mut copies: HashSet<Uid> = HashSet::new();
-        for batch in reader.batches(&Projection::index(), Selection::All) {
-            for row in batch.map_err(|e| objects::at(&object.key, e))?.rows() {
-                let group = row.group.unwrap_or_default();
-                if self.dedup.judge(&partition, group, &row.uid)? == Verdict::Duplicate {
-                    copies.insert(row.uid);
-                }
-            }
-        }
-        judged.copies += copies.len() as u64;
-        if copies.is_empty() {
-            self.named.insert(object.key.clone());
-            return Ok(Some(manifest.clone()));
-        }
-        judged.leftover.push(object.key.clone());
-        if copies.len() as u64 == rows.count {
-            return Ok(None);
-        }
-        let input = SealedObject {
-            leaf: 0,
-            object: object.clone(),
-            rows: rows.clone(),
-            archived: manifest.archived,
-            rewrite: None,
-        };
-        let (object, rows) = Rewriter::new(self.trail, 1).without(&partition, &input, &copies)?;
-        self.named.insert(object.key.clone());
-        Ok(Some(Manifest { object: Some(object), rows: Some(rows), ..manifest.clone() }))
-    }
-}
-
-/// What the batches of a seal list.
-#[derive(Default)]
-struct Lists {
-    inputs: HashSet<Hash>,
-    quarantine: HashSet<String>,
-}
-
-impl Lists {
-    /// A batch's lists, without what is listed already.
-    fn new_of(&mut self, known: &Sealed, detail: &Detail) -> Detail {
-        let mut new = detail.clone();
-        new.inputs.retain(|i| !known.taken.inputs.contains(&i.sha256) && self.inputs.insert(i.sha256));
-        new.quarantine
-            .retain(|q| !known.taken.quarantine.contains(&q.key) && self.quarantine.insert(q.key.clone()));
-        new
-    }
 }

@@ -162,13 +162,20 @@ fn once(store: &dyn BlobStore, options: &Options<'_>) -> Result<Report, Fatal> {
         let retired: HashMap<&str, u64> =
             readable.history().values().map(|r| (r.object.object.key.as_str(), r.by)).collect();
         let by = |key: &str| retired.get(key).copied();
-        unnamed(store, "archive/", &|key| named.contains(key), &by, all_entries, &mut report)?;
+        unnamed(store, "archive/", &|key| Ok(named.contains(key)), &by, all_entries, &mut report)?;
         let all = all_entries && details.all;
         // Whoever archives what others archive, too, can leave lists that say nothing new.
-        let is_copy = |key: &str| all && details.has(key, store.get(key).ok().flatten().as_deref());
-        let is_detail = |key: &str| readable.details.contains_key(key) || is_copy(key);
+        let is_copy = |key: &str| Ok::<_, Fatal>(all && details.has(key, store.get(key)?.as_deref()));
+        let is_detail = |key: &str| Ok(readable.details.contains_key(key) || is_copy(key)?);
         unnamed(store, "detail/", &is_detail, &|_| None, all_entries, &mut report)?;
-        unnamed(store, "quarantine/", &|key| details.quarantine.contains(key), &|_| None, all, &mut report)?;
+        unnamed(
+            store,
+            "quarantine/",
+            &|key| Ok(details.quarantine.contains(key)),
+            &|_| None,
+            all,
+            &mut report,
+        )?;
     }
     report.findings.sort();
     Ok(report)

@@ -10,13 +10,13 @@ use super::Report;
 pub(super) fn unnamed(
     store: &dyn BlobStore,
     prefix: &str,
-    named: &dyn Fn(&str) -> bool,
+    named: &dyn Fn(&str) -> Result<bool, Fatal>,
     retired_by: &dyn Fn(&str) -> Option<u64>,
     all: bool,
     report: &mut Report,
 ) -> Result<(), Fatal> {
     for key in store.list(prefix)? {
-        if named(&key) {
+        if named(&key)? {
             continue;
         }
         if let Some(leaf) = retired_by(&key) {
