@@ -257,6 +257,29 @@ mod tests {
         assert!(!store.root().join("a/b").exists() && store.root().join("a").exists());
     }
 
+    /// Where syncing takes no time, the steps of eight meet in each order.
+    #[test]
+    fn folders_come_and_go_under_those_who_need_them() {
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let store = LocalStore::open(dir.path()).unwrap();
+        std::thread::scope(|s| {
+            for i in 0..8 {
+                let store = &store;
+                s.spawn(move || {
+                    for _ in 0..2_000 {
+                        let key = format!("race/folder/deep/{i}");
+                        assert_eq!(store.put_if_absent(&key, b"x").unwrap(), Put::Created);
+                        store.delete(&key).unwrap();
+                    }
+                });
+            }
+        });
+        // A file in a folder's place is an error, and no endless loop.
+        store.put_if_absent("race/file", b"x").unwrap();
+        assert!(matches!(store.put_if_absent("race/file/deep/x", b"x"), Err(StoreError::Fatal(_))));
+    }
+
     #[test]
     fn a_file_is_moved_or_copied() {
         let dir = tempfile::tempdir().unwrap();

@@ -60,19 +60,30 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(Some(bytes))
 }
 
+/// How often a step is tried again that others stop by removing empty folders at the same time.
+const TRIES: u32 = 100;
+
 /// Makes a folder and those above it (0750); each new one is in its parent for good.
 pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let above = parent(path);
-    if above != path && above != Path::new(".") {
-        make_folder(above)?;
-    }
-    match DirBuilder::new().mode(0o750).create(path) {
-        Ok(()) => sync_folder(above),
-        Err(_) if path.is_dir() => sync_folder(above),
-        Err(e) => Err(at("make the folder", path, &e)),
+    let mut tries = 0;
+    loop {
+        if path.is_dir() {
+            return Ok(());
+        }
+        if above != path && above != Path::new(".") {
+            make_folder(above)?;
+        }
+        match DirBuilder::new().mode(0o750).create(path) {
+            Ok(()) => return sync_folder(above),
+            // Another was first.
+            Err(_) if path.is_dir() => return sync_folder(above),
+            // Another was first and has removed it since, or the folder above: both were empty.
+            Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) && tries < TRIES => {
+                tries += 1;
+            }
+            Err(e) => return Err(at("make the folder", path, &e)),
+        }
     }
 }
 
@@ -187,18 +198,12 @@ fn with_folder(
     folder: &Path,
     mut step: impl FnMut() -> Result<(), Errno>,
 ) -> Result<Result<(), Errno>, StoreError> {
-    const TRIES: u32 = 100;
-    for _ in 1..TRIES {
-        match make_folder(folder) {
-            // The folder above was removed in between.
-            Err(_) if !parent(folder).is_dir() => continue,
-            other => other?,
-        }
+    let mut tries = 0;
+    loop {
+        make_folder(folder)?;
         match step() {
-            Err(Errno::NOENT) => {}
+            Err(Errno::NOENT) if tries < TRIES => tries += 1,
             other => return Ok(other),
         }
     }
-    make_folder(folder)?;
-    Ok(step())
 }
