@@ -38,6 +38,9 @@ const CONFLICTS: u32 = 5;
 /// What one put takes (S3 User Guide, "Uploading objects").
 const PUT_BYTES: u64 = 5 << 30;
 
+/// Room that is made for a body before it comes, at most; a larger one makes its own as it does.
+const ROOM_BYTES: usize = 8 << 20;
+
 /// A client for all buckets.
 pub(super) fn client(aws: &Aws) -> Client {
     let (timeouts, retries) = aws.limits(ATTEMPT, ATTEMPTS);
@@ -91,10 +94,20 @@ struct Got {
     tag: Option<String>,
 }
 
-async fn collect(body: ByteStream, what: &str) -> Result<Vec<u8>, StoreError> {
-    let all = body.collect().await;
-    all.map(|bytes| bytes.to_vec())
-        .map_err(|e| StoreError::Retryable(format!("cannot {what}: the answer ended early: {e}")))
+/// A body's bytes, chunk by chunk: `ByteStream::collect` makes a vector of them byte by byte.
+async fn collect(mut body: ByteStream, what: &str) -> Result<Vec<u8>, StoreError> {
+    let told = usize::try_from(body.size_hint().0).unwrap_or(usize::MAX);
+    let mut all = Vec::with_capacity(told.min(ROOM_BYTES));
+    loop {
+        match body.try_next().await {
+            Ok(Some(chunk)) => all.extend_from_slice(&chunk),
+            Ok(None) => return Ok(all),
+            Err(e) => {
+                let message = format!("cannot {what}: the answer ended early: {e}");
+                return Err(StoreError::Retryable(message));
+            }
+        }
+    }
 }
 
 /// Objects of a bucket below a prefix. See [`BlobStore`] for the contract.
