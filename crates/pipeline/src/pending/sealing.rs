@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keytrail_archive::{Projection, Selection};
-use keytrail_model::manifest::ManifestKind;
+use keytrail_model::manifest::{ManifestKind, ObjectRef, RowsRef};
 use keytrail_model::{Day, Detail, Fatal, Hash, Manifest, Partition, Uid};
 
 use super::{Done, PENDING, Pending, RawObject, Sealed, Taken, replaced};
@@ -24,6 +24,8 @@ pub(super) struct Sealing<'a> {
     named: HashSet<String>,
     /// What its batches list.
     lists: Lists,
+    /// The partition whose sealed objects could not be entered, and why.
+    lost: Option<(Partition, String)>,
     /// A sealed object that is not there was not replaced meanwhile, since the log was read so often: it is lost.
     last: bool,
 }
@@ -36,8 +38,11 @@ struct Turn {
     gone: u64,
 }
 
-/// A batch that cannot be sealed: its key, itself as far as it can be read, and why.
-type Unsealable = (String, Option<Pending>, String);
+/// Whether batches were judged. Where one cannot be sealed, what was judged before it is judged anew without it.
+enum Judging {
+    Done(Turn),
+    Unsealable,
+}
 
 /// Batches that are not sealed now.
 #[derive(Default)]
@@ -46,6 +51,15 @@ struct Waiting {
     why: BTreeMap<String, String>,
     /// Objects that they hold some of: they stay open.
     objects: HashSet<RawObject>,
+    /// Partitions whose sealed objects cannot be read, and why: no batch of theirs can be sealed.
+    partitions: BTreeMap<Partition, String>,
+}
+
+impl Waiting {
+    fn add(&mut self, key: &str, pending: Option<Pending>, why: String) {
+        self.why.insert(key.to_owned(), why);
+        self.objects.extend(pending.into_iter().flat_map(Pending::into_objects));
+    }
 }
 
 /// What is to be sealed of a batch.
@@ -66,7 +80,8 @@ const UNREADABLE: [&str; 4] =
 
 impl<'a> Sealing<'a> {
     pub(super) fn new(trail: &'a Trail<'a>, last: bool) -> Self {
-        Self { trail, dedup: Dedup::new(trail), named: HashSet::new(), lists: Lists::default(), last }
+        let (named, lists) = (HashSet::new(), Lists::default());
+        Self { trail, dedup: Dedup::new(trail), named, lists, lost: None, last }
     }
 
     /// Seals what is pending, as far as time suffices.
@@ -80,13 +95,12 @@ impl<'a> Sealing<'a> {
         let keys = trail.store.list(PENDING)?;
         let mut waiting = Waiting::default();
         let Turn { batches, gone } = loop {
-            match self.turn(known, &keys, &waiting, stop)? {
-                Ok(turn) => break turn,
+            match self.turn(known, &keys, &mut waiting, stop)? {
+                Judging::Done(turn) => break turn,
                 // One that cannot be sealed keeps no others. What was judged against it is judged anew: its rows are
                 // nobody's copies.
-                Err((key, pending, why)) => {
-                    waiting.why.insert(key, why);
-                    waiting.objects.extend(pending.into_iter().flat_map(Pending::into_objects));
+                Judging::Unsealable => {
+                    waiting.partitions.extend(self.lost.take());
                     self = Self::new(trail, self.last);
                 }
             }
@@ -139,46 +153,72 @@ impl<'a> Sealing<'a> {
         Ok(done)
     }
 
-    /// Judges batches, one against those before it, as many as are sealed at once. `Err`: one that cannot be sealed, and
-    /// why.
+    /// Judges batches, one against those before it, as many as are sealed at once.
     fn turn(
         &mut self,
         known: &Sealed,
         keys: &[String],
-        waiting: &Waiting,
+        waiting: &mut Waiting,
         stop: &AtomicBool,
-    ) -> Result<Result<Turn, Unsealable>, Fatal> {
+    ) -> Result<Judging, Fatal> {
         let mut turn = Turn::default();
-        for key in keys.iter().filter(|key| !waiting.why.contains_key(*key)) {
+        for key in keys {
             if turn.batches.len() >= BATCHES_AT_ONCE || stop.load(Ordering::Relaxed) {
                 break;
             }
-            let judged = match Pending::load(self.trail, key) {
+            if waiting.why.contains_key(key) {
+                continue;
+            }
+            let pending = match Pending::load(self.trail, key) {
+                Ok(Some(pending)) => pending,
                 // Another sealer was quicker.
                 Ok(None) => {
                     turn.gone += 1;
                     continue;
                 }
-                Ok(Some(pending)) => (self.judge(known, &pending), Some(pending)),
-                Err(e) => (Err(e), None),
+                Err(e) if UNREADABLE.contains(&e.code) => {
+                    waiting.add(key, None, e.message);
+                    continue;
+                }
+                Err(e) => return Err(e),
             };
-            match judged {
+            if let Some(why) = self.held_up(known, &pending, waiting) {
+                waiting.add(key, Some(pending), why);
+                continue;
+            }
+            match self.judge(known, &pending) {
                 // Whoever closes the object does not know that some of it is lost.
-                (Ok(Judged { incomplete: true, .. }), Some(pending)) if pending.part.is_some() => {
+                Ok(Judged { incomplete: true, .. }) if pending.part.is_some() => {
                     let why = format!(
                         "`{key}`: an archive object of it is not there, and it is a part of a raw object"
                     );
-                    return Ok(Err((key.clone(), Some(pending), why)));
+                    waiting.add(key, Some(pending), why);
+                    return Ok(Judging::Unsealable);
                 }
-                (Ok(judged), Some(pending)) => turn.batches.push((key.clone(), pending, judged)),
-                (Err(e), pending) if UNREADABLE.contains(&e.code) => {
-                    return Ok(Err((key.clone(), pending, e.message)));
+                Ok(judged) => turn.batches.push((key.clone(), pending, judged)),
+                Err(e) if UNREADABLE.contains(&e.code) => {
+                    waiting.add(key, Some(pending), e.message);
+                    return Ok(Judging::Unsealable);
                 }
-                (Err(e), _) => return Err(e),
-                (Ok(_), None) => {}
+                Err(e) => return Err(e),
             }
         }
-        Ok(Ok(turn))
+        Ok(Judging::Done(turn))
+    }
+
+    /// Why a batch cannot be sealed, where it is of a partition that was found to be damaged.
+    fn held_up(&self, known: &Sealed, pending: &Pending, waiting: &Waiting) -> Option<String> {
+        pending.manifests.iter().find_map(|manifest| {
+            let (partition, object, _) = added(manifest).ok()??;
+            let why = waiting.partitions.get(&partition)?;
+            (!self.is_sealed(known, &partition, object)).then(|| why.clone())
+        })
+    }
+
+    /// Whether the log names an object, or will by this seal.
+    fn is_sealed(&self, known: &Sealed, partition: &Partition, object: &ObjectRef) -> bool {
+        let mut sealed = known.readable.partitions.get(partition).into_iter().flatten();
+        self.named.contains(&object.key) || sealed.any(|o| o.object.key == object.key)
     }
 
     /// What of a batch is new.
@@ -230,17 +270,16 @@ impl<'a> Sealing<'a> {
         manifest: &Manifest,
         judged: &mut Judged,
     ) -> Result<Option<Manifest>, Fatal> {
-        let (Some(object), Some(rows)) = (&manifest.object, &manifest.rows) else { return Ok(None) };
-        let day = Day::parse(&rows.day)
-            .ok_or_else(|| Fatal::new("Fatal.Archive", format!("`{}` is not a day", rows.day)))?;
-        let partition = Partition { dataset: rows.dataset.clone(), day };
-        let mut sealed = known.readable.partitions.get(&partition).into_iter().flatten();
-        if self.named.contains(&object.key) || sealed.any(|o| o.object.key == object.key) {
+        let Some((partition, object, rows)) = added(manifest)? else { return Ok(None) };
+        if self.is_sealed(known, &partition, object) {
             judged.copies += rows.count;
             return Ok(None);
         }
-        let entered = self.dedup.enter(&partition, &known.readable);
-        entered.map_err(|e| if self.last { e } else { replaced(e) })?;
+        if let Err(e) = self.dedup.enter(&partition, &known.readable) {
+            let e = if self.last { e } else { replaced(e) };
+            self.lost = UNREADABLE.contains(&e.code).then(|| (partition, e.message.clone()));
+            return Err(e);
+        }
         let reader = match objects::open(self.trail.store, &object.key) {
             // An earlier seal found that the archive holds all of it, and was killed before it forgot the batch; or it is lost.
             Err(e) if e.code == "Fatal.ObjectMissing" => {
@@ -278,6 +317,14 @@ impl<'a> Sealing<'a> {
         self.named.insert(object.key.clone());
         Ok(Some(Manifest { object: Some(object), rows: Some(rows), ..manifest.clone() }))
     }
+}
+
+/// The partition, the object and the rows of a manifest that adds some.
+fn added(manifest: &Manifest) -> Result<Option<(Partition, &ObjectRef, &RowsRef)>, Fatal> {
+    let (Some(object), Some(rows)) = (&manifest.object, &manifest.rows) else { return Ok(None) };
+    let day = Day::parse(&rows.day)
+        .ok_or_else(|| Fatal::new("Fatal.Archive", format!("`{}` is not a day", rows.day)))?;
+    Ok(Some((Partition { dataset: rows.dataset.clone(), day }, object, rows)))
 }
 
 /// What the batches of a seal list.

@@ -510,23 +510,35 @@ fn lists_that_say_nothing_new_are_no_finding() {
 /// Nobody can say of a row whether a sealed object that is lost has it, too: its batch waits, and keeps no others.
 #[test]
 fn a_lost_sealed_object_stops_its_own_partition_alone() {
-    let trail = Memory::new();
-    archive(&trail, &[("a", keyless(1))]);
-    seal(&trail);
-    archive(&trail, &[("b", keyless(1).replace("Decrypt", "Encrypt"))]);
-    archive(&trail, &[("c", keyless(2))]);
-    let lost = trail.readable(1).objects().next().unwrap().object.key.clone();
-    let bytes = trail.store.get(&lost).unwrap().unwrap();
-    trail.store.delete(&lost).unwrap();
-    for uids in trail.store.list("state/uids/").unwrap() {
-        trail.store.delete(&uids).unwrap();
-    }
-    let done = seal(&trail);
-    assert_eq!((done.rows, done.waiting), (1, 1));
-    assert!(done.unreadable[0].contains(&lost), "{:?}", done.unreadable);
-    trail.store.replace(&lost, &bytes).unwrap();
-    assert_eq!(seal(&trail).rows, 1);
-    assert_eq!(holds(&trail).0, 3);
+    // Seals while as many batches wait for it, and says how often it wrote.
+    let sealed = |waiting: usize| {
+        let trail = Memory::new();
+        archive(&trail, &[("a", keyless(1))]);
+        seal(&trail);
+        // Judged after the first, the second has its list written anew.
+        archive_later(&trail, &[("b", keyless(2))], 1);
+        archive_later(&trail, &[("b", keyless(2)), ("c", keyless(3))], 2);
+        for i in 0..waiting {
+            archive_later(&trail, &[("d", keyless(1).replace("Decrypt", &format!("Encrypt{i}")))], 3);
+        }
+        let lost = trail.readable(1).objects().next().unwrap().object.key.clone();
+        let bytes = trail.store.get(&lost).unwrap().unwrap();
+        trail.store.delete(&lost).unwrap();
+        for uids in trail.store.list("state/uids/").unwrap() {
+            trail.store.delete(&uids).unwrap();
+        }
+        let faults = Faults::new(0, Fault::NotApplied);
+        let store = Faulty::new(&trail.store as &dyn BlobStore, &faults);
+        let done = seal_with(&trail, &store, &trail.lock).unwrap();
+        assert_eq!((done.rows, done.waiting), (2, waiting as u64));
+        assert!(done.unreadable.len() == waiting && done.unreadable.iter().all(|why| why.contains(&lost)));
+        trail.store.replace(&lost, &bytes).unwrap();
+        assert_eq!(seal(&trail).rows, waiting as u64);
+        assert_eq!(holds(&trail).0, 3 + waiting as u64);
+        faults.writes()
+    };
+    // However many they are, the others are judged as often.
+    assert_eq!(sealed(1), sealed(50));
 }
 
 /// What is lost before it was sealed is given again: its raw objects are not told to be taken in.
