@@ -91,12 +91,12 @@ def compute(load):
     archive_seconds = 0.4 + per_batch / load.events_per_cpu_second
     functions = lambda_cost(load.batches, 0.15 + per_batch * load.event_bytes / 5e7, 256)
     functions += lambda_cost(load.batches, archive_seconds, 1769)
-    # Of each minute: seal, index, alerts, compact. Compaction and alerts read what is new once more.
+    # Of each minute: seal, index, alerts, compact. Indexing, alerts and compaction read what is new once more.
     rows = load.events / minutes / load.events_per_cpu_second
     functions += lambda_cost(minutes, 0.5 + load.batches / minutes * 0.002, 512) + lambda_cost(
         minutes, 0.2 + rows, 1769
     )
-    functions += lambda_cost(minutes, 0.2 + rows, 256) + lambda_cost(minutes, 0.3 + 2 * rows, 1769)
+    functions += lambda_cost(minutes, 0.2 + rows, 1769) + lambda_cost(minutes, 0.3 + 2 * rows, 1769)
     functions += lambda_cost(SECONDS / 300, 0.5, 256)
     # The weekly report: verify, a fold of each day, rendering.
     functions += lambda_cost(1, 4.3 * (60 + load.events / 4.3 / 80_000), 1769)
@@ -146,7 +146,7 @@ def watching(load):
     return (
         price("CloudWatch: GB of logs", lines * 700 / 1e9)
         + price("CloudWatch: metric-month", 40)
-        + price("CloudWatch: alarm-month", 53)
+        + price("CloudWatch: alarm-month", 54)
         + price("KMS: key-month", 1)
         + price("Secrets Manager: secret-month", 1)
     )

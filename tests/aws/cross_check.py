@@ -6,6 +6,7 @@ $KEYTRAIL_TOOLS/aws/sam/bin/python tests/aws/cross_check.py      prints what dif
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -98,7 +99,13 @@ def functions():
         variables = properties.get("Environment", {}).get("Variables", {})
         same(f"environment of {name}", variables, function["environment"])
         alarms = properties.get("DeploymentPreference", {}).get("Alarms")
-        expect(alarms == [{"Ref": f"{camel(name)}ErrorsAlarm"}], f"{name}: no alarm rolls it back")
+        rolls_back = [[{"Ref": f"{camel(name)}ErrorsAlarm"}], [{"Ref": "AWS::NoValue"}]]
+        expect(alarms == {"Fn::If": ["RollsBack", *rolls_back]}, f"{name}: no alarm rolls it back")
+        # Of a changed parameter SAM sees nothing: a version has another Revision, and so has what is published as one.
+        expect(properties.get("VersionDescription") == {"Ref": "Revision"}, f"{name}: no version of a changed parameter")
+        description = properties.get("Description", {})
+        told = description.get("Fn::Sub") if isinstance(description, dict) else None
+        expect(told == f"{function['does']} (${{Revision}})", f"{name}: Description is not what it does, and Revision")
         callers = {machine for machine, of in FUNCTIONS["machines"].items() if name in of["calls"]}
         callers |= {
             listed(named(e["Properties"].get("Stream") or e["Properties"]["Queue"]))[0]
@@ -296,7 +303,7 @@ def buckets():
         rule = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"]
         expect(rule["SSEAlgorithm"] == ("AES256" if name == "LogBucket" else "aws:kms"), f"{name}: encryption")
         expect(name == "LogBucket" or "LoggingConfiguration" in bucket, f"{name}: no access log")
-        expect(RESOURCES[name].get("DeletionPolicy") == "Retain", f"{name}: goes with the stack")
+        expect(RESOURCES[name].get("DeletionPolicy") == "RetainExceptOnCreate", f"{name}: goes with the stack")
         tls = [
             s
             for s in policies.get(name, [])
@@ -346,7 +353,11 @@ def streams_and_queues():
         expect(dead != ("RedrivePolicy" in queue), f"{name}: dead letters")
         expect(not dead or f"{name.removesuffix('Queue')}Alarm" in RESOURCES, f"{name}: no alarm")
     timeout = FUNCTIONS["functions"]["stage-objects"]["timeout_seconds"]
-    expect(queues["ObjectsQueue"]["VisibilityTimeout"] > timeout, "ObjectsQueue: comes back while its function runs")
+    longest_window = SOURCE["Parameters"]["ObjectsWindowSeconds"]["MaxValue"]
+    expect(
+        queues["ObjectsQueue"]["VisibilityTimeout"] >= 6 * timeout + longest_window,
+        "ObjectsQueue: comes back while its function runs",
+    )
     for name, topic in of_type("AWS::SNS::Topic").items():
         expect(named(topic.get("KmsMasterKeyId", "none")) == ["DataKey"], f"{name}: encryption")
     for name, group in of_type("AWS::Logs::LogGroup").items():
@@ -461,6 +472,17 @@ def environments():
             expect(parameter, f"samconfig.toml: {environment}: there is no `{name}`")
             allowed = [str(v) for v in (parameter or {}).get("AllowedValues", [value])]
             expect(value in allowed, f"samconfig.toml: {environment}: {name}={value}")
+        command = ["infra/aws/deploy", "--print", environment]
+        ran = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+        if ran.returncode:
+            problems.append(ran.stderr.strip())
+            continue
+        arguments = shlex.split(ran.stdout)
+        printed = dict(a.split("=", 1) for a in arguments[arguments.index("--parameter-overrides") + 1 :] if "=" in a)
+        same(f"parameters of {' '.join(command)}", printed, SOURCE["Parameters"])
+        values = {name: value for name, value in printed.items() if name != "Revision"}
+        defaults = {name: str(p.get("Default")) for name, p in SOURCE["Parameters"].items()} | given
+        same(f"values of {' '.join(command)}", values.items(), {n: f'"{defaults[n]}"' for n in values}.items())
     prod = dict(p.split("=", 1) for p in config["prod"]["deploy"]["parameters"]["parameter_overrides"])
     expect(
         (prod["LockMode"], prod["LockDays"]) == ("COMPLIANCE", "400"), "samconfig.toml: prod does not lock for 400 days"

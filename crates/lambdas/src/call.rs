@@ -39,9 +39,14 @@ impl Call {
         self.stop_within(Duration::MAX)
     }
 
+    /// How much time is left.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// As [`stop`](Self::stop), for a caller who waits no longer than this.
     pub fn stop_within(&self, patience: Duration) -> Stop {
-        let left = self.deadline.saturating_duration_since(Instant::now()).min(patience);
+        let left = self.left().min(patience);
         let reserve = (left / 4).min(Duration::from_secs(10));
         let flag = Arc::new(AtomicBool::new(false));
         let (done, wait) = channel();

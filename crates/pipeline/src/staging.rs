@@ -170,21 +170,23 @@ impl Staging<'_> {
             let Reference { bucket, key, bytes, .. } = reference;
             objects.push(RawObject { bucket, key, version: None, bytes });
         }
-        objects.iter().try_for_each(|object| self.open(object, now))?;
+        self.open(&objects, now)?;
         Ok(objects)
     }
 
-    /// Marks an object as open.
-    pub fn open(&self, object: &RawObject, now: Timestamp) -> Result<(), Fatal> {
-        let marker = Marker { object: object.clone(), since: now.0, driven: now.0 };
-        self.store.put_if_absent(&marker_key(object), &to_json(&marker)?)?;
-        Ok(())
+    /// Marks objects as open.
+    pub fn open(&self, objects: &[RawObject], now: Timestamp) -> Result<(), Fatal> {
+        concurrent::each(objects, |object| {
+            let marker = Marker { object: object.clone(), since: now.0, driven: now.0 };
+            Ok(self.store.put_if_absent(&marker_key(object), &to_json(&marker)?)?)
+        })
+        .map(|_| ())
     }
 
-    /// An object is archived, and waits for a seal: for a day nobody gives it again.
-    pub fn archived(&self, objects: &[RawObject], now: Timestamp) -> Result<(), Fatal> {
-        let later = Timestamp(now.0.saturating_add(SEALED_WITHIN_MICROS));
-        concurrent::each(objects, |object| self.driven(object, later)).map(|_| ())
+    /// Objects are archived, and wait for a seal: for a day nobody gives them again. Gives since when the oldest of them is
+    /// open, where one is.
+    pub fn archived(&self, objects: &[RawObject], now: Timestamp) -> Result<Option<Timestamp>, Fatal> {
+        self.driven(objects, Timestamp(now.0.saturating_add(SEALED_WITHIN_MICROS)))
     }
 
     /// An object is named by the sealed log: it may expire. Gives why it will not, where it is one of this bucket: others may
@@ -218,12 +220,17 @@ impl Staging<'_> {
         Ok(open)
     }
 
-    /// An object was given again.
-    pub fn driven(&self, object: &RawObject, now: Timestamp) -> Result<(), Fatal> {
-        let key = marker_key(object);
-        let Some(bytes) = self.store.get(&key)? else { return Ok(()) };
-        let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else { return Ok(()) };
-        Ok(self.store.replace(&key, &to_json(&Marker { driven: now.0, ..marker })?)?)
+    /// Objects were given again. Gives since when the oldest of them is open, where one is.
+    pub fn driven(&self, objects: &[RawObject], now: Timestamp) -> Result<Option<Timestamp>, Fatal> {
+        let since = concurrent::each(objects, |object| {
+            let key = marker_key(object);
+            let Some(bytes) = self.store.get(&key)? else { return Ok(None) };
+            let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else { return Ok(None) };
+            let since = Timestamp(marker.since);
+            self.store.replace(&key, &to_json(&Marker { driven: now.0, ..marker })?)?;
+            Ok(Some(since))
+        })?;
+        Ok(since.into_iter().flatten().min())
     }
 }
 
@@ -424,16 +431,18 @@ mod tests {
         let staging = staging(&store);
         let object = |key: &str| RawObject { bucket: "b".into(), key: key.into(), version: None, bytes: 1 };
         let later = |minutes: i64| Timestamp(NOW.0 + minutes * 60_000_000);
-        staging.open(&object("a"), NOW).unwrap();
-        staging.open(&object("b"), later(10)).unwrap();
+        staging.open(&[object("a")], NOW).unwrap();
+        staging.open(&[object("b")], later(10)).unwrap();
         store.replace("open/somebody-elses", b"x").unwrap();
         let sweep = |at| staging.sweep(at, Duration::from_secs(900), 10).unwrap();
         assert_eq!(sweep(later(16)), Open { count: 2, oldest: Some(NOW), due: vec![object("a")] });
-        staging.driven(&object("a"), later(16)).unwrap();
+        assert_eq!(staging.driven(&[object("gone"), object("a")], later(16)).unwrap(), Some(NOW));
         assert_eq!(sweep(later(17)).due, []);
         assert_eq!(sweep(later(31)).due.len(), 2);
         // One that waits for a seal is left alone for a day.
-        staging.archived(&[object("a"), object("gone")], later(31)).unwrap();
+        let since = staging.archived(&[object("b"), object("a"), object("gone")], later(31)).unwrap();
+        assert_eq!(since, Some(NOW));
+        staging.driven(&[object("b")], later(31)).unwrap();
         assert_eq!(sweep(later(60)).due, [object("b")]);
         assert_eq!(sweep(later(31 + 1_440 + 15)).due.len(), 2);
         let e = staging.close(&Owner(Err(StoreError::Retryable("slow".into()))), &object("a")).unwrap_err();
@@ -444,7 +453,7 @@ mod tests {
         assert_eq!(staging.close(&denied, &own).unwrap().as_deref(), Some("denied"));
         assert_eq!(staging.close(&Owner(Ok(())), &object("b")).unwrap(), None);
         assert_eq!(sweep(later(99)), Open::default());
-        staging.driven(&object("a"), NOW).unwrap();
+        assert_eq!(staging.driven(&[object("a")], NOW).unwrap(), None);
         assert_eq!(store.list(OPEN).unwrap(), ["open/somebody-elses"]);
     }
 

@@ -222,6 +222,8 @@ pub trait Workflow: Send + Sync {
 pub struct Message {
     /// What it says.
     pub body: String,
+    /// When it was sent.
+    pub sent: Timestamp,
     /// What [`Queue::done`] takes.
     pub receipt: String,
 }

@@ -1,6 +1,8 @@
 //! A queue of SQS.
 
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::MessageSystemAttributeName;
+use keytrail_model::Timestamp;
 use keytrail_ports::{Message, Queue, StoreError};
 
 use super::{ATTEMPT, ATTEMPTS, Aws, Driver, failure};
@@ -34,11 +36,20 @@ impl Queue for SqsQueue {
         let max = i32::try_from(max.clamp(1, CALL_MESSAGES)).unwrap_or(1);
         let request = self.client.receive_message().queue_url(&self.url);
         let request = request.max_number_of_messages(max).wait_time_seconds(WAIT_SECONDS);
+        let request = request.message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);
         let what = format!("take messages of the queue `{}`", self.url);
         let answer = self.runtime.block_on(request.send()).map_err(|e| failure(&what, &e))?;
-        let message = |m: aws_sdk_sqs::types::Message| match (m.body, m.receipt_handle) {
-            (Some(body), Some(receipt)) => Ok(Message { body, receipt }),
-            _ => Err(StoreError::Retryable(format!("cannot {what}: one has no body or receipt"))),
+        let message = |m: aws_sdk_sqs::types::Message| {
+            // Milliseconds since 1970.
+            let sent =
+                m.attributes.and_then(|mut all| all.remove(&MessageSystemAttributeName::SentTimestamp));
+            let sent = sent.and_then(|text| text.parse::<i64>().ok());
+            match (m.body, m.receipt_handle, sent) {
+                (Some(body), Some(receipt), Some(sent)) => {
+                    Ok(Message { body, receipt, sent: Timestamp(sent.saturating_mul(1_000)) })
+                }
+                _ => Err(StoreError::Retryable(format!("cannot {what}: one has no body, receipt or time"))),
+            }
         };
         answer.messages.unwrap_or_default().into_iter().map(message).collect()
     }

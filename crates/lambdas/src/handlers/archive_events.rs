@@ -85,10 +85,13 @@ impl Handler for ArchiveEvents {
             pending::archive(trail, &mut sealed, &opened, &options, stop.flag())
         })?;
         let now = self.trail.clock.now();
-        self.raw.staging().archived(&done.objects, now)?;
+        // One that is back-filled was never open.
+        if let Some(since) = self.raw.staging().archived(&done.objects, now)? {
+            line.since("RawLagSeconds", since.0, now.0);
+        }
         // Somebody is at it: the sweep gives it to nobody else.
         if let Some(rest) = done.next.as_ref().and_then(|next| next.objects.first()) {
-            self.raw.staging().driven(rest, now)?;
+            self.raw.staging().driven(std::slice::from_ref(rest), now)?;
         }
         let Counts { accepted, duplicates, rejected, .. } = done.counts;
         line.count("RecordsAccepted", accepted);

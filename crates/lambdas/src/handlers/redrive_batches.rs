@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use keytrail_adapters::aws::Aws;
-use keytrail_model::{Fatal, Hash};
-use keytrail_ports::{Queue, Workflow};
+use keytrail_adapters::local::SystemClock;
+use keytrail_model::{Fatal, Hash, Timestamp};
+use keytrail_ports::{Clock, Queue, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -26,7 +27,19 @@ pub struct RedriveBatches {
 
 /// What it is called with.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
+    /// By whoever began it.
+    #[serde(default)]
+    input: Limits,
+    /// When the execution of the state machine began (RFC 3339): what was parked since waits for another one.
+    #[serde(default)]
+    started: Option<String>,
+}
+
+/// How much of it.
+#[derive(Debug, Default, Deserialize)]
+struct Limits {
     #[serde(default)]
     max: Option<u64>,
 }
@@ -45,6 +58,8 @@ pub struct Answer {
     redriven: u64,
     /// Messages that say nothing that can be started: they stay, for a person.
     unreadable: u64,
+    /// Messages that were parked since it began: what was redriven fails again.
+    newer: u64,
     more: bool,
 }
 
@@ -67,12 +82,21 @@ impl Handler for RedriveBatches {
     type Answer = Answer;
 
     fn handle(&self, wanted: Wanted, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
-        let most = wanted.max.unwrap_or(MOST);
-        let (mut redriven, mut unreadable, mut more) = (0, 0, true);
+        let most = wanted.input.max.unwrap_or(MOST);
+        let wrong = |text| Fatal::new("Fatal.Input", format!("`started` is no time: `{text}`"));
+        let started = match wanted.started {
+            Some(text) => Timestamp::parse(&text).ok_or_else(|| wrong(text))?,
+            None => SystemClock.now(),
+        };
+        let (mut redriven, mut unreadable, mut newer, mut more) = (0, 0, 0, true);
         while redriven + unreadable < most && more {
             let messages = self.parked.receive(AT_ONCE)?;
-            more = !messages.is_empty();
+            more = messages.iter().any(|message| message.sent < started);
             for message in messages {
+                if message.sent >= started {
+                    newer += 1;
+                    continue;
+                }
                 let machine = match serde_json::from_str::<Parked<'_>>(&message.body) {
                     Ok(parked) if parked.machine == "ingest" => Some((&self.ingest, parked.input)),
                     Ok(parked) if parked.machine == "backfill" => Some((&self.backfill, parked.input)),
@@ -94,6 +118,6 @@ impl Handler for RedriveBatches {
         }
         line.count("Redriven", redriven);
         line.count("BatchesUnreadable", unreadable);
-        Ok(Answer { redriven, unreadable, more })
+        Ok(Answer { redriven, unreadable, newer, more })
     }
 }

@@ -9,8 +9,8 @@ use aws_lambda_events::sqs::SqsEvent;
 use keytrail_adapters::aws::Aws;
 use keytrail_adapters::local::SystemClock;
 use keytrail_model::{Fatal, Hash};
-use keytrail_pipeline::pending::RawObject;
-use keytrail_pipeline::staging::{Plan, batches, cost_usd, plan};
+use keytrail_pipeline::pending::{Batch, RawObject};
+use keytrail_pipeline::staging::{Plan, batches, cost_usd, named, plan};
 use keytrail_ports::{Clock, RawObjects, Workflow};
 use serde::{Deserialize, Serialize};
 
@@ -115,16 +115,17 @@ impl StageObjects {
             });
         }
         let now = SystemClock.now();
-        objects.iter().try_for_each(|object| self.raw.staging().open(object, now))?;
+        self.raw.staging().open(&objects, now)?;
         Ok(objects)
     }
 
-    fn start(&self, machine: &str, name: &str, input: &str, line: &mut Line) {
-        // The objects are open: where nobody starts on them now, the sweep does.
-        if let Err(e) = self.workflow.start(machine, name, input) {
+    /// Whether an execution was started. The objects are open: where nobody starts on them now, the sweep does.
+    fn start(&self, machine: &str, batch: &Batch, line: &mut Line) -> Result<bool, Fatal> {
+        let started = self.workflow.start(machine, &batch.batch, &to_json(batch)?);
+        if let Err(e) = &started {
             line.field("not_started", e.to_string());
-            line.count("StartsLost", 1);
         }
+        Ok(started.is_ok())
     }
 
     fn plan(&self, prefix: &Prefix) -> Result<Answer, Fatal> {
@@ -181,13 +182,14 @@ impl Handler for StageObjects {
         line.count("ObjectsRead", all.len() as u64);
         line.count("RecordsDeferred", failures.failures.len() as u64);
         let (batches, large) = batches(all.into_values().collect());
+        let mut lost = 0;
         for batch in batches {
-            self.start(&self.ingest, &batch.batch, &to_json(&batch)?, line);
+            lost += u64::from(!self.start(&self.ingest, &batch, line)?);
         }
         for object in large {
-            let batch = keytrail_pipeline::staging::named(vec![object]);
-            self.start(&self.backfill, &batch.batch, &to_json(&batch)?, line);
+            lost += u64::from(!self.start(&self.backfill, &named(vec![object]), line)?);
         }
+        line.count("StartsLost", lost);
         Ok(Answer::Messages(failures))
     }
 }

@@ -1,6 +1,7 @@
 //! `sweep-raw`: raw objects that are open for too long are given again, and what waits is counted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keytrail_adapters::aws::Aws;
@@ -78,11 +79,13 @@ impl Handler for SweepRaw {
     fn handle(&self, _: Nothing, call: &Call, line: &mut Line) -> Result<Answer, Fatal> {
         let now = self.trail.clock.now();
         let staging = self.raw.staging();
+        // Half of the time is for what is counted below.
+        let stop = call.stop_within(call.left() / 2);
         let Open { count, oldest, due } = staging.sweep(now, self.after, MOST)?;
         let (small, large) = batches(due);
         let small = small.into_iter().map(|batch| (&self.ingest, batch));
         let large = large.into_iter().map(|object| (&self.backfill, named(vec![object])));
-        let mut redriven = 0;
+        let (mut redriven, mut lost) = (0, 0);
         for (machine, batch) in small.chain(large) {
             // Each attempt has a name of its own.
             let attempt: String =
@@ -91,14 +94,17 @@ impl Handler for SweepRaw {
             // One that cannot be started keeps no others; it is open, and comes again.
             if let Err(e) = self.workflow.start(machine, &name, &to_json(&batch)?) {
                 line.field("not_started", e.to_string());
-                line.count("StartsLost", 1);
+                lost += 1;
                 continue;
             }
-            for object in &batch.objects {
-                staging.driven(object, now)?;
-                redriven += 1;
+            staging.driven(&batch.objects, now)?;
+            redriven += batch.objects.len() as u64;
+            // What is left is open, and comes next time; what waits is counted in any case.
+            if stop.flag().load(Ordering::Relaxed) {
+                break;
             }
         }
+        line.count("StartsLost", lost);
         let (unsealed, index_backlog, archived) = self.trail.with(|trail, config| {
             let (unsealed, archived) = pending::waiting(trail)?;
             let size = trail.log().published()?.map_or(0, |head| head.size);

@@ -58,18 +58,17 @@ impl Engine {
     /// Looks at what was sealed since the last call, up to a log of `size`. What it finds is remembered, not
     /// told: see [`deliver`](Self::deliver).
     pub fn sealed(&mut self, trail: &Trail<'_>, size: u64) -> Result<(), Fatal> {
-        if self.receivers.is_empty() {
+        let cursors = self.receivers.iter().map(|r| r.state.cursor).filter(|from| *from < size);
+        let cursors: BTreeSet<u64> = cursors.collect();
+        if cursors.is_empty() {
             return Ok(());
         }
-        let readable = &mut self.readable;
-        seal::read_entries(trail.store, size, readable.size, size, &mut |leaf, bytes| {
-            let manifest = Manifest::parse(bytes)
-                .map_err(|e| Fatal::new("Fatal.LogEntry", format!("log entry {leaf}: {e}")))?;
-            readable.add(leaf, manifest)
-        })?;
+        if self.readable.size == 0 {
+            self.readable = Readable::kept(trail, size)?.unwrap_or_default();
+        }
+        self.readable.extend(trail.store, size)?;
         let readable = &self.readable;
-        let cursors: BTreeSet<u64> = self.receivers.iter().map(|r| r.state.cursor).collect();
-        for from in cursors.into_iter().filter(|from| *from < size) {
+        for from in cursors {
             let now = trail.clock.now();
             let of_cursor = |r: &&mut Receiver| r.state.cursor == from;
             let mut receivers: Vec<&mut Receiver> = self.receivers.iter_mut().filter(of_cursor).collect();

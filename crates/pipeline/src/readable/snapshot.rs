@@ -35,6 +35,15 @@ pub(crate) struct Kept {
 }
 
 impl Readable {
+    /// What is kept of the log's first `size` entries, or of fewer. `None`: nothing, or it is of another log, or of more.
+    pub(crate) fn kept(trail: &Trail<'_>, size: u64) -> Result<Option<Self>, Fatal> {
+        let (kept, head) = (Kept::read(trail)?, trail.log().published()?);
+        match (kept.filter(|kept| kept.size <= size), head) {
+            (Some(kept), Some(head)) => kept.readable(trail, &head),
+            _ => Ok(None),
+        }
+    }
+
     /// Keeps what is readable at a head of the log.
     pub(crate) fn keep(&self, trail: &Trail<'_>, head: &Checkpoint) -> Result<(), Fatal> {
         let kept = Kept {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use keytrail_adapters::memory::MemoryNotifier;
 use keytrail_model::Timestamp;
+use keytrail_pipeline::alerts::{Engine, Options as AlertOptions, Place, Receiver, Severity};
 use keytrail_pipeline::config::DeclaredSource;
 use keytrail_pipeline::pending::{self, Sealed};
 use keytrail_pipeline::sources::{Account, heard};
@@ -91,6 +93,29 @@ fn what_was_compacted_before_a_cold_start_is_not_there() {
     assert!(compact().replaced.0 >= 300);
     let again = archive(&trail, &[("one", keyless(1).replace("Decrypt", "Decrypt7"))]);
     assert_eq!(again.counts.duplicates, 1);
+}
+
+/// Alerts look at what their receivers were not told of, and read no more of the log.
+#[test]
+fn alerts_read_the_entries_that_are_new() {
+    let trail = Memory::new();
+    archive(&trail, &[("year", year())]);
+    let size = seal(&trail).head.size;
+    let notifier = Arc::new(MemoryNotifier::new());
+    let look = |size| {
+        trail.with(&trail.store, &trail.lock, |t| {
+            let place = Place { trail: t.origin.to_owned(), data: "here".into() };
+            let mut receivers = vec![Receiver::new("all", "memory", Severity::Low, notifier.clone())];
+            let mut engine = Engine::open(t, AlertOptions::default(), place, &mut receivers, size).unwrap();
+            engine.sealed(t, size).unwrap();
+            engine.deliver(t, Duration::from_secs(20)).unwrap();
+        });
+        notifier.taken().len()
+    };
+    let told = look(size);
+    trail.store.delete("log/tile/entries/000").unwrap();
+    archive(&trail, &[("new", keyless(2).replace("Decrypt", "ScheduleKeyDeletion"))]);
+    assert!(look(seal(&trail).head.size) > told);
 }
 
 fn declared() -> Vec<Arc<DeclaredSource>> {
