@@ -87,6 +87,10 @@ impl Handler for SweepRaw {
         let large = large.into_iter().map(|object| (&self.backfill, named(vec![object])));
         let (mut redriven, mut lost) = (0, 0);
         for (machine, batch) in small.chain(large) {
+            // What is left is open, and comes next time; what waits is counted in any case.
+            if stop.flag().load(Ordering::Relaxed) {
+                break;
+            }
             // Each attempt has a name of its own.
             let attempt: String =
                 call.request_id.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
@@ -99,10 +103,6 @@ impl Handler for SweepRaw {
             }
             staging.driven(&batch.objects, now)?;
             redriven += batch.objects.len() as u64;
-            // What is left is open, and comes next time; what waits is counted in any case.
-            if stop.flag().load(Ordering::Relaxed) {
-                break;
-            }
         }
         line.count("StartsLost", lost);
         let (unsealed, index_backlog, archived) = self.trail.with(|trail, config| {
