@@ -181,21 +181,32 @@ fn the_template_archives_indexes_proves_and_reports_what_producers_put() {
     // What fails for good is parked, with enough to be driven again.
     let start = json!({"stateMachineArn": stack.name("machines", "ingest"), "input": json!({"batch": 1}).to_string()});
     aws.call("states", "AWSStepFunctions.StartSyncExecution", &start);
-    // Driven again before its cause is mended it is parked again, and its redrive ends.
-    stack.run("redrive", &json!({}));
-    let begin = Instant::now();
-    let parked = loop {
-        let parked = stack.parked();
-        if parked["Messages"].as_array().is_some_and(|messages| !messages.is_empty()) {
-            break parked;
-        }
-        assert!(begin.elapsed() < LIMIT, "{parked}");
-    };
+    let parked = stack.parked();
     let body: Value = serde_json::from_str(&text(&parked["Messages"][0]["Body"])).expect("JSON");
     assert_eq!(
         (&body["machine"], &body["input"]["batch"], &body["error"]),
         (&json!("ingest"), &json!(1), &json!("Fatal.Input"))
     );
+    // Driven again before its cause is mended it is parked again, and its redrive ends.
+    let queue = stack.name("queues", "parked");
+    let seen = json!({
+        "QueueUrl": queue, "ReceiptHandle": parked["Messages"][0]["ReceiptHandle"], "VisibilityTimeout": 0,
+    });
+    aws.call("sqs", "AmazonSQS.ChangeMessageVisibility", &seen);
+    let driven = stack.run("redrive", &json!({}));
+    assert_eq!(driven["redriven"]["answer"]["redriven"], 1, "{driven}");
+    let begin = Instant::now();
+    loop {
+        let counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
+        let ask = json!({"QueueUrl": queue, "AttributeNames": counts});
+        let is = aws.call("sqs", "AmazonSQS.GetQueueAttributes", &ask);
+        let count = |name: &str| text(&is["Attributes"][name]).parse::<u64>().expect("a number");
+        if counts.map(count).iter().sum::<u64>() == 1 {
+            break;
+        }
+        assert!(begin.elapsed() < LIMIT, "{is}");
+        thread::sleep(Duration::from_millis(50));
+    }
 
     // No function did what its role may not.
     stack.calls_are_covered();
